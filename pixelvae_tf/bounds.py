@@ -1,0 +1,152 @@
+"""Bounds on log p(x), by named parts, and what the latents carry.
+
+    log p(x) >= E_q[log p(x | z)] - sum_l KL(q(z_l | x) || p(z_l | z_{l+1}))          the ELBO
+    log p(x) >= E[log 1/K sum_k p(x, z_k) / q(z_k | x)], z_k ~ q                      K samples
+
+Reconstruction (distortion) and KL (rate) are kept apart and are in nats per image. The analytic KL
+belongs to the ELBO alone; in the importance-weighted bound every term is taken at the sampled z_k
+(Burda et al. 2016, equation 8): with the analytic KL inside the logarithm it would be no bound.
+
+Legend: B batch, L levels, K importance samples.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from pixelvae_tf.models import PixelVAE
+
+# Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
+ACTIVE_VARIANCE = 0.01
+
+
+class Elbo(NamedTuple):
+    """The ELBO of every image, by named parts.
+
+    Attributes:
+      reconstruction_nats: [B], -log p(x | z) at a sampled z.
+      kl_nats: [B, L], analytic.
+    """
+
+    reconstruction_nats: tf.Tensor
+    kl_nats: tf.Tensor
+
+    @property
+    def elbo_nats(self) -> tf.Tensor:
+        """[B]: a lower bound on log p(x); exact without latents."""
+        return -self.reconstruction_nats - tf.reduce_sum(self.kl_nats, axis=-1)
+
+
+def elbo(
+    model: PixelVAE,
+    images: tf.Tensor,
+    seeds: tf.Tensor,
+    training: bool = False,
+    dropout_seed: tf.Tensor | None = None,
+) -> Elbo:
+    """One sample's estimate of the ELBO, the Gaussian part integrated out.
+
+    Args:
+      model: the model.
+      images: integer pixel values [B, H, W, C].
+      seeds: int64 [B], for the posterior samples.
+      training: whether dropout is on.
+      dropout_seed: int32 [2], for dropout.
+
+    Returns:
+      The parts, float32.
+    """
+    posteriors = model.posterior(images)
+    latents = model.sample_posterior(posteriors, seeds)
+    likelihood = model.likelihood(latents, training=training, dropout_seed=dropout_seed)
+    kl = [posterior.kl_divergence(model.prior(level)) for level, posterior in enumerate(posteriors)]
+    reconstruction = -likelihood.log_prob(tf.cast(images, model.site.dtype))
+    return Elbo(reconstruction, tf.stack(kl, axis=-1) if kl else tf.zeros((tf.shape(images)[0], 0)))
+
+
+def free_bits_gate(mean_kl_nats: tf.Tensor, free_nats: float) -> tf.Tensor:
+    """The derivative of max(KL, free_nats) by KL: levels under their allowance feel no KL.
+
+    Kingma et al. 2016, appendix C.8: the maximum is taken of the mean over the (global) batch.
+
+    Args:
+      mean_kl_nats: [L], mean over the whole batch, of all replicas.
+      free_nats: allowance of a level.
+
+    Returns:
+      [L] of zeros and ones. `sum_l gate * KL_l` has the gradient of `sum_l max(KL_l, free_nats)`.
+    """
+    return tf.stop_gradient(tf.cast(mean_kl_nats > free_nats, mean_kl_nats.dtype))
+
+
+def importance_weighted(
+    model: PixelVAE, images: tf.Tensor, seeds: tf.Tensor, num_samples: int, chunk_size: int = 10
+) -> tf.Tensor:
+    """The importance-weighted bound with K samples (exact log p(x) without latents).
+
+    The samples are taken in chunks, so that memory does not grow with K; the result does not
+    depend on the chunks but for rounding.
+
+    Args:
+      model: the model.
+      images: integer pixel values [B, H, W, C].
+      seeds: int64 [B].
+      num_samples: K, at least 1.
+      chunk_size: how many samples are evaluated at once.
+
+    Returns:
+      float32 [B], nats: log-mean-exp over k of log p(x | z_k) + log p(z_k) - log q(z_k | x).
+
+    Raises:
+      ValueError: if `num_samples` or `chunk_size` is not positive.
+    """
+    if num_samples < 1 or chunk_size < 1:
+        raise ValueError(
+            "num_samples and chunk_size must be at least 1. "
+            f"Received: num_samples={num_samples}, chunk_size={chunk_size}"
+        )
+    images = tf.cast(images, model.site.dtype)
+    if not model.num_levels:
+        return tf.cast(model.likelihood([]).log_prob(images), tf.float32)
+    posteriors = model.posterior(images)
+    chunk_size = min(chunk_size, num_samples)
+
+    def chunk(start: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        draws = [model.sample_posterior(posteriors, seeds, start + k) for k in range(chunk_size)]
+        latents = [tf.stack(level) for level in zip(*draws, strict=True)]  # [chunk, B, D] each
+        weights = _log_weights(model, images, posteriors, latents)
+        within = start + tf.range(chunk_size) < num_samples
+        weights = tf.where(within[:, None], weights, -np.inf)
+        return start + chunk_size, tf.reduce_logsumexp(tf.concat([weights, total[None]], axis=0), axis=0)
+
+    total = tf.fill(tf.shape(images)[:1], tf.constant(-np.inf, tf.float32))
+    total = tf.ensure_shape(total, images.shape[:1])
+    # One chunk after the other, or memory would hold several.
+    _, total = tf.while_loop(
+        lambda start, total: start < num_samples, chunk, (tf.constant(0), total), parallel_iterations=1
+    )
+    return total - tf.math.log(float(num_samples))
+
+
+def _log_weights(model: PixelVAE, images, posteriors, latents) -> tf.Tensor:
+    """log p(x, z) - log q(z | x) of latents [K, B, D] each, as [K, B]."""
+    num_draws, batch = latents[0].shape[0], tf.shape(images)[0]
+    flat = [tf.reshape(z, (-1, z.shape[-1])) for z in latents]
+    tiled = tf.tile(images, [num_draws, 1, 1, 1])
+    log_weights = tf.reshape(model.likelihood(flat).log_prob(tiled), (num_draws, batch))
+    for level, (posterior, z) in enumerate(zip(posteriors, latents, strict=True)):
+        log_weights += model.prior(level).log_prob(z) - posterior.log_prob(z)
+    return tf.cast(log_weights, tf.float32)
+
+
+def active_units(posterior_means: np.ndarray) -> int:
+    """Counts the dimensions of z that the encoder uses: Var_x(E_q[z]) > 0.01.
+
+    Args:
+      posterior_means: [N, D], over a data set.
+
+    Returns:
+      How many of the D.
+    """
+    return int(np.sum(np.var(np.asarray(posterior_means, np.float64), axis=0) > ACTIVE_VARIANCE))

@@ -1,0 +1,130 @@
+"""A run as data: which images, which model, how it is trained. Written beside the weights as JSON."""
+
+import dataclasses
+import json
+import typing
+from typing import Any
+
+from pixelvae_tf.models.config import LevelConfig, ModelConfig, PixelsConfig
+
+__all__ = ["Config", "DataConfig", "LevelConfig", "ModelConfig", "PixelsConfig", "TrainConfig", "from_json", "to_json"]
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Which images.
+
+    Attributes:
+      name: a data set of `pixelvae_tf.data`.
+      data_dir: TFDS' data directory; empty for its default.
+    """
+
+    name: str = "digits"
+    data_dir: str = ""
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    """How a model is trained. Periods are in steps.
+
+    Attributes:
+      steps: optimizer steps in all.
+      batch_size: images of a step, over all replicas.
+      seed: of the initial weights, the order of the images and all noise.
+      learning_rate: Adam's, at its highest.
+      learning_rate_warmup_steps: linear rise from 0.
+      learning_rate_decay: "none", "cosine" (to 0 at the last step) or "drop" (times 0.1 at 90% of the
+        steps, as the released programs do at 180k of 200k).
+      clip_norm: gradients of a larger global norm are scaled down to it; 0 for no limit.
+      kl_warmup_steps: the KL's weight rises linearly from 0 to 1.
+      free_nats: a level's KL below this, on the mean over the batch, is not penalised.
+      average_decay: of the moving average of the weights, which is what is evaluated and exported.
+      steps_per_loop: steps run by one call into the graph.
+      log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
+      dtype: Keras' dtype policy, "float32" or "mixed_bfloat16".
+    """
+
+    steps: int = 200_000
+    batch_size: int = 100
+    seed: int = 0
+    learning_rate: float = 1e-3
+    learning_rate_warmup_steps: int = 0
+    learning_rate_decay: str = "none"
+    clip_norm: float = 0.0
+    kl_warmup_steps: int = 10_000
+    free_nats: float = 0.0
+    average_decay: float = 0.999
+    steps_per_loop: int = 50
+    log_every: int = 100
+    evaluate_every: int = 1_000
+    checkpoint_every: int = 1_000
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass
+class Config:
+    """A run."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def validate(self) -> None:
+        """Raises a ValueError that names the first field that makes no sense."""
+        self.model.validate()
+        train = self.train
+        for name in ("steps", "batch_size", "steps_per_loop", "log_every", "evaluate_every", "checkpoint_every"):
+            if getattr(train, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1. Received: {getattr(train, name)}")
+        for name in ("learning_rate", "learning_rate_warmup_steps", "clip_norm", "kl_warmup_steps", "free_nats"):
+            if not getattr(train, name) >= 0:
+                raise ValueError(f"train.{name} must not be negative. Received: {getattr(train, name)}")
+        if not 0 <= train.average_decay < 1:
+            raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
+        _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop"))
+        _one_of("train.dtype", train.dtype, ("float32", "mixed_bfloat16", "float64"))
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}")
+
+
+def to_json(config: Config) -> str:
+    """The config as indented JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str) -> Config:
+    """Rebuilds what `to_json` wrote.
+
+    Raises:
+      ValueError: for text that is no JSON object, a field that is unknown, or a value of another type.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"config must be a JSON object as written by a run. Received: {error}") from error
+    return _decode(Config, data, "config")
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    """A JSON value as the type of a field."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be an object. Received: {value!r}")
+        kinds = typing.get_type_hints(kind)
+        unknown = sorted(set(value) - set(kinds))
+        if unknown:
+            raise ValueError(f"{where} has no field {unknown[0]!r}; its fields are {', '.join(kinds)}")
+        return kind(**{name: _decode(kinds[name], item, f"{where}.{name}") for name, item in value.items()})
+    origin = typing.get_origin(kind)
+    if origin in (list, tuple):
+        if not isinstance(value, list):
+            raise ValueError(f"{where} must be a list. Received: {value!r}")
+        return origin(_decode(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where} must be of type {kind.__name__}. Received: {value!r}")
+    return value

@@ -1,0 +1,88 @@
+"""Batch t is a pure function of (seed, t): nothing about the data ever needs a checkpoint.
+
+Training walks through an endless stream of positions. Position p is image `p mod N` of epoch `p // N`,
+in an order that `RandomIndexShuffle` makes from (seed, epoch) without holding it in memory. Every position
+also has its own noise seed. So one device, many replicas and a resumed run all see the same images
+with the same noise, and replicas differ in noise because they differ in images.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from pixelvae_tf import noise
+from pixelvae_tf.data.sources import ImageSet
+
+
+def training_batches(
+    image_set: ImageSet,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    input_context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
+    """The endless batches of training, from step `start_step` on.
+
+    Args:
+      image_set: where the images are.
+      batch_size: images of a step, over all replicas.
+      seed: of the order and the noise.
+      start_step: first step.
+      input_context: which share of each step this worker reads; None for all.
+
+    Returns:
+      Elements {"images": uint8 [b, H, W, C], "seeds": int64 [b]}, one a replica and step, in that order.
+
+    Raises:
+      ValueError: if the replicas do not divide the batch.
+    """
+    context = input_context or tf.distribute.InputContext()
+    replicas = context.num_replicas_in_sync
+    if batch_size % replicas:
+        raise ValueError(
+            "train.batch_size must be a multiple of the number of replicas, so that each gets as many images. "
+            f"Received: train.batch_size={batch_size}, replicas={replicas}"
+        )
+    share = batch_size // replicas
+    local = replicas // context.num_input_pipelines
+    num_images = len(image_set.images)
+    images = tf.constant(image_set.images)
+
+    def element(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        step, replica = start_step + index // local, index % local + context.input_pipeline_id * local
+        position = step * batch_size + replica * share + tf.range(share, dtype=tf.int64)
+        epoch = position // num_images
+        # The raw op: tf.random.experimental.index_shuffle (2.21) pads a matrix of seeds along the wrong axis.
+        shuffled = tf.raw_ops.RandomIndexShuffle(
+            index=position % num_images,
+            seed=tf.stack([tf.zeros_like(epoch), tf.fill([share], tf.constant(seed, tf.int64)), epoch], axis=1),
+            max_index=tf.constant(num_images - 1, tf.int64),
+        )
+        return {"images": tf.gather(images, shuffled), "seeds": noise.derive_seeds(seed, position)}
+
+    dataset = tf.data.Dataset.range(np.iinfo(np.int64).max)
+    return dataset.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def evaluation_batches(image_set: ImageSet, batch_size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """A split in its order, once. An image's seed does not depend on the batch it is in.
+
+    Args:
+      image_set: the split.
+      batch_size: images of a batch.
+      seed: of the noise.
+
+    Yields:
+      {"images": uint8 [batch_size, H, W, C], "seeds": int64 [batch_size], "real": bool [batch_size]}; the
+      last batch is filled up with copies of the last image, which are not `real`.
+    """
+    num_images = len(image_set.images)
+    for start in range(0, num_images, batch_size):
+        positions = np.arange(start, start + batch_size, dtype=np.int64)
+        indices = np.minimum(positions, num_images - 1)
+        yield {
+            "images": image_set.images[indices],
+            "seeds": noise.derive_seeds(seed, tf.constant(positions)).numpy(),
+            "real": positions < num_images,
+        }

@@ -1,0 +1,107 @@
+"""Where images come from: digits that scikit-learn carries, and TFDS' data sets by name."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from pixelvae_tf.config import DataConfig
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """One split of a data set.
+
+    Attributes:
+      images: uint8 pixel values [N, H, W, C] in 0 .. num_values - 1.
+      labels: int64 [N], or None where the set has none.
+      name: the data set and split.
+      num_values: how many values a channel can take.
+      binarization: how the values came about; results on different ones do not compare.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    name: str
+    num_values: int
+    binarization: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    read: Callable[[str, str, str], tuple[np.ndarray, np.ndarray | None]]
+    num_values: int
+    binarization: str
+    # TFDS' name of each split; digits has its own way.
+    splits: dict[str, str] = dataclasses.field(default_factory=lambda: dict(zip(SPLITS, SPLITS, strict=True)))
+
+
+def _read_digits(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn import datasets  # Takes a second to import, and only this set needs it.
+
+    digits = datasets.load_digits()
+    # 17 grey levels, 0 .. 16, stretched over 256 values.
+    images = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
+    # The set comes sorted by writer: an order of our own mixes them over the splits.
+    order = np.random.Generator(np.random.PCG64(0)).permutation(len(images))
+    bounds = {"train": (0, 1197), "validation": (1197, 1397), "test": (1397, 1797)}
+    chosen = order[slice(*bounds[split])]
+    return images[chosen], digits.target[chosen].astype(np.int64)
+
+
+def _read_tfds(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray | None]:
+    import tensorflow_datasets as tfds  # Takes seconds to import.
+
+    try:
+        read = tfds.load(name, split=split, data_dir=data_dir or None, batch_size=-1)
+    except Exception as error:  # TFDS raises whatever its download does.
+        raise ValueError(
+            f"data set {name!r} must be in data.data_dir or be downloadable. "
+            f"Received: data.data_dir={data_dir!r}; TFDS says {type(error).__name__}: {error}"
+        ) from error
+    arrays = tfds.as_numpy(read)
+    images = np.asarray(arrays["image"], np.uint8)
+    labels = arrays.get("label")
+    return images, None if labels is None else np.asarray(labels, np.int64)
+
+
+DATA_SETS: dict[str, _Source] = {
+    "digits": _Source(_read_digits, 256, "none: 17 grey levels stretched to 0..255"),
+    "binarized_mnist": _Source(_read_tfds, 2, "static: Larochelle's files"),
+    "mnist": _Source(
+        _read_tfds,
+        256,
+        "none: 256 values",
+        {"train": "train[:50000]", "validation": "train[50000:]", "test": "test"},
+    ),
+    "cifar10": _Source(
+        _read_tfds,
+        256,
+        "none: 256 values",
+        {"train": "train[:45000]", "validation": "train[45000:]", "test": "test"},
+    ),
+}
+
+
+def load(config: DataConfig, split: str) -> ImageSet:
+    """Reads a split of a data set.
+
+    Args:
+      config: which data set, and where it is.
+      split: "train", "validation" or "test".
+
+    Returns:
+      Its images.
+
+    Raises:
+      ValueError: for an unknown data set or split, or if the images cannot be had.
+    """
+    if config.name not in DATA_SETS:
+        raise ValueError(f"data.name must be one of {', '.join(DATA_SETS)}. Received: {config.name!r}")
+    source = DATA_SETS[config.name]
+    if split not in source.splits:
+        raise ValueError(f"split must be one of {', '.join(source.splits)}. Received: {split!r}")
+    images, labels = source.read(config.name, source.splits[split], config.data_dir)
+    return ImageSet(images, labels, f"{config.name}/{split}", source.num_values, source.binarization)

@@ -1,0 +1,149 @@
+"""A causal network as a distribution over grids: of pixels, or of latent feature maps.
+
+    p(x | context) = prod_i p(x_i | x_1, ..., x_{i-1}, context)          PixelVAE, equation (1)
+
+The product runs over locations in raster order and, inside a location, over channel groups. The
+network computes all its factors' parameters in one call, each from the locations before.
+
+Legend: S sample shape, B batch, H height, W width, C channels.
+"""
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from pixelvae_tf import noise as noise_lib
+from pixelvae_tf import sampling
+from pixelvae_tf.distributions.sites import Site
+from pixelvae_tf.layers.causal import CausalLayer
+
+tfd = tfp.distributions
+
+
+class AutoregressiveGrid(tfd.Distribution):
+    """The distribution over [H, W, C] that a causal network and a site define.
+
+    It holds tensors and layers but owns no variables: models own the layers.
+
+    Args:
+      network: a raster-causal layer from values [N, H, W, C] to [N, H, W, site.num_params * C].
+      site: what stands at a location.
+      event_shape: (H, W, C).
+      context: None, or what the network is conditioned on: [B, D], or [B, H, W, D]. Its first
+        dimension is the batch shape; without a context that is ().
+      temperature: scalar or [B], positive; divides logits, multiplies scales.
+      method: how samples are made, see `sampling`; all methods give the same samples.
+      training: whether the network's dropout is on in `log_prob`.
+      dropout_seed: int32 [2], for dropout.
+    """
+
+    def __init__(
+        self,
+        network: CausalLayer,
+        site: Site,
+        event_shape: tuple[int, int, int],
+        context: tf.Tensor | None = None,
+        temperature=1.0,
+        method: sampling.Method = "cached",
+        training: bool = False,
+        dropout_seed: tf.Tensor | None = None,
+        name: str = "AutoregressiveGrid",
+    ):
+        parameters = dict(locals())
+        if context is not None and context.shape.rank not in (2, 4):
+            raise ValueError(f"context must be [B, D] or [B, H, W, D]. Received: a context of shape {context.shape}")
+        self._network, self._site, self._grid_shape = network, site, tuple(event_shape)
+        self._context, self._temperature, self._method = context, temperature, method
+        self._training, self._dropout_seed = training, dropout_seed
+        super().__init__(
+            dtype=site.dtype,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=False,
+            allow_nan_stats=True,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        raise NotImplementedError("AutoregressiveGrid's parameters are a network and a context.")
+
+    @property
+    def site(self) -> Site:
+        """What stands at a location."""
+        return self._site
+
+    def _event_shape(self):
+        return tf.TensorShape(self._grid_shape)
+
+    def _event_shape_tensor(self):
+        return tf.constant(self._grid_shape)
+
+    def _batch_shape(self):
+        return tf.TensorShape([]) if self._context is None else self._context.shape[:1]
+
+    def _batch_shape_tensor(self):
+        return tf.zeros([0], tf.int32) if self._context is None else tf.shape(self._context)[:1]
+
+    def _default_event_space_bijector(self):
+        return None
+
+    def _tiled(self, x, count):
+        """Repeats a tensor [B, ...] to [count * B, ...]; leaves scalars and None."""
+        if x is None or tf.convert_to_tensor(x).shape.rank == 0:
+            return x
+        return tf.tile(x, [count] + [1] * (tf.convert_to_tensor(x).shape.rank - 1))
+
+    def _log_prob(self, value):
+        value = tf.convert_to_tensor(value)
+        prefix = tf.broadcast_dynamic_shape(tf.shape(value)[:-3], self._batch_shape_tensor())
+        value = tf.broadcast_to(value, tf.concat([prefix, self._grid_shape], 0))
+        flat = tf.reshape(value, (-1, *self._grid_shape))
+        batch = tf.maximum(tf.reduce_prod(self._batch_shape_tensor()), 1)
+        count = tf.shape(flat)[0] // batch
+        params = self._network(
+            flat, context=self._tiled(self._context, count), training=self._training, seed=self._dropout_seed
+        )
+        site = self._site.distribution(
+            self._site.split(params, self._grid_shape[-1]), self._tiled(self._temperature, count)
+        )
+        return tf.reshape(tf.reduce_sum(site.log_prob(flat), axis=(1, 2, 3)), prefix)
+
+    def noise(self, seeds: tf.Tensor, stream: tf.Tensor) -> tf.Tensor:
+        """The noise of samples, one seed an image.
+
+        Args:
+          seeds: int64 [N].
+          stream: from `noise.stream`.
+
+        Returns:
+          [N, H, W, C], uniform or normal as the site asks.
+        """
+        make = noise_lib.uniform if self._site.noise == "uniform" else noise_lib.normal
+        return make(seeds, stream, self._grid_shape)
+
+    def transform(self, noise: tf.Tensor) -> tf.Tensor:
+        """Turns noise into samples, one for each image of the batch.
+
+        Args:
+          noise: [B, H, W, C]; any B without a context.
+
+        Returns:
+          Values [B, H, W, C].
+        """
+        return sampling.sample(self._network, self._site, self._context, noise, self._temperature, self._method)
+
+    def _sample_n(self, n, seed=None):
+        seed = tfp.random.sanitize_seed(seed, salt="AutoregressiveGrid")
+        key = tf.bitcast(tf.cast(seed, tf.int32), tf.int64)
+        batch_shape = self._batch_shape_tensor()
+        num_images = n * tf.reduce_prod(batch_shape)
+        seeds = noise_lib.derive_seeds(key, tf.range(tf.cast(num_images, tf.int64), dtype=tf.int64))
+        values = sampling.sample(
+            self._network,
+            self._site,
+            self._tiled(self._context, n),
+            self.noise(seeds, noise_lib.stream(noise_lib.Kind.PIXELS)),
+            self._tiled(self._temperature, n),
+            self._method,
+        )
+        return tf.reshape(values, tf.concat([[n], batch_shape, self._grid_shape], 0))

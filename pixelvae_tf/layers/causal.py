@@ -1,0 +1,210 @@
+"""The contract of every causal layer, and the chain that composes such layers.
+
+A raster has two clocks: rows that are finished, and the pixel that is being made.
+
+    call(x, context, training, seed)              whole image: training and log_prob
+    begin(context, batch, size)                   -> constants, state    once a sample
+    start_row(constants, state, finished, row)    -> finished_out, state once a row
+    step(constants, state, x, row, column)        -> y, state            once a location
+    observe(constants, state, x, row, column)     -> state               once a location
+
+`call` on a whole image and the other four, run over the same image, give the same numbers.
+
+- `begin` folds kernels and projects the context into `constants`, which never change in the
+  loop, and makes the `state` (a nest of tensors of fixed shape) that stands before row 0.
+- `start_row(row)` is told row `row - 1`, which has just been finished, as the layer below made
+  it; it returns that row as this layer makes it, and a state that stands before row `row`. It is
+  called for rows 1 .. H; the last call only matters to a caller who wants the finished row. Above a
+  layer that ends the vertical stream there is no such row, and None is handed up.
+- `step` computes one location. It sees the units of x that the layer's type permits and no
+  others, so x may still be incomplete.
+- `observe` tells what x became. Only a *strict* layer (type A) needs it: its y at a location does
+  not see all of x there, so it is asked before x is known and has to be told afterwards. All other
+  layers remember x in `step`.
+
+In a gated block x is the pair (vertical, horizontal) for `call`; `finished` is a vertical row, and
+`step` moves the horizontal stream alone. In a masked convolution `finished` is its input row.
+
+Two layers that are not written yet, sketched to see that the contract holds them:
+
+*Diagonal BiLSTM* (van den Oord et al. 2016a, section 3.2). The left-to-right half at (r, c) takes
+the hidden states of (r, c-1) and (r-1, c): its state is the hidden row above [B, W, h], the row in
+the making, and the cell; `step` is one LSTM cell and writes its hidden state to the row in the
+making. The right-to-left half is shifted down one row before it is added, so at row r it is needed
+for row r-1 only: `start_row` scans it from right to left over `finished` with its own hidden row of
+r-2 in the state, and keeps the outcome as the addend [B, W, h] of the new row. `finished_out` is the
+row in the making plus the addend that row had.
+
+*A strided scale of PixelCNN++* (Salimans et al. 2017, section 2.3). Row i of the coarse map sees
+fine rows up to 2i, and location (i, j) fine locations up to (2i, 2j). `start_row(row)` therefore
+computes when `(row - 1) % 2 == 0` and otherwise hands on the row that its state holds (`tf.cond`, or
+a select: both branches have the same shape [B, W/2, C]); `step` computes when `row` and `column` are
+both even and otherwise repeats the y in its state. The way back up holds the 2x2 outputs of one
+coarse location and picks by `row % 2` and `column % 2`. The shortcuts between the way down and the
+way up are the network's own, which composes begin, start_row and step as `Chain` does here.
+
+Legend: B batch, H height, W width, C channels.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pixelvae_tf.layers.weight_norm import PACKAGE
+
+Nest = Any  # a nest of tensors
+Size = tuple[int, int]  # (H, W)
+
+
+class CausalLayer(keras.layers.Layer):
+    """Base of the causal layers; the module's docstring is the contract.
+
+    Args of the methods:
+      x: [B, H, W, C] in `call`, [B, C] in `step` and `observe` (or a pair of streams in `call`).
+      context: what the whole image is conditioned on: None, a vector [B, D] or a map [B, H, W, D].
+      training: whether dropout is on.
+      seed: int32 [2] for dropout.
+      batch: scalar, the number of images.
+      size: (H, W), static.
+      finished: [B, W, C].
+      row, column: scalar int32 tensors.
+    """
+
+    def call(self, x: Nest, context: tf.Tensor | None = None, training: bool = False, seed=None) -> Nest:
+        """Computes the whole image."""
+        raise NotImplementedError
+
+    def begin(self, context: tf.Tensor | None, batch: tf.Tensor, size: Size) -> tuple[Nest, Nest]:
+        """Makes the constants of a sample and the state before its first row."""
+        raise NotImplementedError
+
+    def start_row(self, constants: Nest, state: Nest, finished: tf.Tensor, row: tf.Tensor) -> tuple[Nest, Nest]:
+        """Takes the row above `row`; returns it as this layer makes it."""
+        raise NotImplementedError
+
+    def step(self, constants: Nest, state: Nest, x: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> tuple[Nest, Nest]:
+        """Computes one location."""
+        raise NotImplementedError
+
+    def observe(self, constants: Nest, state: Nest, x: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> Nest:
+        """Takes what x became at a location."""
+        return state
+
+
+class PointwiseLayer(CausalLayer):
+    """A layer that treats every location alike and alone: `fold` once, `apply` everywhere."""
+
+    def fold(self) -> Nest:
+        """Returns what `apply` needs, without variables."""
+        return ()
+
+    def apply(self, constants: Nest, x: tf.Tensor) -> tf.Tensor:
+        """Maps x [..., C] to [..., C']."""
+        raise NotImplementedError
+
+    def call(self, x, context=None, training=False, seed=None):
+        """Computes the whole image."""
+        return self.apply(self.fold(), x)
+
+    def begin(self, context, batch, size):
+        """Folds; there is no state."""
+        return self.fold(), ()
+
+    def start_row(self, constants, state, finished, row):
+        """Maps the finished row."""
+        return None if finished is None else self.apply(constants, finished), state
+
+    def step(self, constants, state, x, row, column):
+        """Maps one location."""
+        return self.apply(constants, x), state
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Chain(CausalLayer):
+    """Causal layers one after the other, all conditioned on the same context.
+
+    Args:
+      layers: the causal layers, first to last. Below a strict layer only pointwise ones may stand.
+      channel_groups: how many groups the channels of a pixel are made in, one after the other;
+        1 if the distribution at a location is given by the locations before it.
+    """
+
+    def __init__(self, layers: list[CausalLayer], channel_groups: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.layers = list(layers)
+        self.channel_groups = channel_groups
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Builds the layers one after the other."""
+        for layer in self.layers:
+            layer.build(x_shape, context_shape)
+            x_shape = layer.compute_output_shape(x_shape, context_shape)
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """The shape after the last layer."""
+        for layer in self.layers:
+            x_shape = layer.compute_output_shape(x_shape, context_shape)
+        return x_shape
+
+    def call(self, x, context=None, training=False, seed=None):
+        """Computes the whole image."""
+        for index, layer in enumerate(self.layers):
+            layer_seed = None if seed is None else tf.random.experimental.stateless_fold_in(seed, index)
+            x = layer(x, context=context, training=training, seed=layer_seed)
+        return x
+
+    def begin(self, context, batch, size):
+        """Begins all layers."""
+        begun = [layer.begin(context, batch, size) for layer in self.layers]
+        return tuple(constants for constants, _ in begun), tuple(state for _, state in begun)
+
+    def start_row(self, constants, state, finished, row):
+        """Hands the finished row up."""
+        states = []
+        for layer, layer_constants, layer_state in zip(self.layers, constants, state, strict=True):
+            finished, layer_state = layer.start_row(layer_constants, layer_state, finished, row)
+            states.append(layer_state)
+        return finished, tuple(states)
+
+    def step(self, constants, state, x, row, column):
+        """Hands one location up."""
+        states = []
+        for layer, layer_constants, layer_state in zip(self.layers, constants, state, strict=True):
+            x, layer_state = layer.step(layer_constants, layer_state, x, row, column)
+            states.append(layer_state)
+        return x, tuple(states)
+
+    def observe(self, constants, state, x, row, column):
+        """Tells the layers up to and including the strict one; those above saw all they may in `step`."""
+        states = list(state)
+        for index, (layer, layer_constants) in enumerate(zip(self.layers, constants, strict=True)):
+            states[index] = layer.observe(layer_constants, states[index], x, row, column)
+            if not isinstance(layer, PointwiseLayer):
+                break
+            x = layer.apply(layer_constants, x)
+        return tuple(states)
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        return {**super().get_config(), "layers": layers, "channel_groups": self.channel_groups}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Chain":
+        """Rebuilds the layers, then the chain."""
+        layers = [keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")]
+        return cls(layers=layers, **config)
+
+
+def take_row(rows: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    """Row `row` of [B, H, W, C] (or of [B, 1, 1, C], the same everywhere) as [B, W, C].
+
+    Beyond the last row nothing is made, so the last one stands in for it.
+    """
+    return tf.gather(rows, tf.minimum(row, rows.shape[1] - 1), axis=1)
+
+
+def shift_down(x: tf.Tensor) -> tf.Tensor:
+    """Moves [B, H, W, C] down one row; the first row becomes zero."""
+    return tf.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))

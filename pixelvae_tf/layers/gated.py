@@ -1,0 +1,298 @@
+"""Gated PixelCNN: two streams, no blind spot (van den Oord et al. 2016b, figure 2 and section 2.3).
+
+    vertical    v' = gate(Wv * v + Vv h)                         Wv: rows down to the pixel's own
+    horizontal  x' = x + W1 gate(Wh * x + W2 shift_down(Wv * v) + Vh h)
+
+with gate(a, b) = tanh(a) sigmoid(b), h the context, `*` a causal convolution. The vertical stream
+at row r has seen rows up to r; shifted down one row it may enter the horizontal stream at r. The
+first block (type A) leaves the pixel itself out and has no residual.
+
+Departure: PixelVAE concatenates upsampled latent features with the image before the first layer. Here
+a context of either kind, a vector or a feature map, enters every gate (a linear map, or 1x1), so
+that there is one way to condition, and the pixel's own features reach the first layer too.
+
+Legend: B batch, H height, W width, F filters.
+"""
+
+import keras
+import tensorflow as tf
+
+from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, shift_down, take_row
+from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
+from pixelvae_tf.layers.dropout import dropout
+from pixelvae_tf.layers.masks import MaskType
+from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D
+
+
+def gate(x: tf.Tensor) -> tf.Tensor:
+    """tanh(a) sigmoid(b) of the halves a, b of x [..., 2 F]; equation (2) of 2016b."""
+    a, b = tf.split(x, 2, axis=-1)
+    return tf.tanh(a) * tf.sigmoid(b)
+
+
+def gain_after_gates(gated: bool) -> float:
+    """Start of a weight norm so that unit variance goes in and out of a gate.
+
+    For a standard normal pre-activation the gate's root mean square is 0.34. The vertical stream
+    has no residual; with norms of 1 it would fade by a factor of three a block.
+    """
+    return 3.0 if gated else 1.0
+
+
+class ContextProjection(WeightNormConv2D):
+    """A context, [B, D] or [B, H, W, D], as addends of pre-activations: [B, 1, 1, F] or [B, H, W, F]."""
+
+    def __init__(self, filters: int, **kwargs):
+        super().__init__(filters, use_bias=False, **kwargs)
+
+    def call(self, context):
+        """Projects."""
+        if context.shape.rank == 2:
+            context = context[:, None, None, :]
+        return super().call(context)
+
+
+class _Conditioned(CausalLayer):
+    """A causal layer that may be conditioned on a context; knows it from `build`."""
+
+    def build_projections(self, context_shape, filters: int, names: tuple[str, ...]) -> None:
+        """Creates a projection under each name, or None without a context."""
+        self.context_rank = None if context_shape is None else len(context_shape)
+        for name in names:
+            layer = None
+            if context_shape is not None:
+                layer = ContextProjection(filters, name=name, dtype=self.dtype_policy)
+                layer.build(context_shape)
+            setattr(self, name, layer)
+
+    def project(self, name: str, context) -> tf.Tensor | None:
+        """The projection called `name` of the context, or None."""
+        given = None if context is None else context.shape.rank
+        if given != self.context_rank:
+            raise ValueError(
+                f"context of layer {self.name!r} must have rank {self.context_rank}, as when it was built. "
+                f"Received: context of rank {given}"
+            )
+        return None if context is None else getattr(self, name)(context)
+
+
+def _add(x: tf.Tensor, addend: tf.Tensor | None) -> tf.Tensor:
+    return x if addend is None else x + addend
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class GatedBlock(_Conditioned):
+    """One block of the Gated PixelCNN, on a pair of streams (vertical, horizontal).
+
+    Args:
+      filters: F, channels of both streams after the block.
+      kernel_size: odd k.
+      mask_type: "A" for the first block, which has no residual; "B" for the others.
+      groups: number of channel groups of the horizontal stream; divides `filters`.
+      dropout: share of the gated units dropped in training.
+      keep_vertical: False for the last block, which hands on the horizontal stream alone.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        mask_type: MaskType = "B",
+        groups: int = 1,
+        dropout: float = 0.0,
+        keep_vertical: bool = True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.mask_type = filters, kernel_size, mask_type
+        self.groups, self.dropout, self.keep_vertical = groups, dropout, keep_vertical
+        self.residual = mask_type == "B"
+        gain = gain_after_gates(self.residual)
+        rows = (kernel_size // 2 + 1, kernel_size)
+        self.vertical = VerticalConv2D(2 * filters, rows, gain=gain, name="vertical", dtype=self.dtype_policy)
+        self.horizontal = HorizontalConv2D(
+            2 * filters, kernel_size, mask_type, groups, name="horizontal", dtype=self.dtype_policy
+        )
+        self.vertical_to_horizontal = WeightNormConv2D(
+            2 * filters, use_bias=False, name="vertical_to_horizontal", dtype=self.dtype_policy
+        )
+        self.output_projection = HorizontalConv2D(
+            filters, 1, groups=groups, name="output_projection", dtype=self.dtype_policy
+        )
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Builds the parts for a pair of streams."""
+        vertical, horizontal = x_shape
+        if self.residual and horizontal[-1] != self.filters:
+            raise ValueError(
+                f"filters of a residual block must equal its input's. Received: filters={self.filters}, "
+                f"input channels={horizontal[-1]}"
+            )
+        self.vertical.build(vertical)
+        self.horizontal.build(horizontal)
+        self.vertical_to_horizontal.build((*vertical[:-1], 2 * self.filters))
+        self.output_projection.build((*horizontal[:-1], self.filters))
+        names = ("horizontal_context", "vertical_context") if self.keep_vertical else ("horizontal_context",)
+        self.build_projections(context_shape, 2 * self.filters, names)
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """A pair of [B, H, W, F], or one."""
+        pair = tuple((*shape[:-1], self.filters) for shape in x_shape)
+        return pair if self.keep_vertical else pair[1]
+
+    def call(self, x, context=None, training=False, seed=None):
+        """Maps the pair of streams, each [B, H, W, C], to a pair of [B, H, W, F] (or the horizontal one)."""
+        vertical, horizontal = x
+        above = self.vertical(vertical)
+        # Nothing is above the first row, not even a bias: shift after the projection.
+        y = self.horizontal(horizontal) + shift_down(self.vertical_to_horizontal(above))
+        y = gate(_add(y, self.project("horizontal_context", context)))
+        y = self.output_projection(dropout(y, self.dropout, training, seed))
+        if self.residual:
+            y = y + horizontal
+        if not self.keep_vertical:
+            return y
+        return gate(_add(above, self.project("vertical_context", context))), y
+
+    def begin(self, context, batch, size):
+        """Folds kernels, projects the context; above row 0 is nothing."""
+        constants, state = {}, {}
+        for name in ("vertical", "horizontal", "output_projection"):
+            constants[name], state[name] = getattr(self, name).begin(None, batch, size)
+        constants["vertical_to_horizontal"] = self.vertical_to_horizontal.folded()
+        constants["horizontal_context"] = self.project("horizontal_context", context)
+        if self.keep_vertical:
+            constants["vertical_context"] = self.project("vertical_context", context)
+        dtype = constants["vertical"][0].dtype
+        nothing = tf.zeros((batch, size[1], 2 * self.filters), dtype)
+        state["addend"] = self._addend(constants, nothing, tf.constant(0))
+        return constants, state
+
+    def _addend(self, constants, from_above, row):
+        """What `row` gets from above and from the context: [W, B, 2 F], columns first for `step`."""
+        context = constants["horizontal_context"]
+        if context is not None:
+            from_above = from_above + take_row(context, row)
+        return tf.transpose(from_above, (1, 0, 2))
+
+    def start_row(self, constants, state, finished, row):
+        """Moves the vertical stream one row on, and prepares what the new row gets from it."""
+        above, vertical = self.vertical.start_row(constants["vertical"], state["vertical"], finished, row)
+        from_above = self.vertical_to_horizontal.convolve(above[:, None], *constants["vertical_to_horizontal"])[:, 0]
+        state = {
+            "vertical": vertical,
+            "horizontal": tf.zeros_like(state["horizontal"]),
+            "output_projection": state["output_projection"],
+            "addend": self._addend(constants, from_above, row),
+        }
+        if not self.keep_vertical:
+            return None, state
+        context = constants["vertical_context"]
+        return gate(above if context is None else above + take_row(context, row - 1)), state
+
+    def step(self, constants, state, x, row, column):
+        """Moves the horizontal stream one location on: x [B, C] -> [B, F]."""
+        y, horizontal = self.horizontal.step(constants["horizontal"], state["horizontal"], x, row, column)
+        y = gate(y + tf.gather(state["addend"], column))
+        y, _ = self.output_projection.step(
+            constants["output_projection"], state["output_projection"], y, row, column
+        )
+        if self.residual:
+            y = y + x
+        return y, {**state, "horizontal": horizontal}
+
+    def observe(self, constants, state, x, row, column):
+        """Tells the horizontal convolution."""
+        told = self.horizontal.observe(constants["horizontal"], state["horizontal"], x, row, column)
+        return {**state, "horizontal": told}
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        names = ("filters", "kernel_size", "mask_type", "groups", "dropout", "keep_vertical")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class GatedPointwise(_Conditioned):
+    """A gated 1x1 layer on one stream: x [B, H, W, C] -> [B, H, W, F].
+
+    Args:
+      filters: F.
+      groups: number of channel groups; divides `filters`.
+    """
+
+    def __init__(self, filters: int, groups: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.groups = filters, groups
+        self.projection = HorizontalConv2D(2 * filters, 1, groups=groups, name="projection", dtype=self.dtype_policy)
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Builds the parts."""
+        self.projection.build(x_shape)
+        self.build_projections(context_shape, 2 * self.filters, ("context_projection",))
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """[B, H, W, C] -> [B, H, W, F]."""
+        return (*x_shape[:-1], self.filters)
+
+    def call(self, x, context=None, training=False, seed=None):
+        """Computes the whole image."""
+        return gate(_add(self.projection(x), self.project("context_projection", context)))
+
+    def begin(self, context, batch, size):
+        """Folds the kernel; the state is the context's row."""
+        projection, state = self.projection.begin(None, batch, size)
+        context = self.project("context_projection", context)
+        return (projection, context), (state, self._context_row(context, tf.constant(0)))
+
+    @staticmethod
+    def _context_row(context, row):
+        return () if context is None else (take_row(context, row),)
+
+    def start_row(self, constants, state, finished, row):
+        """Maps the finished row and takes the new row of the context."""
+        projection, context = constants
+        y, projection_state = self.projection.start_row(projection, state[0], finished, row)
+        y = None if y is None else gate(sum(state[1], start=y))
+        return y, (projection_state, self._context_row(context, row))
+
+    def step(self, constants, state, x, row, column):
+        """Computes one location."""
+        y, _ = self.projection.step(constants[0], state[0], x, row, column)
+        for context_row in state[1]:
+            y = y + tf.gather(context_row, tf.minimum(column, context_row.shape[1] - 1), axis=1)
+        return gate(y), state
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        return {**super().get_config(), "filters": self.filters, "groups": self.groups}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class OutputPointwise(HorizontalConv2D):
+    """The last layer: a 1x1 convolution to the parameters of the sites, near zero at the start."""
+
+    def __init__(self, filters: int, groups: int = 1, **kwargs):
+        for name in ("kernel_size", "mask_type"):
+            kwargs.pop(name, None)
+        super().__init__(filters, 1, groups=groups, **{"gain": 0.1, **kwargs})
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SplitStreams(PointwiseLayer):
+    """x -> (x, x): the input of both streams. A row or a location is in one stream, so it stays as it is."""
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Has no weights."""
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """A pair of the input's shape."""
+        return (tuple(x_shape), tuple(x_shape))
+
+    def apply(self, constants, x):
+        """Leaves a row or a location as it is."""
+        return x
+
+    def call(self, x, context=None, training=False, seed=None):
+        """Doubles."""
+        return x, x

@@ -1,0 +1,83 @@
+"""How pixel values enter a causal network: scaled to [-1, 1], or embedded."""
+
+import keras
+import tensorflow as tf
+
+from pixelvae_tf import pixels
+from pixelvae_tf.layers.causal import PointwiseLayer
+from pixelvae_tf.layers.weight_norm import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ScalePixels(PointwiseLayer):
+    """Pixel values [..., C] -> [-1, 1], [..., C].
+
+    Args:
+      num_values: how many values a channel can take.
+    """
+
+    def __init__(self, num_values: int, **kwargs):
+        # Pixel values are exact in no half precision: the layer itself does the cast.
+        super().__init__(**{"autocast": False, **kwargs})
+        self.num_values = num_values
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Has no weights."""
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """The shape of the input."""
+        return tuple(x_shape)
+
+    def apply(self, constants, x):
+        """Scales."""
+        return pixels.to_unit_interval(x, self.num_values, self.compute_dtype)
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        return {**super().get_config(), "num_values": self.num_values}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class EmbedPixels(PointwiseLayer):
+    """Pixel values [..., C] -> learnt vectors [..., dim * C]; unit k belongs to channel k mod C.
+
+    PixelVAE section 4.2's models embed the input (256 x 16 a channel), which "gives better
+    likelihoods" than scaling it.
+
+    Args:
+      num_values: how many values a channel can take.
+      dim: length of a value's vector.
+    """
+
+    def __init__(self, num_values: int, dim: int = 16, **kwargs):
+        # Pixel values are exact in no half precision: the layer itself does the cast.
+        super().__init__(**{"autocast": False, **kwargs})
+        self.num_values, self.dim = num_values, dim
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Creates one table a channel."""
+        # Unit variance, as the scaled pixels roughly have.
+        self.table = self.add_weight(
+            name="table",
+            shape=(x_shape[-1], self.num_values, self.dim),
+            initializer=keras.initializers.RandomNormal(stddev=1.0),
+        )
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """[..., C] -> [..., dim * C]."""
+        return (*x_shape[:-1], x_shape[-1] * self.dim)
+
+    def fold(self):
+        """The table, cast."""
+        return tf.cast(tf.convert_to_tensor(self.table), self.compute_dtype)
+
+    def apply(self, constants, x):
+        """Looks values up."""
+        values = tf.cast(x, tf.int32)
+        channels = constants.shape[0]
+        vectors = [tf.gather(constants[channel], values[..., channel]) for channel in range(channels)]
+        return tf.reshape(tf.stack(vectors, axis=-1), (-1, *x.shape[1:-1], self.dim * channels))
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        return {**super().get_config(), "num_values": self.num_values, "dim": self.dim}

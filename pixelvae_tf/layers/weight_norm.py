@@ -1,0 +1,125 @@
+"""Weight normalisation: w = g v / |v| (Salimans and Kingma 2016), one norm an output unit.
+
+The norm is taken in float32 under any dtype policy. A layer starts with |w| = `gain`, so that an
+input of unit variance gives outputs of variance `gain ** 2`, whatever the fan-in or the mask.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+PACKAGE = "pixelvae_tf"
+
+
+class WeightNormalized(keras.layers.Layer):
+    """Owns `v`, `g` and the bias; `folded` gives the kernel that they stand for."""
+
+    def __init__(self, filters: int, gain: float = 1.0, use_bias: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.gain, self.use_bias = filters, gain, use_bias
+        self.kernel_mask: np.ndarray | None = None
+
+    def add_kernel(self, kernel_shape: tuple[int, ...], mask: np.ndarray | None = None) -> None:
+        """Creates the weights of a kernel [..., filters]; `mask` is multiplied onto `v`."""
+        self.kernel_mask = mask
+        # Not autocast: under a bfloat16 policy the norm would be taken of rounded weights.
+        self.v = self.add_weight(
+            name="v", shape=kernel_shape, initializer=keras.initializers.RandomNormal(stddev=0.05), autocast=False
+        )
+        self.g = self.add_weight(
+            name="g", shape=(self.filters,), initializer=keras.initializers.Constant(self.gain), autocast=False
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros", autocast=False)
+
+    def folded(self) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The kernel [..., filters] and bias [filters] (or None), in the compute dtype."""
+        v = tf.convert_to_tensor(self.v)
+        if self.kernel_mask is not None:
+            v = v * tf.constant(self.kernel_mask, v.dtype)
+        square = tf.reduce_sum(tf.square(v), axis=list(range(v.shape.rank - 1)))
+        # A unit that sees nothing (type A, first group, kernel 1) has the norm 0 and the kernel 0.
+        kernel = v * (tf.convert_to_tensor(self.g) * tf.math.rsqrt(square + 1e-12))
+        bias = None if self.bias is None else tf.cast(tf.convert_to_tensor(self.bias), self.compute_dtype)
+        return tf.cast(kernel, self.compute_dtype), bias
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        return {**super().get_config(), "filters": self.filters, "gain": self.gain, "use_bias": self.use_bias}
+
+
+def add_bias(x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+    """x [..., F] + bias [F], or x where there is none."""
+    return x if bias is None else x + bias
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class WeightNormDense(WeightNormalized):
+    """A weight-normalised linear map, [B, D] -> [B, filters]."""
+
+    def build(self, input_shape) -> None:
+        """Creates the weights for inputs [B, D]."""
+        self.add_kernel((input_shape[-1], self.filters))
+
+    def compute_output_shape(self, input_shape) -> tuple:
+        """[B, D] -> [B, filters]."""
+        return (*input_shape[:-1], self.filters)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps x [B, D] to [B, filters]."""
+        kernel, bias = self.folded()
+        return add_bias(tf.matmul(x, kernel), bias)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class WeightNormConv2D(WeightNormalized):
+    """A weight-normalised convolution, [B, H, W, C] -> [B, H', W', filters].
+
+    Args:
+      filters: number of output channels.
+      kernel_size: (height, width).
+      strides: step in both directions.
+      padding: "same" or "valid". The causal subclasses pad by themselves and convolve "valid".
+      gain: norm of every output unit's kernel at the start.
+      use_bias: whether a bias is added.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: tuple[int, int] = (1, 1),
+        strides: int = 1,
+        padding: str = "same",
+        gain: float = 1.0,
+        use_bias: bool = True,
+        **kwargs,
+    ):
+        super().__init__(filters, gain=gain, use_bias=use_bias, **kwargs)
+        self.kernel_size, self.strides, self.padding = tuple(kernel_size), strides, padding
+
+    def build(self, input_shape) -> None:
+        """Creates the weights for inputs [B, H, W, C]."""
+        self.add_kernel((*self.kernel_size, input_shape[-1], self.filters))
+
+    def compute_output_shape(self, input_shape) -> tuple:
+        """[B, H, W, C] -> [B, H', W', filters]."""
+
+        def size(length: int, kernel: int) -> int:
+            return -(-(length if self.padding == "same" else length - kernel + 1) // self.strides)
+
+        batch, height, width, _ = input_shape
+        return (batch, size(height, self.kernel_size[0]), size(width, self.kernel_size[1]), self.filters)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Convolves x [B, H, W, C]."""
+        return self.convolve(x, *self.folded())
+
+    def convolve(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+        """Convolves x [B, H, W, C] with a kernel folded before."""
+        return add_bias(tf.nn.conv2d(x, kernel, self.strides, self.padding.upper()), bias)
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        config = {"kernel_size": self.kernel_size, "strides": self.strides, "padding": self.padding}
+        return {**super().get_config(), **config}

@@ -1,0 +1,238 @@
+"""PixelVAE (Gulrajani et al. 2017): a chain of conditional distributions.
+
+    p(x, z) = p(x | z_1) p(z_1 | z_2) ... p(z_L)        p(z_L) = N(0, I)
+    q(z | x) = prod_l q(z_l | features_l(x))            section 3, figure 3
+
+A level is an encoder q(z_l | x) and a decoder, which turns z_l into what the level below is
+conditioned on. Level 1 conditions the pixels. With an empty list of levels the model is the
+autoregressive p(x) alone, and its log-likelihood exact.
+
+Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels.
+"""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from pixelvae_tf import distributions, layers, noise, pixels, sampling
+from pixelvae_tf.layers.weight_norm import PACKAGE
+from pixelvae_tf.models import networks
+from pixelvae_tf.models.config import LevelConfig, ModelConfig
+
+tfd = tfp.distributions
+
+
+class Level(keras.layers.Layer):
+    """One level of latents: encoder and posterior head going up, decoder going down.
+
+    Args:
+      config: sizes.
+      size: (H, W) of what the decoder conditions.
+    """
+
+    def __init__(self, config: LevelConfig, size: tuple[int, int], **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.encoder = layers.Encoder(config.filters, name="encoder")
+        self.posterior_head = layers.WeightNormDense(2 * config.dim, name="posterior_head")
+        self.decoder = layers.FeatureDecoder(size, config.filters, name="decoder") if config.upsampling else None
+
+    def build(self, features_shape) -> None:
+        """Builds for the features of the level below, [B, H, W, C]."""
+        self.encoder.build(features_shape)
+        batch, height, width, channels = self.encoder.compute_output_shape(features_shape)
+        self.posterior_head.build((batch, height * width * channels))
+        if self.decoder is not None:
+            self.decoder.build((batch, self.config.dim))
+
+    def context_shape(self, batch) -> tuple:
+        """Shape of what `condition` returns."""
+        latents = (batch, self.config.dim)
+        return latents if self.decoder is None else self.decoder.compute_output_shape(latents)
+
+    def encode(self, features: tf.Tensor) -> tuple[tf.Tensor, tfd.Distribution]:
+        """Features of the level below -> features of this one, and q(z | x) with event shape [D]."""
+        features = self.encoder(features)
+        flat = tf.reshape(features, (-1, self.posterior_head.v.shape[0]))
+        return features, distributions.diagonal_gaussian(self.posterior_head(flat))
+
+    def condition(self, latents: tf.Tensor) -> tf.Tensor:
+        """Latents [B, D] -> the context of the level below: [B, D], or a map [B, H, W, F]."""
+        latents = tf.cast(latents, self.compute_dtype)
+        return latents if self.decoder is None else self.decoder(latents)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PixelVAE(keras.Model):
+    """A PixelVAE with any of its parts; see the module.
+
+    The methods return TFP distributions: a loss is a `log_prob` or a KL divergence, a generator a
+    sample. All latents of an image are lists, level 1 (which the pixels see) first.
+
+    Args:
+      config: what the model is made of.
+
+    Raises:
+      ValueError: if the config makes no sense.
+    """
+
+    def __init__(self, config: ModelConfig, **kwargs):
+        super().__init__(**kwargs)
+        config.validate()
+        self.config = config
+        height, width, channels = config.image_shape
+        self.site = distributions.pixel_site(config.num_values)
+        self.levels = [
+            Level(level, (height, width), name=f"level_{index + 1}") for index, level in enumerate(config.levels)
+        ]
+        self.network = networks.gated_pixel_cnn(config.pixels, config.num_values, self.site.num_params, channels)
+
+    def build(self, input_shape=None) -> None:
+        """Creates all weights; the shapes follow from the config."""
+        features_shape = (None, *self.config.image_shape)
+        for level in self.levels:
+            level.build(features_shape)
+            features_shape = level.encoder.compute_output_shape(features_shape)
+        context_shape = self.levels[0].context_shape(None) if self.levels else None
+        self.network.build((None, *self.config.image_shape), context_shape)
+        self.built = True
+
+    @property
+    def num_levels(self) -> int:
+        """L."""
+        return len(self.levels)
+
+    def posterior(self, images: tf.Tensor) -> list[tfd.Distribution]:
+        """q(z_l | x) for every level.
+
+        Args:
+          images: integer pixel values [B, H, W, C].
+
+        Returns:
+          L diagonal Gaussians, batch shape [B], event shape [D_l].
+        """
+        features = pixels.to_unit_interval(images, self.config.num_values, self.compute_dtype)
+        posteriors = []
+        for level in self.levels:
+            features, posterior = level.encode(features)
+            posteriors.append(posterior)
+        return posteriors
+
+    def prior(self, level: int) -> tfd.Distribution:
+        """p(z_l) of the top level: N(0, I), event shape [D_l].
+
+        Args:
+          level: index from 0; the top one.
+        """
+        return distributions.standard_gaussian(self.config.levels[level].dim)
+
+    def likelihood(
+        self,
+        latents: list[tf.Tensor],
+        temperature=1.0,
+        method: sampling.Method = "cached",
+        training: bool = False,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> distributions.AutoregressiveGrid:
+        """p(x | z_1).
+
+        Args:
+          latents: L tensors [B, D_l].
+          temperature: scalar or [B], see `AutoregressiveGrid`.
+          method: how samples are made, see `sampling`.
+          training: whether dropout is on.
+          dropout_seed: int32 [2], for dropout.
+
+        Returns:
+          A distribution with batch shape [B] (without latents ()), event shape [H, W, C].
+        """
+        return distributions.AutoregressiveGrid(
+            self.network,
+            self.site,
+            self.config.image_shape,
+            context=self.levels[0].condition(latents[0]) if self.levels else None,
+            temperature=temperature,
+            method=method,
+            training=training,
+            dropout_seed=dropout_seed,
+        )
+
+    def sample_posterior(
+        self, posteriors: list[tfd.Distribution], seeds: tf.Tensor, draw: int | tf.Tensor = 0
+    ) -> list[tf.Tensor]:
+        """Reparameterised draws of every level, from each image's own noise.
+
+        Args:
+          posteriors: from `posterior`.
+          seeds: int64 [B].
+          draw: which of an image's draws, as in importance sampling.
+
+        Returns:
+          L tensors [B, D_l].
+        """
+        return [
+            self._gaussian_draw(posterior, seeds, noise.stream(noise.Kind.POSTERIOR, level, draw))
+            for level, posterior in enumerate(posteriors)
+        ]
+
+    def sample_prior(self, seeds: tf.Tensor, temperature=1.0) -> list[tf.Tensor]:
+        """Latents of every level from the prior.
+
+        Args:
+          seeds: int64 [B].
+          temperature: scalar or [B]; multiplies the prior's sigma.
+
+        Returns:
+          L tensors [B, D_l].
+        """
+        scale = tf.reshape(tf.cast(temperature, tf.float32), (-1, 1))
+        return [
+            self._gaussian_draw(self.prior(level), seeds, noise.stream(noise.Kind.PRIOR, level), scale)
+            for level in range(self.num_levels)
+        ]
+
+    @staticmethod
+    def _gaussian_draw(gaussian: tfd.Distribution, seeds, stream, scale=1.0) -> tf.Tensor:
+        normals = noise.normal(seeds, stream, tuple(gaussian.event_shape))
+        return gaussian.mean() + gaussian.stddev() * scale * tf.cast(normals, gaussian.dtype)
+
+    def sample(self, seeds: tf.Tensor, temperature=1.0, method: sampling.Method = "cached") -> tf.Tensor:
+        """Images from the model.
+
+        Args:
+          seeds: int64 [B]; an image depends on its own seed alone.
+          temperature: scalar or [B], for latents and pixels.
+          method: see `sampling`.
+
+        Returns:
+          Pixel values [B, H, W, C], int32.
+        """
+        return self.decode(self.sample_prior(seeds, temperature), seeds, temperature, method)
+
+    def decode(
+        self, latents: list[tf.Tensor], seeds: tf.Tensor, temperature=1.0, method: sampling.Method = "cached"
+    ) -> tf.Tensor:
+        """Images from p(x | z_1).
+
+        Args:
+          latents: L tensors [B, D_l].
+          seeds: int64 [B], for the pixels.
+          temperature: scalar or [B], for the pixels.
+          method: see `sampling`.
+
+        Returns:
+          Pixel values [B, H, W, C], int32.
+        """
+        likelihood = self.likelihood(latents, temperature, method)
+        return likelihood.transform(likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS)))
+
+    def get_config(self) -> dict:
+        """Keras' config: the model's, as plain data."""
+        return {"config": dataclasses.asdict(self.config), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "PixelVAE":
+        """Rebuilds the model from `get_config`."""
+        return cls(ModelConfig(**config.pop("config")), **config)

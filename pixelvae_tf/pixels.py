@@ -1,0 +1,54 @@
+"""The one place for the scale of pixels: values, network inputs, pictures, nats and bits.
+
+Legend: B batch, H height, W width, C channels. A pixel *value* is an integer in
+`0 .. num_values - 1`; a binary image holds 0 and 1.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+
+def to_unit_interval(values: tf.Tensor, num_values: int, dtype: str = "float32") -> tf.Tensor:
+    """Maps pixel values linearly to [-1, 1].
+
+    Zero padding therefore means "mid-grey", never "black": a network can tell the border
+    from a black pixel.
+
+    Args:
+      values: integer or float pixel values, any shape.
+      num_values: how many values a channel can take; at least 2.
+      dtype: floating dtype of the result.
+
+    Returns:
+      A tensor of the same shape, `2 * values / (num_values - 1) - 1`.
+    """
+    return tf.cast(values, dtype) * tf.cast(2.0 / (num_values - 1), dtype) - tf.ones([], dtype)
+
+
+def to_uint8_picture(images: np.ndarray, num_values: int) -> np.ndarray:
+    """Stretches pixel values to 0..255, for people to look at.
+
+    Args:
+      images: integer pixel values, any shape.
+      num_values: how many values a channel can take.
+
+    Returns:
+      A uint8 array of the same shape.
+    """
+    scaled = np.asarray(images, np.float64) * (255.0 / (num_values - 1))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def bits_per_dim(nats: float, image_shape: tuple[int, ...]) -> float:
+    """Converts nats per image to bits per dimension (a dimension is one channel of one pixel).
+
+    Args:
+      nats: negative log-likelihood, or a bound on it, in nats per image.
+      image_shape: (H, W, C).
+
+    Returns:
+      `nats / (H * W * C * ln 2)`.
+    """
+    return nats / (math.prod(image_shape) * math.log(2.0))

@@ -1,0 +1,83 @@
+"""A run on disk: its config, and the weights beside it.
+
+    WORKDIR/config.json       the run's `Config`
+    WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
+    WORKDIR/best/             the averaged weights with the best validation bound
+    WORKDIR/tensorboard/      scalars and pictures
+    WORKDIR/*.png             samples and reconstructions, as of the last evaluation
+"""
+
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from pixelvae_tf import config as config_lib
+from pixelvae_tf.models import PixelVAE
+
+CONFIG, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "checkpoints", "best", "tensorboard"
+
+
+def build(config: config_lib.Config) -> PixelVAE:
+    """A model with fresh weights.
+
+    Args:
+      config: its `model`, and `train.dtype` and `train.seed`.
+
+    Returns:
+      The model, built.
+
+    Raises:
+      ValueError: if the config makes no sense.
+    """
+    config.validate()
+    before = keras.config.dtype_policy()
+    keras.utils.set_random_seed(config.train.seed)
+    keras.config.set_dtype_policy(config.train.dtype)
+    try:
+        model = PixelVAE(config.model)
+        model.build()
+    finally:
+        keras.config.set_dtype_policy(before)
+    return model
+
+
+def read_config(workdir: str | pathlib.Path) -> config_lib.Config:
+    """The config of a run.
+
+    Raises:
+      ValueError: if `workdir` holds no run, or a damaged config.
+    """
+    path = pathlib.Path(workdir) / CONFIG
+    if not path.is_file():
+        raise ValueError(f"workdir must be the directory of a run, with {CONFIG} in it. Received: {str(workdir)!r}")
+    return config_lib.from_json(path.read_text())
+
+
+def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, config_lib.Config, int]:
+    """A trained model.
+
+    Args:
+      workdir: directory of a run.
+      weights: "best" on validation, or "latest"; both are averaged weights.
+
+    Returns:
+      The model, the run's config, and the step the weights are from.
+
+    Raises:
+      ValueError: if there is no run, or no such weights, in `workdir`.
+    """
+    folders = {"best": BEST, "latest": CHECKPOINTS}
+    if weights not in folders:
+        raise ValueError(f"weights must be one of {', '.join(folders)}. Received: {weights!r}")
+    config = read_config(workdir)
+    path = tf.train.latest_checkpoint(str(pathlib.Path(workdir) / folders[weights]))
+    if path is None:
+        raise ValueError(
+            f"workdir must hold {weights!r} weights; a run writes them at its first evaluation. "
+            f"Received: {str(workdir)!r}, which has none"
+        )
+    model, step = build(config), tf.Variable(0, dtype=tf.int64)
+    status = tf.train.Checkpoint(average=model, step=step).restore(path)
+    status.assert_existing_objects_matched().expect_partial()
+    return model, config, int(step)

@@ -1,0 +1,48 @@
+"""pixelvae-evaluate: prints the bound of a trained run on a split as one JSON line.
+
+    pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
+"""
+
+import json
+
+from absl import app, flags
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.", required=True)
+_SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
+_IMPORTANCE_SAMPLES = flags.DEFINE_integer("importance_samples", 0, "K of the importance-weighted value; 0: none.")
+_WEIGHTS = flags.DEFINE_enum("weights", "best", ["best", "latest"], "Which averaged weights.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; does not change the result.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the run's.")
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and evaluates."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    from pixelvae_tf import data, runs
+    from pixelvae_tf.train import evaluation, progress
+
+    try:
+        model, config, step = runs.load(_WORKDIR.value, _WEIGHTS.value)
+        if _DATA_DIR.value is not None:
+            config.data.data_dir = _DATA_DIR.value
+        images = data.load(config.data, _SPLIT.value)
+    except ValueError as error:
+        raise SystemExit(f"pixelvae-evaluate: {error}") from error
+    evaluator = evaluation.Evaluator(
+        model, batch_size=_BATCH_SIZE.value, seed=_SEED.value, importance_samples=_IMPORTANCE_SAMPLES.value
+    )
+    bar = progress.Progress(len(images.images), unit="image")
+    report = evaluator(images, lambda done, total: bar.update(done))
+    bar.close()
+    print(json.dumps({**report, "weights": f"{_WEIGHTS.value} (average), step {step}"}))
+
+
+def run() -> None:
+    """The console script."""
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

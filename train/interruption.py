@@ -1,0 +1,31 @@
+"""Stops a run between two steps when the user or the system asks for it."""
+
+import signal
+
+
+class Interruption:
+    """Turns SIGTERM and Ctrl-C into a question to ask between loops; a second Ctrl-C stops at once.
+
+    Use it as a context manager; outside the main thread it does nothing.
+    """
+
+    def __init__(self):
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._before[number] = signal.signal(number, self._note)
+            except ValueError:  # Not the main thread: its owner deals with signals.
+                break
+        return self
+
+    def _note(self, number: int, frame) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

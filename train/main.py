@@ -1,0 +1,59 @@
+"""pixelvae-train: trains a preset, or goes on with a run.
+
+    pixelvae-train --config=digits/gated_pixel_vae --workdir=runs/digits
+    pixelvae-train --config=digits/gated_pixel_vae --config.train.steps=100 --workdir=runs/short
+    pixelvae-train --list
+"""
+
+import pathlib
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from pixelvae_tf import presets
+from pixelvae_tf.config import Config
+
+_CONFIG = config_flags.DEFINE_config_dataclass("config", Config(), "A preset; see --list.", parse_fn=presets.get)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and pictures go.")
+_STRATEGY = flags.DEFINE_enum(
+    "strategy", "auto", ["auto", "one_device", "mirrored"], "How the work is spread; auto mirrors over several GPUs."
+)
+_VIRTUAL_CPUS = flags.DEFINE_integer("virtual_cpus", 1, "Logical CPU devices, to try mirrored without GPUs.")
+_LIST = flags.DEFINE_bool("list", False, "Print the presets and stop.")
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and trains."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    if _LIST.value:
+        for name in presets.names():
+            print(f"{name:50} {presets.summary(name)}")
+        return
+    if _WORKDIR.value is None:
+        raise app.UsageError("--workdir=DIR is required")
+    if not flags.FLAGS["config"].present:
+        raise app.UsageError("--config=PRESET is required; --list prints the presets")
+    logging.set_verbosity(logging.INFO)
+    import tensorflow as tf  # Not needed to list presets or to refuse flags.
+
+    from pixelvae_tf.train import trainer
+
+    if _VIRTUAL_CPUS.value > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        devices = [tf.config.LogicalDeviceConfiguration()] * _VIRTUAL_CPUS.value
+        tf.config.set_logical_device_configuration(cpu, devices)
+    try:
+        trainer.train_and_evaluate(_CONFIG.value, _WORKDIR.value, trainer.make_strategy(_STRATEGY.value))
+    except (ValueError, FloatingPointError) as error:
+        raise SystemExit(f"pixelvae-train: {error}") from error
+    print(f"trained: {pathlib.Path(_WORKDIR.value)}")
+
+
+def run() -> None:
+    """The console script."""
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

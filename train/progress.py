@@ -1,0 +1,47 @@
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class Progress:
+    """Shows how far work has come, how fast it goes and how long it will take.
+
+    Args:
+      total: units of work in all.
+      initial: units that were done before.
+      unit: their name.
+      images_per_unit: to show images/s; 0 shows units only.
+    """
+
+    def __init__(self, total: int, initial: int = 0, unit: str = "step", images_per_unit: int = 0):
+        self.total, self.initial, self.done, self.unit = total, initial, initial, unit
+        self.images_per_unit = images_per_unit
+        self.start = self.last_line = time.monotonic()
+        self.on_terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=total, initial=initial, unit=unit) if self.on_terminal else None
+
+    def update(self, done: int, text: str = "") -> None:
+        """Says that `done` units are finished; `text` is shown beside."""
+        step, self.done = done - self.done, done
+        rate = (done - self.initial) / max(time.monotonic() - self.start, 1e-9)
+        if self.images_per_unit:
+            text = f"{text} {rate * self.images_per_unit:.0f} images/s".strip()
+        if self.bar is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(step)
+            return
+        now = time.monotonic()
+        if now - self.last_line >= LINE_EVERY_SECONDS or done == self.total:
+            self.last_line = now
+            left = (self.total - done) / max(rate, 1e-9)
+            print(f"{self.unit} {done}/{self.total} {text}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self.bar is not None:
+            self.bar.close()

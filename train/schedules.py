@@ -1,0 +1,42 @@
+"""What changes with the step: the learning rate and the weight of the KL."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from pixelvae_tf.config import TrainConfig
+
+
+class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then the decay that `TrainConfig.learning_rate_decay` names."""
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+
+    def __call__(self, step):
+        """The rate of a step."""
+        config = self.config
+        step = tf.cast(step, tf.float32)
+        rate = tf.constant(config.learning_rate, tf.float32)
+        progress = tf.minimum(step / config.steps, 1.0)
+        if config.learning_rate_decay == "cosine":
+            rate = rate * 0.5 * (1.0 + tf.cos(math.pi * progress))
+        elif config.learning_rate_decay == "drop":
+            rate = tf.where(progress < 0.9, rate, 0.1 * rate)
+        if config.learning_rate_warmup_steps:
+            rate = rate * tf.minimum((step + 1.0) / config.learning_rate_warmup_steps, 1.0)
+        return rate
+
+
+def kl_weight(config: TrainConfig, step: tf.Tensor) -> tf.Tensor:
+    """Rises linearly from 0 to 1 over `kl_warmup_steps`."""
+    if not config.kl_warmup_steps:
+        return tf.ones([])
+    return tf.minimum(tf.cast(step, tf.float32) / config.kl_warmup_steps, 1.0)
+
+
+def average_decay(config: TrainConfig, step: tf.Tensor) -> tf.Tensor:
+    """The decay of the weight average; shorter at first, or the random start would linger."""
+    step = tf.cast(step, tf.float32)
+    return tf.minimum(config.average_decay, (1.0 + step) / (10.0 + step))

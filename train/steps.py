@@ -1,0 +1,152 @@
+"""The state of a run and its training step, the same for every strategy.
+
+Inside `strategy.run` a replica sees its share of the batch. Its loss is a sum over that share divided by
+the *global* batch size, because gradients are summed over replicas.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from pixelvae_tf import bounds
+from pixelvae_tf.config import Config, TrainConfig
+from pixelvae_tf.runs import build
+from pixelvae_tf.train import schedules
+
+
+class TrainState:
+    """What a checkpoint holds: weights, their moving average, optimizer, step, best bound.
+
+    Create it inside `strategy.scope()`.
+    """
+
+    def __init__(self, config: Config):
+        self.model = build(config)
+        self.average = build(config)
+        self.optimizer = keras.optimizers.Adam(schedules.LearningRate(config.train))
+        self.optimizer.build(self.model.trainable_variables)
+        self.step = tf.Variable(0, dtype=tf.int64, name="step")
+        self.best_bound_nats = tf.Variable(float("inf"), dtype=tf.float64, name="best_bound_nats")
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """Tracks everything that a resumed run needs."""
+        return tf.train.Checkpoint(
+            model=self.model,
+            average=self.average,
+            optimizer=self.optimizer,
+            step=self.step,
+            best_bound_nats=self.best_bound_nats,
+        )
+
+
+class Totals(NamedTuple):
+    """Sums over the steps of a loop, and its first bad step.
+
+    Attributes:
+      loss_nats, reconstruction_nats, gradient_norm, clipped: scalars.
+      kl_nats: [L].
+      bad_step: int64, the first step with a part that is not finite, or -1.
+      bad_parts: bool [3], which of `PARTS` were not finite then.
+    """
+
+    loss_nats: tf.Tensor
+    reconstruction_nats: tf.Tensor
+    kl_nats: tf.Tensor
+    gradient_norm: tf.Tensor
+    clipped: tf.Tensor
+    bad_step: tf.Tensor
+    bad_parts: tf.Tensor
+
+
+PARTS = ("reconstruction", "kl", "gradient")
+
+
+def _train_step(state: TrainState, config: TrainConfig, batch: dict[str, tf.Tensor]) -> tuple:
+    """One step, in a replica. Returns the global batch's loss, parts and gradient norm."""
+    replica = tf.distribute.get_replica_context()
+    model, step = state.model, state.step
+    weight = schedules.kl_weight(config, step)
+    dropout_seed = tf.random.experimental.stateless_fold_in(
+        tf.cast(tf.stack([tf.constant(config.seed, tf.int64), tf.cast(step, tf.int64)]), tf.int32),
+        replica.replica_id_in_sync_group,
+    )
+
+    def global_sum(x):
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, x)
+
+    with tf.GradientTape() as tape:
+        parts = bounds.elbo(model, batch["images"], batch["seeds"], training=True, dropout_seed=dropout_seed)
+        reconstruction = tf.reduce_sum(parts.reconstruction_nats) / config.batch_size
+        kl = tf.reduce_sum(parts.kl_nats, axis=0) / config.batch_size
+        global_kl = global_sum(tf.stop_gradient(kl))
+        gate = bounds.free_bits_gate(global_kl, config.free_nats)
+        loss = reconstruction + weight * tf.reduce_sum(gate * kl)
+    variables = [variable.value for variable in model.trainable_variables]
+    gradients = global_sum(tape.gradient(loss, variables))
+    norm = tf.linalg.global_norm(gradients)
+    if config.clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, use_norm=norm)
+    # The optimizer sums over the replicas, each of which holds the whole gradient already.
+    gradients = [gradient / replica.num_replicas_in_sync for gradient in gradients]
+    state.optimizer.apply(gradients, model.trainable_variables)
+    reconstruction = global_sum(tf.stop_gradient(reconstruction))
+    loss = reconstruction + weight * tf.reduce_sum(tf.maximum(global_kl, config.free_nats))
+    return loss, reconstruction, global_kl, norm
+
+
+def _update_average(strategy: tf.distribute.Strategy, state: TrainState, config: TrainConfig) -> None:
+    """Moves the averaged weights towards the weights, on every replica's own copy."""
+    rate = 1.0 - schedules.average_decay(config, state.step)
+
+    def move(average, weights):
+        average.assign_add(tf.cast(rate, average.dtype) * (weights - average))
+
+    for average, weights in zip(state.average.variables, state.model.variables, strict=True):
+        strategy.extended.update(average.value, move, args=(weights.value,), group=False)
+
+
+def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, config: TrainConfig):
+    """The inner loop: a graph function of an iterator and a number of steps.
+
+    Args:
+      strategy: where it runs.
+      state: what it trains.
+      config: how.
+
+    Returns:
+      A function (iterator, num_steps int32) -> Totals.
+    """
+
+    def one_step(iterator: Iterator, totals: Totals) -> Totals:
+        outcome = strategy.run(lambda batch: _train_step(state, config, batch), args=(next(iterator),))
+        # All replicas return the same global numbers.
+        loss, reconstruction, kl, norm = (strategy.experimental_local_results(x)[0] for x in outcome)
+        bad = ~tf.stack([tf.math.is_finite(x) for x in (reconstruction, tf.reduce_sum(kl), norm)])
+        first = (totals.bad_step < 0) & tf.reduce_any(bad)
+        clipped = tf.cast(norm > config.clip_norm, tf.float32) if config.clip_norm else tf.zeros([])
+        totals = Totals(
+            totals.loss_nats + loss,
+            totals.reconstruction_nats + reconstruction,
+            totals.kl_nats + kl,
+            totals.gradient_norm + norm,
+            totals.clipped + clipped,
+            tf.where(first, state.step, totals.bad_step),
+            tf.where(first, bad, totals.bad_parts),
+        )
+        state.step.assign_add(1)
+        _update_average(strategy, state, config)
+        return totals
+
+    @tf.function
+    def loop(iterator, num_steps):
+        zero = tf.zeros([])
+        totals = Totals(
+            zero, zero, tf.zeros([state.model.num_levels]), zero, zero, tf.constant(-1, tf.int64), tf.fill([3], False)
+        )
+        for _ in tf.range(num_steps):
+            totals = one_step(iterator, totals)
+        return totals
+
+    return loop
