@@ -42,6 +42,17 @@ def build(config: config_lib.Config) -> PixelVAE:
     return model
 
 
+def weights_of(model: PixelVAE) -> dict[str, tf.Variable]:
+    """The weights by name, for a `tf.train.Checkpoint`.
+
+    Keras 3 hides layers in lists from TensorFlow's checkpoints: given the model itself, a
+    checkpoint would silently leave their weights out.
+    """
+    named = {variable.path.partition("/")[2]: variable.value for variable in model.variables}
+    assert len(named) == len(model.variables), "two weights have the same name"
+    return named
+
+
 def read_config(workdir: str | pathlib.Path) -> config_lib.Config:
     """The config of a run.
 
@@ -78,6 +89,6 @@ def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, 
             f"Received: {str(workdir)!r}, which has none"
         )
     model, step = build(config), tf.Variable(0, dtype=tf.int64)
-    status = tf.train.Checkpoint(average=model, step=step).restore(path)
+    status = tf.train.Checkpoint(average=weights_of(model), step=step).restore(path)
     status.assert_existing_objects_matched().expect_partial()
     return model, config, int(step)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import bounds
 from pixelvae_tf.config import Config, TrainConfig
-from pixelvae_tf.runs import build
+from pixelvae_tf.runs import build, weights_of
 from pixelvae_tf.train import schedules
 
 
@@ -30,11 +31,16 @@ class TrainState:
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
         self.best_bound_nats = tf.Variable(float("inf"), dtype=tf.float64, name="best_bound_nats")
 
+    def start_from(self, images: np.ndarray) -> None:
+        """Starts the weights and their average from the training data; see `PixelVAE.start_from`."""
+        for model in (self.model, self.average):
+            model.start_from(images)
+
     def checkpoint(self) -> tf.train.Checkpoint:
         """Tracks everything that a resumed run needs."""
         return tf.train.Checkpoint(
-            model=self.model,
-            average=self.average,
+            model=weights_of(self.model),
+            average=weights_of(self.average),
             optimizer=self.optimizer,
             step=self.step,
             best_bound_nats=self.best_bound_nats,

@@ -83,7 +83,7 @@ class Trainer:
             self.state.checkpoint(), str(workdir / runs.CHECKPOINTS), max_to_keep=2, step_counter=self.state.step
         )
         self.best = tf.train.CheckpointManager(
-            tf.train.Checkpoint(average=self.state.average, step=self.state.step),
+            tf.train.Checkpoint(average=runs.weights_of(self.state.average), step=self.state.step),
             str(workdir / runs.BEST),
             max_to_keep=1,
             step_counter=self.state.step,
@@ -110,10 +110,12 @@ class Trainer:
         return int(self.state.step)
 
     def restore(self) -> None:
-        """Goes on from the last checkpoint, if there is one."""
+        """Goes on from the last checkpoint; without one, starts from the data."""
         path = self.latest.restore_or_initialize()
         if path:
             logging.info("Going on from step %d (%s)", self.step, path)
+        else:
+            self.state.start_from(self.images["train"].images)
 
     def run(self, interruption: Interruption) -> None:
         """Trains from the current step to the last."""

@@ -10,6 +10,7 @@ Legend: C channels, P parameters of a channel.
 import abc
 from typing import ClassVar, Literal
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -76,6 +77,12 @@ class BernoulliSite(Site):
 
     num_params = 1
 
+    def marginal_params(self, images: np.ndarray) -> np.ndarray:
+        """The parameters [C, P] of each channel's frequencies in images [N, H, W, C]."""
+        # Half a count more of either value: one that is missing is unlikely, not impossible.
+        ones, total = images.sum(axis=(0, 1, 2), dtype=np.float64) + 0.5, images[..., 0].size + 1.0
+        return np.log(ones / (total - ones))[:, None].astype(np.float32)
+
     def distribution(self, params, temperature=1.0):
         """Bernoulli(logits / temperature)."""
         logits = params[..., 0]
@@ -97,6 +104,12 @@ class CategoricalSite(Site):
 
     def __init__(self, num_values: int):
         self.num_params = num_values
+
+    def marginal_params(self, images: np.ndarray) -> np.ndarray:
+        """The parameters [C, P] of each channel's frequencies in images [N, H, W, C]."""
+        channels = np.moveaxis(images, -1, 0).reshape(images.shape[-1], -1)
+        counts = np.stack([np.bincount(values, minlength=self.num_params) for values in channels]) + 0.5
+        return np.log(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def distribution(self, params, temperature=1.0):
         """Categorical(logits / temperature)."""

@@ -188,13 +188,15 @@ class Chain(CausalLayer):
     def get_config(self) -> dict:
         """Keras' config."""
         layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        for layer in layers:
+            layer.pop("build_config", None)  # The chain builds them.
         return {**super().get_config(), "layers": layers, "channel_groups": self.channel_groups}
 
     @classmethod
     def from_config(cls, config: dict) -> "Chain":
         """Rebuilds the layers, then the chain."""
-        layers = [keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")]
-        return cls(layers=layers, **config)
+        layers = [keras.saving.deserialize_keras_object(layer) for layer in config["layers"]]
+        return cls(**{**config, "layers": layers})
 
 
 def take_row(rows: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

@@ -30,13 +30,10 @@ def gate(x: tf.Tensor) -> tf.Tensor:
     return tf.tanh(a) * tf.sigmoid(b)
 
 
-def gain_after_gates(gated: bool) -> float:
-    """Start of a weight norm so that unit variance goes in and out of a gate.
-
-    For a standard normal pre-activation the gate's root mean square is 0.34. The vertical stream
-    has no residual; with norms of 1 it would fade by a factor of three a block.
-    """
-    return 3.0 if gated else 1.0
+# Start of the norm of a kernel that follows a gate. For a standard normal pre-activation the gate's root
+# mean square is 0.34; with norms of 1 the signal would fade threefold a layer, and the network would spend
+# thousands of steps at the marginal distribution of a pixel.
+GAIN_AFTER_GATE = 3.0
 
 
 class ContextProjection(WeightNormConv2D):
@@ -107,7 +104,7 @@ class GatedBlock(_Conditioned):
         self.filters, self.kernel_size, self.mask_type = filters, kernel_size, mask_type
         self.groups, self.dropout, self.keep_vertical = groups, dropout, keep_vertical
         self.residual = mask_type == "B"
-        gain = gain_after_gates(self.residual)
+        gain = GAIN_AFTER_GATE if self.residual else 1.0
         rows = (kernel_size // 2 + 1, kernel_size)
         self.vertical = VerticalConv2D(2 * filters, rows, gain=gain, name="vertical", dtype=self.dtype_policy)
         self.horizontal = HorizontalConv2D(
@@ -117,7 +114,7 @@ class GatedBlock(_Conditioned):
             2 * filters, use_bias=False, name="vertical_to_horizontal", dtype=self.dtype_policy
         )
         self.output_projection = HorizontalConv2D(
-            filters, 1, groups=groups, name="output_projection", dtype=self.dtype_policy
+            filters, 1, groups=groups, gain=GAIN_AFTER_GATE, name="output_projection", dtype=self.dtype_policy
         )
 
     def build(self, x_shape, context_shape=None) -> None:
@@ -198,7 +195,7 @@ class GatedBlock(_Conditioned):
             constants["output_projection"], state["output_projection"], y, row, column
         )
         if self.residual:
-            y = y + x
+            y = y + tf.cast(x, y.dtype)
         return y, {**state, "horizontal": horizontal}
 
     def observe(self, constants, state, x, row, column):

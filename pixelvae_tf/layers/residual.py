@@ -74,7 +74,9 @@ class Encoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters = list(filters)
         self.stem = WeightNormConv2D(filters[0], (3, 3), name="stem", dtype=self.dtype_policy)
-        self.blocks = [ResidualBlock(f, "down", dtype=self.dtype_policy) for f in filters]
+        self.blocks = [
+            ResidualBlock(f, "down", name=f"block_{index}", dtype=self.dtype_policy) for index, f in enumerate(filters)
+        ]
 
     def build(self, x_shape) -> None:
         """Builds the blocks."""
@@ -116,7 +118,10 @@ class FeatureDecoder(keras.layers.Layer):
             self.sizes.append(tuple(-(-length // 2) for length in self.sizes[-1]))
         height, width = self.sizes[-1]
         self.first = WeightNormDense(height * width * self.filters[-1], name="first", dtype=self.dtype_policy)
-        self.blocks = [ResidualBlock(f, "up", dtype=self.dtype_policy) for f in reversed(self.filters)]
+        self.blocks = [
+            ResidualBlock(f, "up", name=f"block_{index}", dtype=self.dtype_policy)
+            for index, f in enumerate(reversed(self.filters))
+        ]
 
     def build(self, latents_shape) -> None:
         """Builds the blocks."""

@@ -13,6 +13,7 @@ Legend: B batch, H height, W width, C channels, D dimensions of a latent, L leve
 import dataclasses
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -98,6 +99,18 @@ class PixelVAE(keras.Model):
         context_shape = self.levels[0].context_shape(None) if self.levels else None
         self.network.build((None, *self.config.image_shape), context_shape)
         self.built = True
+
+    def start_from(self, images: np.ndarray) -> None:
+        """Lets the untrained pixels have the marginal distribution of data.
+
+        Without this, all gates first learn that one distribution together, close on the way, and a
+        256-way model without latents stays there.
+
+        Args:
+          images: integer pixel values [N, H, W, C].
+        """
+        params = self.site.marginal_params(images)  # [C, P]; unit k of the output is channel k mod C
+        self.network.layers[-1].bias.assign(params.T.reshape(-1))
 
     @property
     def num_levels(self) -> int:
@@ -235,4 +248,4 @@ class PixelVAE(keras.Model):
     @classmethod
     def from_config(cls, config: dict) -> "PixelVAE":
         """Rebuilds the model from `get_config`."""
-        return cls(ModelConfig(**config.pop("config")), **config)
+        return cls(**{**config, "config": ModelConfig(**config["config"])})

@@ -1,0 +1,53 @@
+"""Runs a SavedModel's signatures on recorded inputs and compares with recorded outputs.
+
+Run by path with a SavedModel and an .npz of cases. Needs TensorFlow and NumPy, and must not need
+pixelvae_tf: that is what it shows.
+"""
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+# Integers must agree. Floats are sums over all pixels, computed by the same graph, which another process may
+# split over threads in another way: float32 rounds a sum of about a thousand terms at 1e-5 of it.
+RELATIVE, ABSOLUTE = 1e-5, 1e-5
+
+
+def main(saved_model: str, cases_path: str) -> int:
+    """Prints every disagreement; returns how many there are."""
+    loaded = tf.saved_model.load(saved_model)
+    assert "pixelvae_tf" not in sys.modules
+    cases: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
+    for key, array in np.load(cases_path).items():
+        name, batch, side, tensor = key.split("|")
+        cases.setdefault((name, batch), {"in": {}, "out": {}})[side][tensor] = array
+    problems = []
+    missing = {name for name, _ in cases} ^ set(loaded.signatures)
+    if missing:
+        problems.append(f"signatures differ: {sorted(missing)}")
+    for (name, batch), case in cases.items():
+        outputs = loaded.signatures[name](**{key: tf.constant(value) for key, value in case["in"].items()})
+        if set(outputs) != set(case["out"]):
+            problems.append(f"{name}: outputs {sorted(outputs)}, expected {sorted(case['out'])}")
+            continue
+        for key, expected in case["out"].items():
+            problems += _compare(f"{name}, batch {batch}, {key}", outputs[key].numpy(), expected)
+    print("\n".join(problems) or f"{len(cases)} calls agree")
+    return len(problems)
+
+
+def _compare(where: str, actual: np.ndarray, expected: np.ndarray) -> list[str]:
+    if actual.dtype == object:
+        actual = actual.astype(bytes)
+    if actual.shape != expected.shape:
+        return [f"{where}: shape {actual.shape}, expected {expected.shape}"]
+    if actual.dtype.kind == "f":
+        same = np.allclose(actual, expected, RELATIVE, ABSOLUTE, equal_nan=True)
+    else:
+        same = np.array_equal(actual, expected)
+    return [] if same else [f"{where}: differs in {np.mean(actual != expected):.1%} of its entries"]
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(*sys.argv[1:]) else 0)

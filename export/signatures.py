@@ -1,0 +1,134 @@
+"""What the SavedModel answers: one dict in, one dict out, the batch first in every tensor.
+
+What is wrong with one *row* of a request (a value out of range, a temperature that is not positive and finite)
+gives zeros for that row and a message in the output `error`, empty where all is well: a server that merges
+requests would otherwise fail the row's neighbours. Wrong shapes and dtypes raise.
+
+Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from pixelvae_tf import bounds
+from pixelvae_tf.models import PixelVAE
+
+Tensors = dict[str, tf.Tensor]
+
+
+class Signature(NamedTuple):
+    """One signature.
+
+    Attributes:
+      function: from a dict of tensors to a dict of tensors.
+      inputs: the specs of the first.
+    """
+
+    function: Callable[[Tensors], Tensors]
+    inputs: dict[str, tf.TensorSpec]
+
+
+def signatures(model: PixelVAE) -> dict[str, Signature]:
+    """The signatures of a model, as DESIGN's table names them; those on latents only where there are any.
+
+    Args:
+      model: a model with weights.
+
+    Returns:
+      By name; `serving_default` is `encode`, or `sample` without latents.
+    """
+    specs = {
+        "images": tf.TensorSpec((None, *model.config.image_shape), tf.uint8, "images"),
+        "seed": tf.TensorSpec((None,), tf.int64, "seed"),
+        "temperature": tf.TensorSpec((None,), tf.float32, "temperature"),
+    }
+    if model.num_levels:
+        specs["z1"] = tf.TensorSpec((None, model.config.levels[0].dim), tf.float32, "z1")
+
+    def signature(function: Callable, *names: str) -> Signature:
+        def checked(inputs: Tensors) -> Tensors:
+            with tf.control_dependencies(_same_batch(inputs)):
+                error = _errors(model, inputs)
+                good = tf.equal(error, "")
+                outputs = function(**_harmless(inputs, good))
+            return {**{name: _keep(values, good) for name, values in outputs.items()}, "error": error}
+
+        return Signature(checked, {name: specs[name] for name in names})
+
+    def encode(images: tf.Tensor) -> Tensors:
+        outputs = {}
+        for level, posterior in enumerate(model.posterior(images), start=1):
+            outputs |= {f"z{level}_mean": posterior.mean(), f"z{level}_stddev": posterior.stddev()}
+        return outputs
+
+    def sample(seed: tf.Tensor, temperature: tf.Tensor) -> Tensors:
+        return {"images": tf.cast(model.sample(seed, temperature), tf.uint8)}
+
+    def decode(z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor) -> Tensors:
+        return {"images": tf.cast(model.decode([z1], seed, temperature), tf.uint8)}
+
+    def log_prob(images: tf.Tensor, seed: tf.Tensor) -> Tensors:
+        parts = bounds.elbo(model, images, seed)
+        if not model.num_levels:
+            return {"log_prob_nats": parts.elbo_nats}
+        return {
+            "elbo_nats": parts.elbo_nats,
+            "reconstruction_nats": parts.reconstruction_nats,
+            "kl_nats": parts.kl_nats,
+        }
+
+    found = {
+        "sample": signature(sample, "seed", "temperature"),
+        "log_prob": signature(log_prob, "images", "seed"),
+    }
+    if model.num_levels:
+        found["encode"] = signature(encode, "images")
+        found["decode"] = signature(decode, "z1", "seed", "temperature")
+    return {**found, "serving_default": found["encode" if model.num_levels else "sample"]}
+
+
+def _same_batch(inputs: Tensors) -> list[tf.Operation]:
+    """Without this, a request of one temperature and many seeds would broadcast."""
+    sizes = {name: tf.shape(values)[0] for name, values in inputs.items()}
+    first = next(iter(sizes))
+    return [
+        tf.debugging.assert_equal(size, sizes[first], f"{name} and {first} must have the same first dimension")
+        for name, size in sizes.items()
+        if name != first
+    ]
+
+
+def _errors(model: PixelVAE, inputs: Tensors) -> tf.Tensor:
+    """string [B]: what is wrong with each row, or empty."""
+    batch = tf.shape(next(iter(inputs.values())))[:1]
+    error = tf.fill(batch, "")
+    num_values = model.config.num_values
+    bad = {}
+    if "images" in inputs:
+        bad[f"images must hold values in 0..{num_values - 1}"] = tf.reduce_any(
+            tf.cast(inputs["images"], tf.int32) >= num_values, axis=(1, 2, 3)
+        )
+    if "z1" in inputs:
+        bad["z1 must be finite"] = tf.reduce_any(~tf.math.is_finite(inputs["z1"]), axis=1)
+    if "temperature" in inputs:
+        temperature = inputs["temperature"]
+        bad["temperature must be positive and finite"] = ~((temperature > 0) & tf.math.is_finite(temperature))
+    for message, rows in bad.items():
+        error = tf.where(rows, message, error)
+    return error
+
+
+def _harmless(inputs: Tensors, good: tf.Tensor) -> Tensors:
+    """The inputs, with bad rows replaced by what cannot do harm."""
+    harmless = {name: _keep(values, good) for name, values in inputs.items()}
+    if "temperature" in inputs:
+        harmless["temperature"] = tf.where(good, inputs["temperature"], 1.0)
+    return harmless
+
+
+def _keep(values: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
+    """The rows that are good; zeros for the others."""
+    shape = tf.concat([tf.shape(good), tf.ones(values.shape.rank - 1, tf.int32)], axis=0)
+    return tf.where(tf.reshape(good, shape), values, tf.zeros([], values.dtype))

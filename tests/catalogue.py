@@ -1,0 +1,161 @@
+"""Every causal layer, once, with what it may see. A new layer is a new entry here.
+
+`sees(output, source, at, place)` says whether the unit `at` = (row, column, unit) of output stream
+`output` depends on the unit `place` of input stream `source`; streams are numbered vertical first.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from pixelvae_tf import layers
+from pixelvae_tf.models import PixelsConfig, networks
+
+Unit = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layer of the catalogue.
+
+    Attributes:
+      name: of the test.
+      make: builds it.
+      sees: what depends on what.
+      streams: see `contract.STREAMS`.
+      channels: of its input (of both streams).
+      context: None, "vector" or "map".
+      num_values: if the input is pixel values, how many there are.
+    """
+
+    name: str
+    make: Callable
+    sees: Callable[[int, int, Unit, Unit], bool]
+    streams: str = "raster"
+    channels: int = 3
+    context: str | None = None
+    num_values: int = 0
+
+
+def center(mask_type: str, groups: int, unit: int, source: int) -> bool:
+    """Whether a unit sees another at the same location."""
+    return source % groups < unit % groups or (mask_type == "B" and source % groups == unit % groups)
+
+
+def left(reach: int, mask_type: str, groups: int = 1):
+    """The row of the pixel, to the left."""
+
+    def sees(output, source, at, place):
+        (r, c, k), (i, j, unit) = at, place
+        return i == r and (c - reach <= j < c or (j == c and center(mask_type, groups, k, unit)))
+
+    return sees
+
+
+def above(rows: int, reach: int, first: int = 1):
+    """Rows r - first down to r - first - rows + 1, `reach` to both sides."""
+
+    def sees(output, source, at, place):
+        (r, c, _), (i, j, _) = at, place
+        return first <= r - i < first + rows and abs(c - j) <= reach
+
+    return sees
+
+
+def either(*relations):
+    """The union of relations."""
+    return lambda *args: any(relation(*args) for relation in relations)
+
+
+def masked(kernel_size: int, mask_type: str, groups: int = 1):
+    """One masked convolution: all of its kernel above, and to the left."""
+    half = kernel_size // 2
+    return either(above(half, half), left(half, mask_type, groups))
+
+
+def after(second, first, size=(4, 5), units=3):
+    """What a layer sees through another: the blind spot of stacked masked convolutions comes out of this."""
+    places = list(np.ndindex(*size, units))
+
+    def sees(output, source, at, place):
+        return any(second(0, 0, at, via) and first(0, 0, via, place) for via in places)
+
+    return sees
+
+
+def gated(kernel_size: int, mask_type: str, groups: int = 1):
+    """A gated block on (vertical, horizontal)."""
+    half = kernel_size // 2
+    vertical = above(half + 1, half, first=0)
+    shifted, beside = above(half + 1, half, first=1), left(half, mask_type, groups)
+
+    def sees(output, source, at, place):
+        if output == 0:
+            return source == 0 and vertical(output, source, at, place)
+        return (shifted if source == 0 else beside)(output, source, at, place)
+
+    return sees
+
+
+def gated_end(kernel_size: int, mask_type: str):
+    """The last gated block: its one output is the horizontal stream."""
+    pair = gated(kernel_size, mask_type)
+    return lambda output, source, at, place: pair(1, source, at, place)
+
+
+def gated_network(reach: int, groups: int):
+    """All of them together: no blind spot within `reach`, the sum of the kernels' halves."""
+    return either(above(reach + 1, reach), left(reach, "A", groups))
+
+
+def _network(channels, num_values, num_params, **sizes):
+    return networks.gated_pixel_cnn(PixelsConfig(**sizes), num_values, num_params, channels)
+
+
+CAUSAL_LAYERS = [
+    Case("vertical", lambda: layers.VerticalConv2D(4, (2, 5)), above(2, 2, first=0), "vertical"),
+    Case("horizontal_a", lambda: layers.HorizontalConv2D(4, 5, "A"), left(2, "A"), "horizontal"),
+    Case("horizontal_b", lambda: layers.HorizontalConv2D(4, 3, "B", use_bias=False), left(1, "B"), "horizontal"),
+    Case("horizontal_a_rgb", lambda: layers.HorizontalConv2D(6, 3, "A", 3), left(1, "A", 3), "horizontal"),
+    Case("horizontal_b_rgb", lambda: layers.HorizontalConv2D(6, 3, "B", 3), left(1, "B", 3), "horizontal"),
+    Case("pointwise_a_rgb", lambda: layers.HorizontalConv2D(6, 1, "A", 3), left(0, "A", 3), "horizontal"),
+    Case("masked_a", lambda: layers.MaskedConv2D(4, 5, "A"), masked(5, "A")),
+    Case("masked_b", lambda: layers.MaskedConv2D(4, 3, "B", gain=0.5), masked(3, "B")),
+    Case("masked_1x1", lambda: layers.MaskedConv2D(6, 1, "B", 3), masked(1, "B", 3)),
+    Case("masked_a_rgb", lambda: layers.MaskedConv2D(6, 3, "A", 3), masked(3, "A", 3)),
+    Case(
+        "masked_stack_with_blind_spot",
+        lambda: layers.Chain([layers.MaskedConv2D(3, 3, "A"), layers.MaskedConv2D(3, 3, "B")]),
+        after(masked(3, "B"), masked(3, "A")),
+    ),
+    Case("gated_a", lambda: layers.GatedBlock(4, 5, "A"), gated(5, "A"), "pair"),
+    Case("gated_vector", lambda: layers.GatedBlock(3, 3), gated(3, "B"), "pair", context="vector"),
+    Case("gated_map_rgb", lambda: layers.GatedBlock(3, 3, groups=3), gated(3, "B", 3), "pair", context="map"),
+    Case(
+        "gated_end",
+        lambda: layers.GatedBlock(3, 3, dropout=0.5, keep_vertical=False),
+        gated_end(3, "B"),
+        "end",
+        context="map",
+    ),
+    Case("gated_pointwise", lambda: layers.GatedPointwise(6, 3), left(0, "B", 3), context="map"),
+    Case("gated_pointwise_vector", lambda: layers.GatedPointwise(6), left(0, "B"), context="vector"),
+    Case("output", lambda: layers.OutputPointwise(6, 3), left(0, "B", 3), num_values=7),
+    Case("scale", lambda: layers.ScalePixels(7), lambda output, source, at, place: at == place, num_values=7),
+    Case(
+        "gated_pixel_cnn",
+        lambda: _network(1, 2, 1, num_layers=1, filters=4, kernel_size=3, first_kernel_size=3),
+        gated_network(2, 1),
+        channels=1,
+        context="vector",
+        num_values=2,
+    ),
+    Case(
+        "gated_pixel_cnn_rgb",
+        lambda: _network(3, 4, 4, num_layers=1, filters=6, kernel_size=3, first_kernel_size=3),
+        gated_network(2, 3),
+        context="map",
+        num_values=4,
+    ),
+]

@@ -1,0 +1,159 @@
+"""What every causal layer must obey; see `pixelvae_tf.layers.causal`."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Streams of a layer: "raster" has one; "pair" takes and gives (vertical, horizontal); "end" takes the
+# pair and gives the horizontal one; "vertical" and "horizontal" are half layers with one clock.
+STREAMS = ("raster", "pair", "end", "vertical", "horizontal")
+
+
+def make_inputs(layer_case, batch, size, dtype="float32", seed=0):
+    """Random input (or pair) and context for a case of the catalogue."""
+    generator = np.random.default_rng(seed)
+
+    def values(shape):
+        if layer_case.num_values:
+            return tf.constant(generator.integers(0, layer_case.num_values, shape), dtype)
+        return tf.constant(generator.normal(size=shape), dtype)
+
+    x = values((batch, *size, layer_case.channels))
+    if layer_case.streams in ("pair", "end"):
+        x = (x, values((batch, *size, layer_case.channels)))
+    context = None
+    if layer_case.context == "vector":
+        context = tf.constant(generator.normal(size=(batch, 3)), dtype)
+    if layer_case.context == "map":
+        context = tf.constant(generator.normal(size=(batch, *size, 3)), dtype)
+    return x, context
+
+
+def run_in_steps(layer, streams, x, context):
+    """The whole image by begin, start_row, step and observe. Returns what `call` returns."""
+    vertical, horizontal = x if streams in ("pair", "end") else (x, x)
+    height, width = horizontal.shape[1:3]
+    constants, state = layer.begin(context, tf.shape(horizontal)[0], (height, width))
+    rows, finished_rows = [], []
+    for row in range(height):
+        outputs = []
+        for column in range(width):
+            if streams == "vertical":
+                continue
+            here = horizontal[:, row, column]
+            y, told = layer.step(constants, state, here, tf.constant(row), tf.constant(column))
+            state = layer.observe(constants, told, here, tf.constant(row), tf.constant(column))
+            outputs.append(y)
+        if outputs:
+            rows.append(tf.stack(outputs, axis=1))
+        finished, state = layer.start_row(constants, state, vertical[:, row], tf.constant(row + 1))
+        finished_rows.append(finished)
+    if streams == "vertical":
+        return tf.stack(finished_rows, axis=1)
+    stepped = tf.stack(rows, axis=1)
+    if streams == "pair":
+        return tf.stack(finished_rows, axis=1), stepped
+    if streams == "raster" and finished_rows[0] is not None:
+        np.testing.assert_allclose(
+            np.asarray(tf.cast(tf.stack(finished_rows, axis=1), "float32")),
+            np.asarray(tf.cast(stepped, "float32")),
+            rtol=1e-2 if stepped.dtype == tf.bfloat16 else 1e-4,
+            atol=1e-2 if stepped.dtype == tf.bfloat16 else 1e-5,
+            err_msg="the finished row differs from its locations",
+        )
+    return stepped
+
+
+def check_steps_equal_call(case, batch, size, dtype):
+    """call == step, for one batch, size and dtype."""
+    layer = build(case, size, dtype)
+    x, context = make_inputs(case, batch, size, {"mixed_bfloat16": "float32"}.get(dtype, dtype))
+    if dtype == "mixed_bfloat16":
+        # Inputs that bfloat16 holds exactly, so that only the arithmetic differs.
+        x, context = tf.nest.map_structure(
+            lambda t: None if t is None else tf.cast(tf.cast(t, tf.bfloat16), tf.float32), (x, context)
+        )
+    whole, stepped = layer(x, context=context), run_in_steps(layer, case.streams, x, context)
+    # Sums of a few hundred products: float32 rounds at 6e-8 each, float64 at 1e-16, bfloat16 at 4e-3,
+    # where every layer of a chain rounds its output once more.
+    tolerance = {"float32": 2e-5, "float64": 1e-12, "mixed_bfloat16": 6e-2}[dtype]
+    for a, b in zip(tf.nest.flatten(whole), tf.nest.flatten(stepped), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        np.testing.assert_allclose(
+            tf.cast(a, tf.float64).numpy(), tf.cast(b, tf.float64).numpy(), rtol=tolerance, atol=tolerance
+        )
+
+
+def build(case, size, dtype="float32"):
+    """The layer of a case, built for images of a size under a dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        layer = case.make()
+    finally:
+        keras.config.set_dtype_policy(before)
+    shape = (None, *size, case.channels)
+    context = {None: None, "vector": (None, 3), "map": (None, *size, 3)}[case.context]
+    layer.build((shape, shape) if case.streams in ("pair", "end") else shape, context)
+    return layer
+
+
+def _dependence(layer, case, size):
+    """{(output stream, input stream): bool [H, W, units, H, W, units]}: does the output move with the input?
+
+    From Jacobians at several random points: a real dependence may vanish at one of them.
+    """
+    found = {}
+    for seed in range(3):
+        x, context = make_inputs(case, 1, size, "float64", seed)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            outputs = tf.nest.flatten(layer(x, context=context))
+        for i, y in enumerate(outputs):
+            for j, source in enumerate(tf.nest.flatten(x)):
+                jacobian = tape.jacobian(y, source, unconnected_gradients="zero")[0, :, :, :, 0]
+                # Float64 rounds at 1e-16; what moves at all moves by more than 1e-14 at one of three points.
+                found[i, j] = found.get((i, j), False) | (np.abs(jacobian.numpy()) > 1e-14)
+    return found
+
+
+def check_dependence(case, size):
+    """The nonzero pattern of the Jacobian is exactly the listed set: no leak, no unlisted blind spot."""
+    layer = build(case, size, "float64")
+    found = _dependence(layer, case, size)
+    for (output, source), moved in found.items():
+        height, width, out_units, _, _, in_units = moved.shape
+        for r, c, k in np.ndindex(height, width, out_units):
+            expected = np.zeros((height, width, in_units), bool)
+            for i, j, unit in np.ndindex(height, width, in_units):
+                expected[i, j, unit] = case.sees(output, source, (r, c, k), (i, j, unit))
+            assert (moved[r, c, k] == expected).all(), (
+                f"output stream {output} at row {r}, column {c}, unit {k} must see of input stream {source}:\n"
+                f"{expected.any(-1).astype(int)}\nand sees:\n{moved[r, c, k].any(-1).astype(int)}"
+            )
+
+
+def check_config_round_trip(case, size):
+    """A layer rebuilt from its config, with the weights copied, computes the same."""
+    layer = build(case, size)
+    config = keras.saving.serialize_keras_object(layer)
+    twin = keras.saving.deserialize_keras_object(config)
+    assert keras.saving.serialize_keras_object(twin)["config"] == config["config"]
+    shape = (None, *size, case.channels)
+    context = {None: None, "vector": (None, 3), "map": (None, *size, 3)}[case.context]
+    if not twin.built:
+        twin.build((shape, shape) if case.streams in ("pair", "end") else shape, context)
+    twin.set_weights(layer.get_weights())
+    x, context = make_inputs(case, 2, size)
+    for a, b in zip(tf.nest.flatten(layer(x, context=context)), tf.nest.flatten(twin(x, context=context)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def check_causal_layer(case):
+    """All that the contract promises, for one case of the catalogue."""
+    for dtype in ("float32", "float64", "mixed_bfloat16"):
+        check_steps_equal_call(case, 2, (4, 5), dtype)
+    check_steps_equal_call(case, 3, (2, 1), "float32")  # smaller than the kernel, another batch
+    check_steps_equal_call(case, 1, (1, 3), "float32")
+    check_dependence(case, (4, 5))
+    check_config_round_trip(case, (4, 5))

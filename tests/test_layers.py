@@ -1,0 +1,148 @@
+"""Layers: the causal contract over the catalogue, masks, weight norm, dropout, residual blocks."""
+
+import catalogue
+import contract
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pixelvae_tf import layers
+from pixelvae_tf.layers.dropout import dropout
+from pixelvae_tf.layers.gated import GAIN_AFTER_GATE, gate
+
+
+@pytest.mark.parametrize("case", catalogue.CAUSAL_LAYERS, ids=lambda case: case.name)
+def test_causal_contract(case):
+    contract.check_causal_layer(case)
+
+
+def test_the_contract_test_finds_a_leak():
+    case = next(case for case in catalogue.CAUSAL_LAYERS if case.name == "masked_a")
+    leaky = catalogue.Case("leaky", lambda: layers.MaskedConv2D(4, 5, "B"), case.sees)
+    with pytest.raises(AssertionError, match="must see of input stream"):
+        contract.check_dependence(leaky, (4, 5))
+
+
+def test_the_contract_test_finds_an_unlisted_blind_spot():
+    case = next(case for case in catalogue.CAUSAL_LAYERS if case.name == "masked_stack_with_blind_spot")
+    no_blind_spot = catalogue.Case("claim", case.make, catalogue.gated_network(2, 1))
+    with pytest.raises(AssertionError, match="must see of input stream"):
+        contract.check_dependence(no_blind_spot, (4, 5))
+
+
+def test_mask_is_as_drawn():
+    np.testing.assert_array_equal(
+        layers.raster_mask("A", 3, 1, 1)[..., 0, 0], [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        layers.raster_mask("B", 5, 1, 1)[..., 0, 0],
+        [[1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]],
+    )
+    np.testing.assert_array_equal(layers.raster_mask("A", 1, 3, 3, 3)[0, 0], [[0, 1, 1], [0, 0, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(layers.raster_mask("B", 1, 3, 3, 3)[0, 0], [[1, 1, 1], [0, 1, 1], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(("mask_type", "groups"), [("A", 1), ("B", 1), ("A", 3), ("B", 3)])
+def test_cropped_kernels_equal_a_masked_convolution(mask_type, groups):
+    layer = layers.MaskedConv2D(6, 5, mask_type, groups)
+    layer.build((None, 6, 7, 3))
+    x = tf.random.stateless_normal((2, 6, 7, 3), (1, 2))
+    kernel = np.zeros((5, 5, 3, 6), np.float32)
+    kernel[:2] = layer.above.folded()[0]
+    beside, bias = layer.beside.folded()
+    kernel[2, : beside.shape[1]] = beside[0]
+    # The mask changes nothing: the cropped kernels have nothing where it is zero.
+    np.testing.assert_array_equal(kernel, kernel * layers.raster_mask(mask_type, 5, 3, 6, groups))
+    # Sums of 75 products of order one, rounded at 6e-8.
+    np.testing.assert_allclose(layer(x), tf.nn.conv2d(x, kernel, 1, "SAME") + bias, atol=1e-5)
+
+
+def test_weight_norm_is_the_gain_and_scales_out_of_v():
+    layer = layers.WeightNormConv2D(4, (3, 3), gain=2.5)
+    layer.build((None, 8, 8, 3))
+    norm = tf.sqrt(tf.reduce_sum(layer.folded()[0] ** 2, axis=(0, 1, 2)))
+    np.testing.assert_allclose(norm, 2.5 * np.ones(4), rtol=1e-5)
+    before = layer.folded()[0]
+    layer.v.assign(7.0 * layer.v)
+    np.testing.assert_allclose(layer.folded()[0], before, rtol=1e-5, atol=1e-7)
+
+
+def test_weight_norm_stays_float32_under_bfloat16():
+    layer = layers.WeightNormDense(3, dtype="mixed_bfloat16")
+    layer.build((None, 200))
+    assert layer.v.dtype == "float32" and layer.folded()[0].dtype == tf.bfloat16
+    # A norm taken in bfloat16 would be off by about 2**-8; rounding each weight once moves it far less.
+    norm = tf.sqrt(tf.reduce_sum(tf.cast(layer.folded()[0], tf.float32) ** 2, axis=0))
+    np.testing.assert_allclose(norm, np.ones(3), atol=1e-3)
+
+
+def test_gates_keep_unit_variance_at_the_start():
+    x = gate(tf.random.stateless_normal((100_000, 2), (3, 4)))
+    # 100,000 draws give the root mean square to 0.3%.
+    assert float(tf.sqrt(tf.reduce_mean(x**2))) * GAIN_AFTER_GATE == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("resample", ["none", "down", "up"])
+def test_residual_block_shapes_and_config(resample):
+    layer = layers.ResidualBlock(8, resample)
+    x = tf.random.stateless_normal((2, 7, 5, 4), (1, 2))
+    y = layer(x)
+    assert tuple(y.shape) == {"none": (2, 7, 5, 8), "down": (2, 4, 3, 8), "up": (2, 14, 10, 8)}[resample]
+    assert tuple(layer.compute_output_shape((2, 7, 5, 4))) == tuple(y.shape)
+    twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert (twin.filters, twin.resample) == (8, resample)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (8, 8), (7, 5), (1, 1)])
+def test_feature_decoder_undoes_the_encoders_sizes(size):
+    decoder, encoder = layers.FeatureDecoder(size, [4, 6]), layers.Encoder([4, 6])
+    features = decoder(tf.zeros((2, 3)))
+    assert tuple(features.shape) == (2, *size, 4)
+    assert tuple(encoder(features).shape) == (2, *decoder.sizes[-1], 6)
+
+
+def test_embedding_groups_units_by_channel():
+    layer = layers.EmbedPixels(5, dim=2)
+    layer.build((None, 3, 3, 3))
+    x = tf.constant([[[[0, 1, 4]]]])
+    table = np.asarray(layer.table)
+    np.testing.assert_array_equal(
+        layer(x)[0, 0, 0], np.stack([table[0, 0], table[1, 1], table[2, 4]], axis=-1).reshape(-1)
+    )
+
+
+def test_dropout_depends_on_its_seed_alone():
+    x = tf.ones((50, 40))
+    a, b = dropout(x, 0.25, True, tf.constant([1, 2])), dropout(x, 0.25, True, tf.constant([1, 3]))
+    np.testing.assert_array_equal(a, dropout(x, 0.25, True, tf.constant([1, 2])))
+    assert (a.numpy() != b.numpy()).any()
+    # 2,000 draws: the share dropped has a standard deviation of 0.0097; five of them.
+    assert abs(float(tf.reduce_mean(tf.cast(a == 0, tf.float32))) - 0.25) < 0.05
+    np.testing.assert_allclose(np.unique(a), [0, 1 / 0.75], rtol=1e-6)
+    assert dropout(x, 0.25, False, None) is x
+    with pytest.raises(ValueError, match="seed must be"):
+        dropout(x, 0.25, True, None)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.HorizontalConv2D(4, 4), "kernel_size must be odd"),
+        (lambda: layers.HorizontalConv2D(4, 3, "C"), "mask_type must be"),
+        (lambda: layers.HorizontalConv2D(4, 3, "A", 3), "filters must be a multiple"),
+        (lambda: layers.HorizontalConv2D(4, 1, "A"), "kernel_size must be at least 3"),
+        (lambda: layers.ResidualBlock(4, "sideways"), "resample must be"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_missing_context_is_named():
+    layer = layers.GatedBlock(4, 3)
+    layer.build(((None, 4, 4, 4), (None, 4, 4, 4)), (None, 3))
+    x = tf.zeros((1, 4, 4, 4))
+    with pytest.raises(ValueError, match="context of layer"):
+        layer((x, x))
