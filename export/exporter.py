@@ -10,10 +10,10 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
-
-from pixelvae_tf import runs
 from pixelvae_tf.export.card import CARD
 from pixelvae_tf.export.signatures import signatures
+
+from pixelvae_tf import runs
 from pixelvae_tf.models import PixelVAE
 
 Endpoints = dict[str, tf.types.experimental.PolymorphicFunction]
@@ -44,7 +44,9 @@ def export(model: PixelVAE, card: dict, export_dir: str | pathlib.Path) -> pathl
         base.mkdir(parents=True, exist_ok=True)
         unfinished = pathlib.Path(tempfile.mkdtemp(prefix=".unfinished_", dir=base))
     except OSError as error:
-        raise ValueError(f"export_dir must be a directory that can be written. Received: {str(base)!r}: {error}") from error
+        raise ValueError(
+            f"export_dir must be a directory that can be written. Received: {str(base)!r}: {error}"
+        ) from error
     try:
         endpoints = {
             name: tf.function(signature.function, input_signature=[signature.inputs])

@@ -1,6 +1,6 @@
 """pixelvae-export: writes a trained run as a SavedModel for TensorFlow Serving, and checks it.
 
-    pixelvae-export --workdir=runs/digits --export_dir=models/digits
+pixelvae-export --workdir=runs/digits --export_dir=models/digits
 """
 
 from absl import app, flags
@@ -14,8 +14,9 @@ def main(argv: list[str]) -> None:
     """Parses the flags and exports."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    from pixelvae_tf import runs
     from pixelvae_tf.export import card, exporter
+
+    from pixelvae_tf import runs
 
     try:
         model, config, step = runs.load(_WORKDIR.value, _WEIGHTS.value)

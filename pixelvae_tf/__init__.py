@@ -1,8 +1,8 @@
 """pixelvae_tf: PixelVAE and its family in TensorFlow, with exact likelihoods and a SavedModel to serve.
 
-    config = pixelvae_tf.presets.get("digits/gated_pixel_vae")
-    model = pixelvae_tf.build(config)                  # fresh weights
-    model, config, step = pixelvae_tf.load("runs/quickstart")
+config = pixelvae_tf.presets.get("digits/gated_pixel_vae")
+model = pixelvae_tf.build(config)                  # fresh weights
+model, config, step = pixelvae_tf.load("runs/quickstart")
 """
 
 from pixelvae_tf import presets

@@ -65,21 +65,21 @@ def digits_gated_pixel_vae() -> Config:
             num_values=256,
             levels=[LevelConfig(dim=16, filters=(32, 64), upsampling=True)],
             pixels=PixelsConfig(
-                num_layers=2, filters=32, kernel_size=3, first_kernel_size=3, embedding_dim=8, dropout=0.2
+                num_layers=1, filters=32, kernel_size=3, first_kernel_size=3, embedding_dim=8, dropout=0.2
             ),
         ),
         train=TrainConfig(
-            steps=4000,
+            steps=2000,
             batch_size=64,
             learning_rate=2e-3,
             learning_rate_decay="cosine",
             learning_rate_warmup_steps=100,
             clip_norm=100.0,
-            kl_warmup_steps=1000,
+            kl_warmup_steps=500,
             average_decay=0.998,
             log_every=100,
-            evaluate_every=500,
-            checkpoint_every=500,
+            evaluate_every=250,
+            checkpoint_every=250,
         ),
     )
 

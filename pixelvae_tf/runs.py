@@ -1,10 +1,10 @@
 """A run on disk: its config, and the weights beside it.
 
-    WORKDIR/config.json       the run's `Config`
-    WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
-    WORKDIR/best/             the averaged weights with the best validation bound
-    WORKDIR/tensorboard/      scalars and pictures
-    WORKDIR/*.png             samples and reconstructions, as of the last evaluation
+WORKDIR/config.json       the run's `Config`
+WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
+WORKDIR/best/             the averaged weights with the best validation bound
+WORKDIR/tensorboard/      scalars and pictures
+WORKDIR/*.png             samples and reconstructions, as of the last evaluation
 """
 
 import pathlib

@@ -32,9 +32,7 @@ def test_the_contract_test_finds_an_unlisted_blind_spot():
 
 
 def test_mask_is_as_drawn():
-    np.testing.assert_array_equal(
-        layers.raster_mask("A", 3, 1, 1)[..., 0, 0], [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
-    )
+    np.testing.assert_array_equal(layers.raster_mask("A", 3, 1, 1)[..., 0, 0], [[1, 1, 1], [1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(
         layers.raster_mask("B", 5, 1, 1)[..., 0, 0],
         [[1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]],

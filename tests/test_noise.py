@@ -92,7 +92,9 @@ def _sequences(draw):
         "sites": draw(tf.constant([7], tf.int64), first, (number,)).numpy().reshape(2, -1),
         "neighbouring sites": np.stack([grid[:, :-1].ravel(), grid[:, 1:].ravel()]),
         "neighbouring seeds": np.stack([grid[:-1].ravel(), grid[1:].ravel()])[:, :number],
-        "streams": np.stack([draw(seeds, noise.stream(kind), (20,)).numpy().ravel() for kind in (PIXELS, noise.Kind.PRIOR)]),
+        "streams": np.stack(
+            [draw(seeds, noise.stream(kind), (20,)).numpy().ravel() for kind in (PIXELS, noise.Kind.PRIOR)]
+        ),
         "levels": np.stack([draw(seeds, noise.stream(PIXELS, level), (20,)).numpy().ravel() for level in (0, 1)]),
         "draws": np.stack([draw(seeds, noise.stream(PIXELS, 0, k), (20,)).numpy().ravel() for k in (0, 1)]),
         # Channels are the fastest axis of an image's sites.
@@ -113,7 +115,7 @@ def test_numbers_are_distributed_and_independent(draw, cdf):
 def test_uniforms_lie_strictly_inside_and_normals_are_bounded():
     words = tf.constant([0, 2**32 - 1], tf.uint32)
     low, high = noise._open_interval(words).numpy()
-    assert 0 < low and high < 1
+    assert low > 0 and high < 1
     # sqrt(-2 ln 2**-24) = 5.77.
     assert np.abs(noise.normal(tf.range(2000, dtype=tf.int64), noise.stream(PIXELS), (100,))).max() < 5.8
 

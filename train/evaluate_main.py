@@ -1,6 +1,6 @@
 """pixelvae-evaluate: prints the bound of a trained run on a split as one JSON line.
 
-    pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
+pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
 """
 
 import json
@@ -20,8 +20,9 @@ def main(argv: list[str]) -> None:
     """Parses the flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    from pixelvae_tf import data, runs
     from pixelvae_tf.train import evaluation, progress
+
+    from pixelvae_tf import data, runs
 
     try:
         model, config, step = runs.load(_WORKDIR.value, _WEIGHTS.value)

@@ -57,9 +57,7 @@ class Evaluator:
     def _run(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         def share(name: str):
             return self.strategy.experimental_distribute_values_from_function(
-                lambda context: tf.constant(
-                    batch[name][context.replica_id_in_sync_group * self.share :][: self.share]
-                )
+                lambda context: tf.constant(batch[name][context.replica_id_in_sync_group * self.share :][: self.share])
             )
 
         outcome = self.strategy.run(self._per_image, args=(share("images"), share("seeds")))

@@ -1,8 +1,8 @@
 """pixelvae-train: trains a preset, or goes on with a run.
 
-    pixelvae-train --config=digits/gated_pixel_vae --workdir=runs/digits
-    pixelvae-train --config=digits/gated_pixel_vae --config.train.steps=100 --workdir=runs/short
-    pixelvae-train --list
+pixelvae-train --config=digits/gated_pixel_vae --workdir=runs/digits
+pixelvae-train --config=digits/gated_pixel_vae --config.train.steps=100 --workdir=runs/short
+pixelvae-train --list
 """
 
 import pathlib
@@ -36,7 +36,6 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--config=PRESET is required; --list prints the presets")
     logging.set_verbosity(logging.INFO)
     import tensorflow as tf  # Not needed to list presets or to refuse flags.
-
     from pixelvae_tf.train import trainer
 
     if _VIRTUAL_CPUS.value > 1:

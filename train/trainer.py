@@ -7,11 +7,11 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from pixelvae_tf.train import evaluation, progress, steps
+from pixelvae_tf.train.interruption import Interruption
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, noise, pictures, runs
-from pixelvae_tf.train import evaluation, progress, steps
-from pixelvae_tf.train.interruption import Interruption
 
 # Images in a grid of samples or reconstructions.
 NUM_PICTURES = 64
@@ -64,7 +64,11 @@ def _differences(there, here, name: str = "") -> list[str]:
     if isinstance(there, dict):
         return [text for key in here for text in _differences(there[key], here[key], f"{name}.{key}".lstrip("."))]
     if isinstance(there, list) and len(there) == len(here):
-        return [text for i, (a, b) in enumerate(zip(there, here, strict=True)) for text in _differences(a, b, f"{name}[{i}]")]
+        return [
+            text
+            for i, (a, b) in enumerate(zip(there, here, strict=True))
+            for text in _differences(a, b, f"{name}[{i}]")
+        ]
     return [] if there == here else [f"{name} is {there!r} there and {here!r} here"]
 
 
@@ -220,7 +224,9 @@ class Trainer:
         return grids
 
 
-def train_and_evaluate(config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf.distribute.Strategy) -> None:
+def train_and_evaluate(
+    config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf.distribute.Strategy
+) -> None:
     """Trains a run to its last step, or goes on with it.
 
     Args:

@@ -188,14 +188,14 @@ class MaskedConv2D(CausalLayer):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.mask_type = filters, kernel_size, mask_type
         self.groups, self.gain = groups, gain
-        self.beside = HorizontalConv2D(filters, kernel_size, mask_type, groups, gain=gain, name="beside", dtype=self.dtype_policy)
+        self.beside = HorizontalConv2D(
+            filters, kernel_size, mask_type, groups, gain=gain, name="beside", dtype=self.dtype_policy
+        )
         self.above = None
         if kernel_size > 1:
             rows = (kernel_size // 2, kernel_size)
             # No bias: above the first row there is nothing, and nothing must stay zero.
-            self.above = VerticalConv2D(
-                filters, rows, gain=gain, use_bias=False, name="above", dtype=self.dtype_policy
-            )
+            self.above = VerticalConv2D(filters, rows, gain=gain, use_bias=False, name="above", dtype=self.dtype_policy)
 
     def build(self, x_shape, context_shape=None) -> None:
         """Builds both parts."""

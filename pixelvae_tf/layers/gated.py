@@ -191,9 +191,7 @@ class GatedBlock(_Conditioned):
         """Moves the horizontal stream one location on: x [B, C] -> [B, F]."""
         y, horizontal = self.horizontal.step(constants["horizontal"], state["horizontal"], x, row, column)
         y = gate(y + tf.gather(state["addend"], column))
-        y, _ = self.output_projection.step(
-            constants["output_projection"], state["output_projection"], y, row, column
-        )
+        y, _ = self.output_projection.step(constants["output_projection"], state["output_projection"], y, row, column)
         if self.residual:
             y = y + tf.cast(x, y.dtype)
         return y, {**state, "horizontal": horizontal}

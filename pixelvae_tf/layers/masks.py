@@ -68,9 +68,7 @@ def center_mask(mask_type: MaskType, in_units: int, out_units: int, groups: int 
     return visible.astype(np.float32)
 
 
-def raster_mask(
-    mask_type: MaskType, kernel_size: int, in_units: int, out_units: int, groups: int = 1
-) -> np.ndarray:
+def raster_mask(mask_type: MaskType, kernel_size: int, in_units: int, out_units: int, groups: int = 1) -> np.ndarray:
     """The mask of a whole square kernel, as drawn above.
 
     The layers never multiply a whole kernel by it: they crop to the rows and columns that it

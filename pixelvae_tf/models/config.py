@@ -66,11 +66,11 @@ class ModelConfig:
 
     def validate(self) -> None:
         """Raises a ValueError that names the first field that makes no sense."""
-        channels = self.image_shape[-1]
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(f"model.image_shape must be (H, W, C), all positive. Received: {self.image_shape}")
         if self.num_values < 2 or self.num_values > 256:
             raise ValueError(f"model.num_values must be in 2..256. Received: {self.num_values}")
+        channels = self.image_shape[-1]
         if len(self.levels) > 1:
             raise ValueError(f"model.levels must have at most one entry. Received: {len(self.levels)} levels")
         if self.pixels.filters % channels:
@@ -78,6 +78,10 @@ class ModelConfig:
                 "model.pixels.filters must be a multiple of the image's channels, so that R, G and B get as "
                 f"many units each. Received: filters={self.pixels.filters}, channels={channels}"
             )
+        for name, least in (("kernel_size", 1), ("first_kernel_size", 3)):
+            size = getattr(self.pixels, name)
+            if size < least or size % 2 == 0:
+                raise ValueError(f"model.pixels.{name} must be odd and at least {least}. Received: {size}")
         if not 0 <= self.pixels.dropout < 1:
             raise ValueError(f"model.pixels.dropout must be in [0, 1). Received: {self.pixels.dropout}")
         for level in self.levels:

@@ -1,0 +1,34 @@
+# Everything runs in .venv, which the first target makes from the versions in constraints.txt.
+PYTHON ?= python3
+RUN := runs/quickstart
+BIN := .venv/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: quickstart test test-all lint wheel clean
+
+.venv/installed: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+# Train, evaluate, export, check and sample the 8x8 digits that scikit-learn carries.
+quickstart: .venv/installed
+	$(BIN)/pixelvae-train --config=digits/gated_pixel_vae --workdir=$(RUN)
+	$(BIN)/pixelvae-evaluate --workdir=$(RUN) --split=test --importance_samples=50 > $(RUN)/test.json
+	$(BIN)/pixelvae-export --workdir=$(RUN) --export_dir=$(RUN)/saved_model
+	$(BIN)/python benchmarks/quickstart.py $(RUN)
+
+test: .venv/installed
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+wheel: .venv/installed
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,157 @@
+"""Bounds: against quadrature, against each other, and free of the chunks they are computed in."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special
+
+import pixelvae_tf
+from pixelvae_tf import bounds, noise
+from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig
+
+SMALL = PixelsConfig(num_layers=1, filters=4, kernel_size=3, first_kernel_size=3)
+
+
+@pytest.fixture(scope="module")
+def one_latent():
+    """A model of 3x3 binary images with one latent dimension that matters, and an image."""
+    model = pixelvae_tf.build(Config(model=ModelConfig((3, 3, 1), 2, [LevelConfig(1, (4,))], SMALL)))
+    params = model.network.layers[-1]
+    params.g.assign(30.0 * params.g)
+    # A posterior away from the prior, so that importance sampling has something to gain.
+    model.levels[0].posterior_head.bias.assign([0.8, -0.5])
+    return model, tf.constant([[0, 1, 1], [1, 0, 1], [0, 0, 1]])[None, ..., None]
+
+
+def _quadrature(model, image, log_weights):
+    """log of the integral of exp(log_weights(z)), by the trapezoid rule on [-8, 8]."""
+    z = np.linspace(-8, 8, 4001).astype(np.float32)[:, None]
+    step = float(z[1, 0] - z[0, 0])
+    return special.logsumexp(log_weights(tf.constant(z)).numpy().astype(np.float64)) + np.log(step)
+
+
+def _log_joint(model, image, z):
+    return model.likelihood([z]).log_prob(image) + model.prior(0).log_prob(z)
+
+
+def test_elbo_and_importance_weighted_reach_their_integrals(one_latent):
+    model, image = one_latent
+    posterior = model.posterior(image)[0]
+    log_evidence = _quadrature(model, image, lambda z: _log_joint(model, image, z))
+    # The ELBO by quadrature: the integral of q (log p(x, z) - log q).
+    z = tf.linspace(-8.0, 8.0, 4001)[:, None]
+    ratio = (_log_joint(model, image, z) - posterior.log_prob(z)).numpy().astype(np.float64)
+    exact_elbo = np.trapezoid(np.exp(posterior.log_prob(z).numpy().astype(np.float64)) * ratio, z[:, 0])
+
+    number = 20_000
+    seeds, images = tf.range(number, dtype=tf.int64), tf.repeat(image, number, axis=0)
+    elbo = bounds.elbo(model, images, seeds).elbo_nats.numpy()
+    gap = 5 * elbo.std() / np.sqrt(number)  # five standard errors of the mean
+    assert elbo.mean() == pytest.approx(exact_elbo, abs=gap)
+    assert exact_elbo < log_evidence - 0.01  # there is something to gain
+
+    previous, previous_error = -np.inf, 0.0
+    for num_samples in (1, 2, 8, 64):
+        values = bounds.importance_weighted(model, images[:4000], seeds[:4000], num_samples).numpy()
+        error = values.std() / np.sqrt(len(values))
+        if num_samples == 1:
+            assert values.mean() == pytest.approx(exact_elbo, abs=5 * error)
+        # The expectation does not fall with K (Burda et al. 2016, theorem 1), and stays under log p(x).
+        assert values.mean() > previous - 5 * np.hypot(error, previous_error)
+        assert values.mean() < log_evidence + 5 * error
+        previous, previous_error = values.mean(), error
+    # Large K reaches log p(x): the bias is about Var(w) / 2K and is below 0.01 here.
+    many = bounds.importance_weighted(model, images[:20], seeds[:20], 5000, chunk_size=500).numpy()
+    assert many.mean() == pytest.approx(log_evidence, abs=0.01)
+
+
+def test_the_evidence_sums_to_one_over_all_images(one_latent):
+    model, _ = one_latent
+    images = np.array(list(itertools.product((0, 1), repeat=9))).reshape(-1, 3, 3, 1)
+    z = np.linspace(-6, 6, 61).astype(np.float32)
+    weights = np.exp(-(z**2) / 2)
+    total = 0.0
+    for value, weight in zip(z, weights / weights.sum(), strict=True):
+        grid = model.likelihood([tf.constant([[value]])])
+        total += weight * np.exp(grid.log_prob(images[:, None]).numpy()).sum()
+    assert total == pytest.approx(1.0, abs=1e-5)
+
+
+def test_chunks_do_not_matter(one_latent):
+    model, image = one_latent
+    images, seeds = tf.repeat(image, 3, axis=0), tf.range(3, dtype=tf.int64)
+    whole = bounds.importance_weighted(model, images, seeds, 7, chunk_size=7)
+    for chunk_size in (1, 2, 3, 100):
+        # The same 7 numbers in another order of summation.
+        np.testing.assert_allclose(bounds.importance_weighted(model, images, seeds, 7, chunk_size), whole, rtol=1e-5)
+
+
+def test_every_draw_is_a_new_one(one_latent):
+    model, image = one_latent
+    posterior, seeds = model.posterior(image), tf.constant([3], tf.int64)
+    draws = [float(model.sample_posterior(posterior, seeds, k)[0][0, 0]) for k in range(5)]
+    assert len(set(draws)) == 5
+
+
+def test_kl_agrees_with_monte_carlo(one_latent):
+    model, image = one_latent
+    posterior, prior = model.posterior(image)[0], model.prior(0)
+    kl = float(bounds.elbo(model, image, tf.constant([0], tf.int64)).kl_nats[0, 0])
+    z = posterior.sample(100_000, seed=(1, 2))
+    terms = (posterior.log_prob(z) - prior.log_prob(z)).numpy()
+    assert terms.mean() == pytest.approx(kl, abs=5 * terms.std() / np.sqrt(terms.size))
+
+
+def test_without_latents_the_bound_is_exact():
+    model = pixelvae_tf.build(Config(model=ModelConfig((3, 3, 1), 2, [], SMALL)))
+    images, seeds = tf.zeros((2, 3, 3, 1), tf.int32), tf.range(2, dtype=tf.int64)
+    parts = bounds.elbo(model, images, seeds)
+    assert parts.kl_nats.shape == (2, 0)
+    np.testing.assert_allclose(parts.elbo_nats, model.likelihood([]).log_prob(images))
+    np.testing.assert_allclose(bounds.importance_weighted(model, images, seeds, 5), parts.elbo_nats, rtol=1e-6)
+
+
+def test_free_bits_gate_has_the_gradient_of_the_maximum():
+    kl = tf.Variable([3.0, 0.5, 2.0])
+    with tf.GradientTape(persistent=True) as tape:
+        maximum = tf.reduce_sum(tf.maximum(kl, 1.0))
+        gated = tf.reduce_sum(bounds.free_bits_gate(kl, 1.0) * kl)
+    np.testing.assert_array_equal(tape.gradient(maximum, kl), tape.gradient(gated, kl))
+    np.testing.assert_array_equal(tape.gradient(gated, kl), [1, 0, 1])
+
+
+def test_active_units_count_means_that_vary():
+    generator = np.random.default_rng(0)
+    means = np.stack([generator.normal(0, 0.5, 1000), generator.normal(3, 0.05, 1000), np.zeros(1000)], axis=1)
+    # Variances 0.25, 0.0025 and 0 against 0.01.
+    assert bounds.active_units(means) == 1
+
+
+def test_memory_does_not_grow_with_the_samples(one_latent):
+    """The loop carries one number an image and nothing else."""
+    model, image = one_latent
+    seeds = tf.constant([0], tf.int64)
+    function = tf.function(lambda k: bounds.importance_weighted(model, image, seeds, k, chunk_size=2))
+    graphs = [function.get_concrete_function(k).graph for k in (4, 4000)]
+    assert len(graphs[0].get_operations()) == len(graphs[1].get_operations())
+    loop = next(op for op in graphs[1].get_operations() if op.type in ("While", "StatelessWhile"))
+    carried = [output.shape for output in loop.outputs if output.shape.rank and output.dtype == tf.float32]
+    assert max(int(np.prod(shape.as_list())) for shape in carried) <= max(
+        int(tf.size(v)) for v in model.trainable_variables
+    )
+
+
+def test_bad_arguments(one_latent):
+    model, image = one_latent
+    with pytest.raises(ValueError, match="num_samples and chunk_size must be at least 1"):
+        bounds.importance_weighted(model, image, tf.constant([0], tf.int64), 0)
+
+
+def test_posterior_draws_use_each_images_seed(one_latent):
+    model, image = one_latent
+    posterior = model.posterior(image)[0]
+    z = model.sample_posterior([posterior], tf.constant([9], tf.int64), 2)[0]
+    normal = noise.normal(tf.constant([9], tf.int64), noise.stream(noise.Kind.POSTERIOR, 0, 2), (1,))
+    np.testing.assert_allclose(z, posterior.mean() + posterior.stddev() * normal, rtol=1e-6)

@@ -1,0 +1,102 @@
+"""Data: batch t is a function of (seed, t); evaluation sees every image once."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pixelvae_tf import data
+from pixelvae_tf.config import DataConfig
+
+
+def _image_set(number):
+    images = np.arange(number, dtype=np.uint8)[:, None, None, None]
+    return data.ImageSet(images, None, "numbers", 256, "none")
+
+
+def _take(dataset, number):
+    return [{key: value.numpy() for key, value in batch.items()} for batch in dataset.take(number)]
+
+
+def test_an_epoch_holds_every_image_once_in_a_new_order():
+    batches = _take(data.training_batches(_image_set(30), 10, seed=1), 6)
+    values = np.concatenate([batch["images"].ravel() for batch in batches])
+    first, second = values[:30], values[30:]
+    assert sorted(first) == sorted(second) == list(range(30))
+    assert (first != second).any() and (first != np.arange(30)).any()
+    seeds = np.concatenate([batch["seeds"] for batch in batches])
+    assert len(set(seeds)) == 60
+
+
+def test_batches_start_anywhere():
+    from_start = _take(data.training_batches(_image_set(7), 3, seed=1), 6)
+    resumed = _take(data.training_batches(_image_set(7), 3, seed=1, start_step=4), 2)
+    for a, b in zip(from_start[4:], resumed, strict=True):
+        np.testing.assert_array_equal(a["images"], b["images"])
+        np.testing.assert_array_equal(a["seeds"], b["seeds"])
+
+
+def test_the_seed_matters():
+    a, b = (_take(data.training_batches(_image_set(50), 50, seed=seed), 1)[0] for seed in (1, 2))
+    assert (a["images"] != b["images"]).any() and (a["seeds"] != b["seeds"]).any()
+
+
+def test_workers_and_replicas_share_a_batch():
+    whole = _take(data.training_batches(_image_set(64), 8, seed=1), 3)
+    parts = []
+    for worker in range(2):
+        context = tf.distribute.InputContext(num_input_pipelines=2, input_pipeline_id=worker, num_replicas_in_sync=4)
+        parts.append(_take(data.training_batches(_image_set(64), 8, 1, input_context=context), 6))
+    for step in range(3):
+        shares = [parts[worker][2 * step + replica] for worker in range(2) for replica in range(2)]
+        for key in ("images", "seeds"):
+            np.testing.assert_array_equal(whole[step][key], np.concatenate([share[key] for share in shares]))
+
+
+def test_replicas_must_divide_the_batch():
+    context = tf.distribute.InputContext(num_replicas_in_sync=3)
+    with pytest.raises(ValueError, match="multiple of the number of replicas"):
+        data.training_batches(_image_set(5), 8, 0, input_context=context)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 10, 64])
+def test_evaluation_sees_every_image_once_with_its_own_seed(batch_size):
+    batches = list(data.evaluation_batches(_image_set(10), batch_size, seed=3))
+    assert all(len(batch["images"]) == batch_size for batch in batches)
+    real = np.concatenate([batch["real"] for batch in batches])
+    images = np.concatenate([batch["images"] for batch in batches]).ravel()[real]
+    np.testing.assert_array_equal(images, np.arange(10))
+    seeds = np.concatenate([batch["seeds"] for batch in batches])[real]
+    np.testing.assert_array_equal(seeds, next(data.evaluation_batches(_image_set(10), 10, seed=3))["seeds"])
+
+
+def test_digits():
+    splits = {split: data.load(DataConfig("digits"), split) for split in ("train", "validation", "test")}
+    assert [len(image_set.images) for image_set in splits.values()] == [1197, 200, 400]
+    for image_set in splits.values():
+        assert image_set.images.shape[1:] == (8, 8, 1) and image_set.images.dtype == np.uint8
+        assert set(np.unique(image_set.labels)) == set(range(10))
+    together = np.concatenate([image_set.images for image_set in splits.values()])
+    assert (together.min(), together.max(), len(np.unique(together))) == (0, 255, 17)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "num_values", "sizes"),
+    [
+        ("binarized_mnist", (28, 28, 1), 2, (50_000, 10_000, 10_000)),
+        ("mnist", (28, 28, 1), 256, (50_000, 10_000, 10_000)),
+        ("cifar10", (32, 32, 3), 256, (45_000, 5_000, 10_000)),
+    ],
+)
+def test_tfds(tfds_dir, name, shape, num_values, sizes):
+    for split, size in zip(("train", "validation", "test"), sizes, strict=True):
+        image_set = data.load(DataConfig(name, tfds_dir), split)
+        assert image_set.images.shape == (size, *shape) and image_set.images.dtype == np.uint8
+        assert image_set.images.max() == image_set.num_values - 1 == num_values - 1
+        assert (image_set.labels is None) == (name == "binarized_mnist")
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"data.name must be one of digits, .* Received: 'imagenet'"):
+        data.load(DataConfig("imagenet"), "train")
+    with pytest.raises(ValueError, match="split must be one of train, validation, test"):
+        data.load(DataConfig("digits"), "dev")

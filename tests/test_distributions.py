@@ -1,0 +1,193 @@
+"""Distributions: probabilities sum to one, samples follow them, shapes are TFP's."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from scipy import stats
+
+import pixelvae_tf
+from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig
+from pixelvae_tf.distributions import (
+    AutoregressiveGrid,
+    BernoulliSite,
+    CategoricalSite,
+    GaussianSite,
+    diagonal_gaussian,
+    pixel_site,
+    standard_gaussian,
+)
+from pixelvae_tf.distributions.gaussian import MIN_SCALE
+from pixelvae_tf.layers import Chain, GatedBlock, MaskedConv2D, OutputPointwise, SplitStreams
+
+SMALL = PixelsConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
+
+
+def _grid(shape, num_values, levels=(), **options):
+    model = pixelvae_tf.build(Config(model=ModelConfig(shape, num_values, list(levels), SMALL)))
+    params = model.network.layers[-1]
+    params.g.assign(20.0 * params.g)  # away from uniform
+    latents = model.sample_prior(tf.constant([5], tf.int64)) if levels else []
+    return model.likelihood(latents, **options)
+
+
+def _all_images(shape, num_values):
+    return np.array(list(itertools.product(range(num_values), repeat=int(np.prod(shape))))).reshape(-1, *shape)
+
+
+CASES = {
+    "all 512 binary 3x3 images": ((3, 3, 1), 2, []),
+    "all 512 binary 3x3 images given z": ((3, 3, 1), 2, [LevelConfig(2, (4,))]),
+    "all 64 colours of a pixel": ((1, 1, 3), 4, []),
+    "all 256 2x2 images of 4 values": ((2, 2, 1), 4, []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_probabilities_sum_to_one_and_samples_follow_them(case):
+    shape, num_values, levels = CASES[case]
+    grid = _grid(shape, num_values, levels)
+    images = _all_images(shape, num_values)
+    log_prob = grid.log_prob(images[:, None] if levels else images).numpy().ravel()
+    # Float32 sums of up to 9 log-probabilities.
+    assert np.exp(log_prob).sum() == pytest.approx(1.0, abs=1e-5)
+
+    number = 20_000
+    samples = grid.sample(number, seed=(3, 4)).numpy().reshape(number, -1)
+    index = samples @ (num_values ** np.arange(samples.shape[1])[::-1])
+    expected = number * np.exp(log_prob.astype(np.float64))
+    counts = np.bincount(index, minlength=len(expected))
+    # Cells that expect fewer than 5 are pooled, as the chi-square approximation wants.
+    rare = expected < 5
+    observed = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    if expected[-1] == 0:
+        observed, expected = observed[:-1], expected[:-1]
+    # 1e-4: once in 10,000 seeds a right sampler would fail; the seed is fixed.
+    assert stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-4
+
+
+def test_the_chi_square_test_finds_a_wrong_sampler():
+    """The same test on samples of another temperature must fail."""
+    grid, wrong = _grid((3, 3, 1), 2), _grid((3, 3, 1), 2, temperature=0.6)
+    probabilities = np.exp(grid.log_prob(_all_images((3, 3, 1), 2)).numpy().astype(np.float64))
+    index = wrong.sample(20_000, seed=(3, 4)).numpy().reshape(20_000, -1) @ (2 ** np.arange(9)[::-1])
+    counts = np.bincount(index, minlength=512)
+    common = probabilities * 20_000 >= 5
+    expected = probabilities[common] / probabilities[common].sum() * counts[common].sum()
+    assert stats.chisquare(counts[common], expected).pvalue < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("levels", "sample_shape", "batch"),
+    [
+        ([], (), ()),
+        ([], (7,), ()),
+        ([], (2, 3), ()),
+        ([LevelConfig(2, (4,))], (), (4,)),
+        ([LevelConfig(2, (4,), upsampling=True)], (5, 2), (4,)),
+    ],
+)
+def test_shapes(levels, sample_shape, batch):
+    model = pixelvae_tf.build(Config(model=ModelConfig((4, 3, 1), 4, levels, SMALL)))
+    grid = model.likelihood(model.sample_prior(tf.range(4, dtype=tf.int64)))
+    assert isinstance(grid, tfp.distributions.Distribution)
+    assert (grid.batch_shape, grid.event_shape, grid.dtype) == (batch, (4, 3, 1), tf.int32)
+    assert tuple(grid.batch_shape_tensor()) == batch and tuple(grid.event_shape_tensor()) == (4, 3, 1)
+    samples = grid.sample(sample_shape, seed=(1, 2))
+    assert samples.shape == (*sample_shape, *batch, 4, 3, 1)
+    log_prob = grid.log_prob(samples)
+    assert log_prob.shape == (*sample_shape, *batch)
+    # One value for the whole batch broadcasts over it.
+    one = tf.zeros((4, 3, 1), tf.int32)
+    assert grid.log_prob(one).shape == batch
+    # Images are independent of each other: all at once equals one by one.
+    if batch and sample_shape:
+        again = tf.stack([grid.log_prob(samples[i]) for i in range(sample_shape[0])])
+        np.testing.assert_allclose(log_prob, again, rtol=1e-5)
+
+
+def test_seeds():
+    grid = _grid((4, 3, 1), 4)
+    # A pair is a stateless seed; TFP takes a single integer as a seed of its global state.
+    first, again, other = (grid.sample(6, seed=seed).numpy() for seed in ((3, 4), (3, 4), (4, 3)))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() and len({image.tobytes() for image in first}) == 6
+    np.testing.assert_array_equal(first, grid.sample(6, seed=tf.constant([3, 4])))
+    assert grid.sample(2).shape == (2, 4, 3, 1)  # no seed: some numbers
+
+
+def test_gaussian_grid_is_the_product_of_its_conditionals():
+    blocks = [SplitStreams(), GatedBlock(8, 3, "A", keep_vertical=False), OutputPointwise(4)]
+    network = Chain(blocks)
+    network.build((None, 3, 4, 2))
+    network.layers[-1].g.assign(3.0 * tf.ones(4))
+    grid = AutoregressiveGrid(network, GaussianSite(), (3, 4, 2))
+    samples = grid.sample(2000, seed=(1, 2))
+    assert samples.dtype == tf.float32 and grid.log_prob(samples).shape == (2000,)
+    site = grid.site.distribution(grid.site.split(network(samples), 2))
+    standardised = ((samples - site.mean()) / site.stddev()).numpy()
+    # Given what came before, every entry is a standard normal: 24 tests at 1e-5 each.
+    for entry in standardised.reshape(2000, -1).T:
+        assert stats.kstest(entry, "norm").pvalue > 1e-5
+    np.testing.assert_allclose(grid.log_prob(samples), tf.reduce_sum(site.log_prob(samples), axis=(1, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("site", [BernoulliSite(), CategoricalSite(5)])
+def test_transform_inverts_the_cdf(site):
+    params = tf.random.stateless_normal((1, 3, site.num_params), (1, 2))
+    uniforms = tf.tile((tf.range(10_000, dtype=tf.float32)[:, None] + 0.5) / 10_000, (1, 3))
+    values = site.transform(tf.tile(params, (10_000, 1, 1)), uniforms).numpy()
+    assert (np.diff(values, axis=0) >= 0).all()  # monotone in u
+    for value in range(max(2, site.num_params)):
+        # A grid of 10,000 midpoints measures an interval to 1e-4.
+        np.testing.assert_allclose(
+            (values == value).mean(axis=0), site.distribution(params).prob(value)[0], atol=1.1e-4
+        )
+
+
+def test_temperature_divides_logits_and_multiplies_scales():
+    params = tf.random.stateless_normal((2, 3, 5), (1, 2))
+    temperature = tf.constant([0.5, 2.0])
+    cold = CategoricalSite(5).distribution(params, temperature)
+    np.testing.assert_allclose(cold.logits, params / temperature[:, None, None])
+    normal = GaussianSite().distribution(params[..., :2], temperature)
+    plain = GaussianSite().distribution(params[..., :2])
+    np.testing.assert_allclose(normal.stddev(), plain.stddev() * temperature[:, None], rtol=1e-6)
+    np.testing.assert_array_equal(normal.mean(), plain.mean())
+
+
+@pytest.mark.parametrize(("site", "num_values"), [(BernoulliSite(), 2), (CategoricalSite(7), 7)])
+def test_marginal_params_are_the_frequencies(site, num_values):
+    images = np.random.default_rng(0).integers(0, num_values, (50, 4, 4, 2)).astype(np.uint8)
+    images[..., 1] = num_values - 1
+    probabilities = (
+        site.distribution(tf.constant(site.marginal_params(images))).prob(tf.range(num_values)[:, None]).numpy()
+    )
+    for channel in range(2):
+        frequencies = np.bincount(images[..., channel].ravel(), minlength=num_values) / 800
+        np.testing.assert_allclose(probabilities[:, channel], frequencies, atol=0.01)  # half a count in 800
+    assert (probabilities > 0).all()
+
+
+def test_diagonal_gaussian():
+    extreme = diagonal_gaussian(tf.constant([[0.0, 1.0, -1e4, 1e4]]))
+    assert extreme.event_shape == (2,) and extreme.batch_shape == (1,)
+    np.testing.assert_allclose(extreme.stddev()[0], [MIN_SCALE, 1e4 / np.log(2)], rtol=1e-5)
+    assert np.isfinite(extreme.kl_divergence(standard_gaussian(2))).all()
+    # A raw scale of 0 is a sigma of 1.
+    np.testing.assert_allclose(diagonal_gaussian(tf.zeros((1, 4))).stddev(), np.ones((1, 2)), rtol=2e-4)
+
+
+def test_half_precision_parameters_become_float32():
+    assert diagonal_gaussian(tf.zeros((1, 4), tf.bfloat16)).dtype == tf.float32
+    assert BernoulliSite().split(tf.zeros((1, 2, 2, 3), tf.bfloat16), 3).dtype == tf.float32
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="num_values must be at least 2"):
+        pixel_site(1)
+    with pytest.raises(ValueError, match="context must be"):
+        AutoregressiveGrid(Chain([MaskedConv2D(2, 3, "A")]), BernoulliSite(), (3, 3, 1), context=tf.zeros(3))

@@ -1,0 +1,71 @@
+"""The house rules: imports run downward, nothing is spelt by its short name, public things are documented."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SOURCES = [path for folder in ("pixelvae_tf", "train", "export") for path in sorted((ROOT / folder).rglob("*.py"))]
+FLOORS = [
+    *("pixels", "noise", "layers", "sampling", "distributions", "models", "bounds"),
+    *("config", "data", "pictures", "presets", "runs", "train", "export"),
+]
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def _floor(dotted):
+    parts = dotted.split(".")
+    return FLOORS.index(parts[1]) if len(parts) > 1 and parts[0] == "pixelvae_tf" and parts[1] in FLOORS else None
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downward(path):
+    relative = path.relative_to(ROOT).with_suffix("")
+    dotted = ".".join(relative.parts if relative.parts[0] == "pixelvae_tf" else ("pixelvae_tf", *relative.parts))
+    here = _floor(dotted)
+    for module in _imports(path):
+        assert module.split(".")[0] not in ("train", "export", "tf_keras"), f"{path} imports {module}"
+        there = _floor(module)
+        # models.config is plain data, at the bottom of its floor.
+        if here is not None and there is not None:
+            assert there <= here, f"{path} imports {module}, which is above it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_public_things_have_docstrings(path):
+    tree = ast.parse(path.read_text())
+    if not tree.body:
+        return
+    assert ast.get_docstring(tree), f"{path} has no docstring"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
+
+
+def test_flags_are_defined_in_the_mains_alone():
+    for path in SOURCES:
+        if not path.stem.endswith("main"):
+            assert "absl.flags" not in set(_imports(path)), path
+
+
+def test_the_installed_package_has_train_and_export():
+    code = "import pixelvae_tf.train.trainer, pixelvae_tf.export.exporter, importlib.util as u; print(u.find_spec('train'))"
+    outcome = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd="/", check=True)
+    assert outcome.stdout.strip() == "None"
+
+
+def test_train_runs_as_a_module_from_a_checkout():
+    command = [sys.executable, "-m", "train.main", "--list"]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "digits/gated_pixel_vae" in outcome.stdout
