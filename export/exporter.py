@@ -10,10 +10,10 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
-from pixelvae_tf.export.card import CARD
-from pixelvae_tf.export.signatures import signatures
 
 from pixelvae_tf import runs
+from pixelvae_tf.export.card import CARD
+from pixelvae_tf.export.signatures import signatures
 from pixelvae_tf.models import PixelVAE
 
 Endpoints = dict[str, tf.types.experimental.PolymorphicFunction]

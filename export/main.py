@@ -14,9 +14,8 @@ def main(argv: list[str]) -> None:
     """Parses the flags and exports."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    from pixelvae_tf.export import card, exporter
-
     from pixelvae_tf import runs
+    from pixelvae_tf.export import card, exporter
 
     try:
         model, config, step = runs.load(_WORKDIR.value, _WEIGHTS.value)

@@ -23,9 +23,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     import tensorflow as tf
-    from pixelvae_tf.export.card import CARD
 
     from pixelvae_tf import pictures
+    from pixelvae_tf.export.card import CARD
 
     directory = pathlib.Path(_SAVED_MODEL.value)
     if not (directory / CARD).is_file() or not (directory / "saved_model.pb").is_file():

@@ -49,6 +49,8 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
 
     def signature(function: Callable, *names: str) -> Signature:
         def checked(inputs: Tensors) -> Tensors:
+            # A server or a concrete function does not compare ranks with the spec; this operation does.
+            inputs = {name: tf.ensure_shape(values, specs[name].shape) for name, values in inputs.items()}
             with tf.control_dependencies(_same_batch(inputs)):
                 error = _errors(model, inputs)
                 good = tf.equal(error, "")

@@ -65,11 +65,11 @@ def digits_gated_pixel_vae() -> Config:
             num_values=256,
             levels=[LevelConfig(dim=16, filters=(32, 64), upsampling=True)],
             pixels=PixelsConfig(
-                num_layers=1, filters=32, kernel_size=3, first_kernel_size=3, embedding_dim=8, dropout=0.2
+                num_layers=1, filters=32, kernel_size=3, first_kernel_size=3, embedding_dim=8, dropout=0.3
             ),
         ),
         train=TrainConfig(
-            steps=2000,
+            steps=1000,
             batch_size=64,
             learning_rate=2e-3,
             learning_rate_decay="cosine",
@@ -96,7 +96,7 @@ def binarized_mnist_gated_pixel_vae_no_upsampling() -> Config:
     return Config(
         data=DataConfig(name="binarized_mnist"),
         model=ModelConfig(image_shape=(28, 28, 1), num_values=2, levels=[LevelConfig()]),
-        train=TrainConfig(learning_rate_decay="drop", clip_norm=100.0),
+        train=TrainConfig(learning_rate_decay="drop"),
     )
 
 
@@ -148,5 +148,5 @@ def cifar10_gated_pixel_cnn_tiny() -> Config:
             num_values=256,
             pixels=PixelsConfig(num_layers=4, filters=48, kernel_size=3, embedding_dim=16),
         ),
-        train=TrainConfig(steps=20_000, batch_size=32, learning_rate_decay="cosine", clip_norm=100.0),
+        train=TrainConfig(steps=20_000, batch_size=32, learning_rate_decay="cosine"),
     )

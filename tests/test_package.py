@@ -60,7 +60,10 @@ def test_flags_are_defined_in_the_mains_alone():
 
 
 def test_the_installed_package_has_train_and_export():
-    code = "import pixelvae_tf.train.trainer, pixelvae_tf.export.exporter, importlib.util as u; print(u.find_spec('train'))"
+    code = (
+        "import importlib.util, pixelvae_tf.train.trainer, pixelvae_tf.export.exporter;"
+        "print(importlib.util.find_spec('train'))"
+    )
     outcome = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd="/", check=True)
     assert outcome.stdout.strip() == "None"
 

@@ -20,9 +20,8 @@ def main(argv: list[str]) -> None:
     """Parses the flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    from pixelvae_tf.train import evaluation, progress
-
     from pixelvae_tf import data, runs
+    from pixelvae_tf.train import evaluation, progress
 
     try:
         model, config, step = runs.load(_WORKDIR.value, _WEIGHTS.value)

@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--config=PRESET is required; --list prints the presets")
     logging.set_verbosity(logging.INFO)
     import tensorflow as tf  # Not needed to list presets or to refuse flags.
+
     from pixelvae_tf.train import trainer
 
     if _VIRTUAL_CPUS.value > 1:
@@ -49,9 +50,21 @@ def main(argv: list[str]) -> None:
     print(f"trained: {pathlib.Path(_WORKDIR.value)}")
 
 
+def _parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser; what config_flags raises for a field that does not exist becomes one message."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, IndexError, KeyError) as error:
+        fields = [argument for argument in argv if argument.startswith(("--config.", "-config."))]
+        raise SystemExit(
+            f"pixelvae-train: every --config.FIELD must name a field of the preset. Received: {' '.join(fields)}: "
+            f"{error.args[0]}"
+        ) from error
+
+
 def run() -> None:
     """The console script."""
-    app.run(main)
+    app.run(main, flags_parser=_parse_flags)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from pixelvae_tf.train import schedules
 
 from pixelvae_tf import bounds
 from pixelvae_tf.config import Config, TrainConfig
 from pixelvae_tf.runs import build, weights_of
+from pixelvae_tf.train import schedules
 
 
 class TrainState:

@@ -7,11 +7,11 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from pixelvae_tf.train import evaluation, progress, steps
-from pixelvae_tf.train.interruption import Interruption
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, noise, pictures, runs
+from pixelvae_tf.train import evaluation, progress, steps
+from pixelvae_tf.train.interruption import Interruption
 
 # Images in a grid of samples or reconstructions.
 NUM_PICTURES = 64

@@ -214,12 +214,15 @@ class GatedPointwise(_Conditioned):
     Args:
       filters: F.
       groups: number of channel groups; divides `filters`.
+      gain: norm of every unit's kernel at the start; `GAIN_AFTER_GATE` on top of another such layer.
     """
 
-    def __init__(self, filters: int, groups: int = 1, **kwargs):
+    def __init__(self, filters: int, groups: int = 1, gain: float = 1.0, **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.groups = filters, groups
-        self.projection = HorizontalConv2D(2 * filters, 1, groups=groups, name="projection", dtype=self.dtype_policy)
+        self.filters, self.groups, self.gain = filters, groups, gain
+        self.projection = HorizontalConv2D(
+            2 * filters, 1, groups=groups, gain=gain, name="projection", dtype=self.dtype_policy
+        )
 
     def build(self, x_shape, context_shape=None) -> None:
         """Builds the parts."""
@@ -260,17 +263,17 @@ class GatedPointwise(_Conditioned):
 
     def get_config(self) -> dict:
         """Keras' config."""
-        return {**super().get_config(), "filters": self.filters, "groups": self.groups}
+        return {**super().get_config(), "filters": self.filters, "groups": self.groups, "gain": self.gain}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class OutputPointwise(HorizontalConv2D):
-    """The last layer: a 1x1 convolution to the parameters of the sites, near zero at the start."""
+    """The last layer: a 1x1 convolution from gated units to the parameters of the sites."""
 
     def __init__(self, filters: int, groups: int = 1, **kwargs):
         for name in ("kernel_size", "mask_type"):
             kwargs.pop(name, None)
-        super().__init__(filters, 1, groups=groups, **{"gain": 0.1, **kwargs})
+        super().__init__(filters, 1, groups=groups, **{"gain": 1.0, **kwargs})
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

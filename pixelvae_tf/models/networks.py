@@ -4,6 +4,7 @@ Legend: B batch, H height, W width, C channels, P parameters of a channel.
 """
 
 from pixelvae_tf import layers
+from pixelvae_tf.layers.gated import GAIN_AFTER_GATE
 from pixelvae_tf.models.config import PixelsConfig
 
 
@@ -42,7 +43,9 @@ def gated_pixel_cnn(config: PixelsConfig, num_values: int, num_params: int, chan
             block(config.first_kernel_size, "A", 0),
             *(block(config.kernel_size, "B", index + 1) for index in range(config.num_layers)),
             *(
-                layers.GatedPointwise(config.filters, groups=channels, name=f"output_{index}")
+                layers.GatedPointwise(
+                    config.filters, channels, gain=GAIN_AFTER_GATE if index else 1.0, name=f"output_{index}"
+                )
                 for index in range(config.num_output_layers)
             ),
             layers.OutputPointwise(num_params * channels, groups=channels, name="params"),

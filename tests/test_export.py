@@ -1,0 +1,223 @@
+"""Export: what is served equals the model, row by row; a request can spoil its own row only."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
+
+import pixelvae_tf
+from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig
+from pixelvae_tf.export import card, exporter
+from pixelvae_tf.export.signatures import signatures
+
+SMALL = PixelsConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
+CONFIGS = {
+    "latents": ModelConfig((6, 6, 1), 4, [LevelConfig(3, (4,), upsampling=True)], SMALL),
+    "no_latents": ModelConfig((4, 5, 3), 256, [], SMALL),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def exported(request, tmp_path_factory):
+    """A model, its SavedModel and where it is."""
+    config = Config(model=CONFIGS[request.param])
+    model = pixelvae_tf.build(config)
+    params = model.network.layers[-1]
+    params.g.assign(20.0 * params.g)
+    path = exporter.export(model, card.make_card(config, "best", 3), tmp_path_factory.mktemp("models") / "base")
+    return model, tf.saved_model.load(str(path)), path
+
+
+@pytest.fixture
+def with_latents(exported):
+    if not exported[0].num_levels:
+        pytest.skip("this model has no latents")
+    return exported
+
+
+def seeds(*values):
+    return tf.constant(values, tf.int64)
+
+
+def test_signatures_are_as_designed(exported):
+    model, loaded, _ = exported
+    outputs = {name: set(function.structured_outputs) for name, function in loaded.signatures.items()}
+    inputs = {name: set(function.structured_input_signature[1]) for name, function in loaded.signatures.items()}
+    if model.num_levels:
+        assert inputs == {
+            "encode": {"images"},
+            "serving_default": {"images"},
+            "sample": {"seed", "temperature"},
+            "decode": {"z1", "seed", "temperature"},
+            "log_prob": {"images", "seed"},
+        }
+        assert outputs["serving_default"] == outputs["encode"] == {"z1_mean", "z1_stddev", "error"}
+        assert outputs["log_prob"] == {"elbo_nats", "reconstruction_nats", "kl_nats", "error"}
+    else:
+        assert inputs == {
+            "serving_default": {"seed", "temperature"},
+            "sample": {"seed", "temperature"},
+            "log_prob": {"images", "seed"},
+        }
+        assert outputs["log_prob"] == {"log_prob_nats", "error"}
+    for function in loaded.signatures.values():
+        for spec in (*function.structured_input_signature[1].values(), *function.structured_outputs.values()):
+            assert spec.shape.rank >= 1 and spec.shape[0] is None, "the batch comes first everywhere"
+
+
+def test_a_row_does_not_depend_on_its_neighbours(exported):
+    model, loaded, _ = exported
+    alone = loaded.signatures["sample"](seed=seeds(7), temperature=tf.ones(1))["images"]
+    many = tf.concat([seeds(7), tf.range(100, 115, dtype=tf.int64)], axis=0)
+    together = loaded.signatures["sample"](seed=many, temperature=tf.ones(16))["images"]
+    np.testing.assert_array_equal(alone[0], together[0])
+    np.testing.assert_array_equal(alone, model.sample(seeds(7)))
+    assert (together[0].numpy() != together[1].numpy()).any()
+    assert alone.dtype == tf.uint8
+
+
+def test_bad_rows_fail_alone(exported):
+    _, loaded, _ = exported
+    temperature = tf.constant([1.0, 0.0, -1.0, np.nan, np.inf, 1.0])
+    seed = seeds(*range(6))
+    outputs = loaded.signatures["sample"](seed=seed, temperature=temperature)
+    errors = [error.decode() for error in outputs["error"].numpy()]
+    assert errors == ["", *["temperature must be positive and finite"] * 4, ""]
+    good = loaded.signatures["sample"](seed=seed, temperature=tf.ones(6))["images"].numpy()
+    np.testing.assert_array_equal(outputs["images"].numpy()[[0, 5]], good[[0, 5]])
+    assert not outputs["images"].numpy()[1:5].any()
+
+
+def test_bad_images_and_latents_fail_alone(with_latents):
+    _, loaded, _ = with_latents
+    images = np.zeros((3, 6, 6, 1), np.uint8)
+    images[1, 2, 2] = 4  # values are 0..3
+    for name, extra in (("encode", {}), ("log_prob", {"seed": seeds(1, 2, 3)})):
+        outputs = loaded.signatures[name](images=tf.constant(images), **extra)
+        assert [bool(error) for error in outputs["error"].numpy()] == [False, True, False]
+        assert b"0..3" in outputs["error"].numpy()[1]
+        for key, values in outputs.items():
+            if key != "error":
+                assert not values.numpy()[1].any() and values.numpy()[0].any() and np.isfinite(values).all()
+    outputs = loaded.signatures["decode"](
+        z1=tf.constant([[0.0, 1, 2], [0, np.nan, 0]]), seed=seeds(1, 2), temperature=tf.ones(2)
+    )
+    assert [bool(error) for error in outputs["error"].numpy()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"seed": tf.constant([1], tf.int64), "temperature": tf.ones(2)},
+        {"seed": tf.constant([1, 2], tf.int64), "temperature": tf.ones(1)},
+        {"seed": tf.constant([1], tf.int32), "temperature": tf.ones(1)},
+        {"seed": tf.constant([[1]], tf.int64), "temperature": tf.ones(1)},
+        {"seed": tf.constant([1], tf.int64)},
+    ],
+)
+def test_wrong_shapes_dtypes_and_names_raise(exported, inputs):
+    with pytest.raises((ValueError, TypeError, tf.errors.InvalidArgumentError)):
+        exported[1].signatures["sample"](**inputs)
+
+
+def test_served_numbers_are_the_models(with_latents):
+    model, loaded, _ = with_latents
+    images = np.random.default_rng(0).integers(0, 4, (5, 6, 6, 1)).astype(np.uint8)
+    encoded = loaded.signatures["encode"](images=tf.constant(images))
+    posterior = model.posterior(images)[0]
+    # Same arithmetic, compiled as another graph: float32 rounding.
+    np.testing.assert_allclose(encoded["z1_mean"], posterior.mean(), atol=1e-5)
+    np.testing.assert_allclose(encoded["z1_stddev"], posterior.stddev(), rtol=1e-5)
+    decoded = loaded.signatures["decode"](
+        z1=encoded["z1_mean"], seed=tf.range(5, dtype=tf.int64), temperature=tf.ones(5)
+    )
+    np.testing.assert_array_equal(decoded["images"], model.decode([encoded["z1_mean"]], tf.range(5, dtype=tf.int64)))
+    outputs = loaded.signatures["log_prob"](images=tf.constant(images), seed=tf.range(5, dtype=tf.int64))
+    np.testing.assert_allclose(
+        outputs["elbo_nats"],
+        -outputs["reconstruction_nats"] - tf.reduce_sum(outputs["kl_nats"], axis=1),
+        rtol=1e-6,
+    )
+
+
+def test_it_runs_where_users_run_it(exported, tmp_path):
+    """As a Keras layer and inside a tf.data pipeline."""
+    _, loaded, path = exported
+    expected = loaded.signatures["sample"](seed=seeds(5, 6), temperature=tf.ones(2))["images"]
+    layer = keras.layers.TFSMLayer(str(path), call_endpoint="sample")
+    np.testing.assert_array_equal(layer({"seed": seeds(5, 6), "temperature": tf.ones(2)})["images"], expected)
+    pipeline = tf.data.Dataset.from_tensor_slices([[5], [6]]).map(
+        lambda seed: loaded.signatures["sample"](seed=tf.cast(seed, tf.int64), temperature=tf.ones(1))["images"]
+    )
+    np.testing.assert_array_equal(np.concatenate([images.numpy() for images in pipeline]), expected)
+
+
+def test_a_stock_server_can_run_it(exported):
+    """No Python, no XLA, no resource beside the weights."""
+    saved = saved_model_pb2.SavedModel.FromString((exported[2] / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    functions = graph.library.function
+    operations = {node.op for node in graph.node} | {node.op for function in functions for node in function.node_def}
+    assert not {op for op in operations if "PyFunc" in op or "Xla" in op}
+    assert not any("_XlaMustCompile" in function.attr for function in functions)
+    assert not {op for op in operations if op.startswith(("Random", "StatelessRandom", "HashTable"))}
+
+
+def test_versions_count_up_and_hold_a_card(tmp_path):
+    config = Config(model=ModelConfig((3, 3, 1), 2, [], SMALL))
+    model = pixelvae_tf.build(config)
+    (tmp_path / "base" / "7").mkdir(parents=True)
+    path = exporter.export(model, card.make_card(config, "latest", 12), tmp_path / "base")
+    assert path == tmp_path / "base" / "8"
+    assert sorted(child.name for child in (tmp_path / "base").iterdir()) == ["7", "8"]
+    written = json.loads((path / card.CARD).read_text())
+    assert written["step"] == 12 and written["config"]["model"]["num_values"] == 2
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    config = Config(model=ModelConfig((3, 3, 1), 2, [], SMALL))
+    with pytest.raises(ValueError, match="export_dir must be a directory that can be written"):
+        exporter.export(pixelvae_tf.build(config), {}, tmp_path / "file" / "base")
+
+
+def test_the_check_finds_a_model_that_differs(exported, tmp_path):
+    model, _, path = exported
+    endpoints = {
+        name: tf.function(signature.function, input_signature=[signature.inputs])
+        for name, signature in signatures(model).items()
+    }
+    exporter.check(endpoints, path)
+    bias = model.network.layers[-1].bias
+    before = bias.numpy()
+    try:
+        bias.assign(before + np.linspace(0, 3, len(before)))
+        with pytest.raises(RuntimeError, match="does not agree with the model"):
+            exporter.check(endpoints, path)
+    finally:
+        bias.assign(before)
+
+
+def test_sample_command_needs_the_saved_model_alone(exported, tmp_path):
+    _, _, path = exported
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "pixelvae_tf.export.sample_main", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    output = tmp_path / "grid.png"
+    arguments = [f"--output={output}", "--num_images=6", "--batch_size=4", "--scale=2"]
+    assert run(f"--saved_model={path}", *arguments).returncode == 0
+    height, width = exported[0].config.image_shape[:2]
+    assert Image.open(output).size == (3 * (width + 1) * 2, 2 * (height + 1) * 2)
+    refused = run(f"--saved_model={tmp_path}", *arguments)
+    assert refused.returncode and "must be a version directory" in refused.stderr
+    assert "Traceback" not in refused.stderr

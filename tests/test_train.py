@@ -1,0 +1,331 @@
+"""Training: replicas equal one device, resumed equals uninterrupted, evaluation is of the split, not of batches."""
+
+import copy
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# Only TensorFlow itself can switch it off again.
+from tensorflow.python.framework import config as determinism
+
+from pixelvae_tf import data, presets, runs
+from pixelvae_tf.train import evaluation, schedules, steps, trainer
+from pixelvae_tf.train.interruption import Interruption
+
+CPUS = ["CPU:0", "CPU:1"]
+
+
+def small_config(**train):
+    """A run on digits that takes seconds."""
+    config = presets.get("digits/gated_pixel_vae")
+    config.model.pixels.filters, config.model.pixels.embedding_dim = 8, 2
+    config.model.levels[0].filters, config.model.levels[0].dim = (8,), 4
+    options = {"steps": 8, "batch_size": 16, "steps_per_loop": 2, "log_every": 2, "evaluate_every": 4}
+    for name, value in {**options, "checkpoint_every": 4, "average_decay": 0.9, **train}.items():
+        assert hasattr(config.train, name)
+        setattr(config.train, name, value)
+    return config
+
+
+def run_steps(config, strategy, number, optimizer=None):
+    """Trains without a trainer around it; returns the weights, their average and the totals."""
+    with strategy.scope():
+        state = steps.TrainState(config)
+        if optimizer is not None:
+            state.optimizer = optimizer()
+            state.optimizer.build(state.model.trainable_variables)
+    images = data.load(config.data, "train")
+    dataset = strategy.distribute_datasets_from_function(
+        lambda context: data.training_batches(images, config.train.batch_size, 0, input_context=context)
+    )
+    totals = steps.make_training_loop(strategy, state, config.train)(iter(dataset), tf.constant(number))
+    return state.model.get_weights(), state.average.get_weights(), totals
+
+
+def largest_difference(first, second):
+    return max(np.abs(a - b).max() for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "number", "free_nats"),
+    [
+        (lambda: keras.optimizers.SGD(1e-3), 10, 0.0),
+        (lambda: keras.optimizers.SGD(1e-3), 10, 1e9),
+        (None, 1, 0.0),
+    ],
+    ids=["sgd", "sgd_free_bits", "adam"],
+)
+def test_replicas_equal_one_device(optimizer, number, free_nats):
+    config = small_config(clip_norm=1.0, free_nats=free_nats, kl_warmup_steps=5)
+    config.model.pixels.dropout = 0.0  # its numbers are each replica's own
+    one = run_steps(config, tf.distribute.OneDeviceStrategy("CPU:0"), number, optimizer)
+    two = run_steps(config, tf.distribute.MirroredStrategy(CPUS), number, optimizer)
+    # Sums over 16 images taken in another order: float32 rounds at 6e-8 of weights of order one.
+    assert largest_difference(one[0], two[0]) < 1e-6
+    assert largest_difference(one[1], two[1]) < 1e-6
+    for a, b in zip(one[2], two[2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)  # metrics are the global batch's
+
+
+def test_replicas_drop_out_different_units():
+    seen = []
+    strategy = tf.distribute.MirroredStrategy(CPUS)
+    config = small_config()
+
+    def spy(model, images, seeds, training, dropout_seed):
+        seen.append(dropout_seed)
+        raise StopIteration
+
+    original, steps.bounds.elbo = steps.bounds.elbo, spy
+    try:
+        with strategy.scope():
+            state = steps.TrainState(config)
+        batch = {"images": tf.zeros((8, 8, 8, 1), tf.uint8), "seeds": tf.range(8, dtype=tf.int64)}
+
+        def step():
+            try:
+                steps._train_step(state, config.train, batch)
+            except StopIteration:
+                return seen[-1]
+
+        dropout_seeds = strategy.experimental_local_results(strategy.run(step))
+    finally:
+        steps.bounds.elbo = original
+    assert len(dropout_seeds) == 2
+    assert (dropout_seeds[0].numpy() != dropout_seeds[1].numpy()).any()
+
+
+def test_training_lowers_the_bound_and_fills_the_workdir(tmp_path):
+    config = small_config(steps=60, steps_per_loop=20, evaluate_every=30, checkpoint_every=30, log_every=20)
+    config.train.learning_rate, config.train.learning_rate_warmup_steps = 5e-3, 0
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    for name in ("config.json", "samples.png", "reconstructions.png", "tensorboard/train", "tensorboard/validation"):
+        assert (tmp_path / name).exists(), name
+    assert runs.read_config(tmp_path) == config
+    fresh, trained = runs.build(config), runs.load(tmp_path, "latest")
+    fresh.start_from(data.load(config.data, "train").images)
+    assert trained[2] == 60
+    validation = data.load(config.data, "validation")
+    bounds = [evaluation.Evaluator(model)(validation)["bound_nats"] for model in (fresh, trained[0])]
+    assert bounds[1] < bounds[0] - 5
+    # The images' marginal distribution is where an untrained model starts.
+    values = data.load(config.data, "train").images
+    frequencies = np.bincount(values.ravel(), minlength=256) / values.size
+    entropy = -64 * np.sum(frequencies * np.log(frequencies + 1e-12))
+    assert bounds[0] == pytest.approx(entropy, rel=0.1)
+
+
+class _StopAt(Interruption):
+    """Asks to stop once the training has come to a step."""
+
+    def __init__(self, runner, step):
+        super().__init__()
+        self.runner, self.at = runner, step
+
+    @property
+    def signal(self):
+        return signal.SIGTERM if self.runner.step >= self.at else None
+
+    @signal.setter
+    def signal(self, value):
+        pass
+
+
+@pytest.fixture
+def deterministic_ops():
+    tf.config.experimental.enable_op_determinism()
+    yield
+    determinism.disable_op_determinism()
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, deterministic_ops):
+    config = small_config(clip_norm=50.0, kl_warmup_steps=6, learning_rate_warmup_steps=3)
+    config.model.pixels.dropout = 0.3
+    outcomes = []
+    for stops in ((), (2, 6)):
+        workdir = tmp_path / str(len(stops))
+        trainer.claim_workdir(config, workdir)
+        for stop in (*stops, None):
+            runner = trainer.Trainer(config, workdir, trainer.make_strategy("one_device"))
+            runner.restore()
+            if stop is None:
+                runner.run(Interruption())
+                break
+            with pytest.raises(trainer.Interrupted):
+                runner.run(_StopAt(runner, stop))
+            assert runner.step == stop
+        state = runner.state
+        outcomes.append(
+            [v.numpy() for v in (*state.model.variables, *state.average.variables, *state.optimizer.variables)]
+            + [state.step.numpy(), state.best_bound_nats.numpy()]
+        )
+    for a, b in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_stays_finished(tmp_path):
+    config = small_config(steps=2)
+    for _ in range(2):
+        trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    assert runs.load(tmp_path, "latest")[2] == 2
+
+
+def test_checkpoints_hold_every_weight(tmp_path):
+    """Keras 3 hides layers in lists from tf.train.Checkpoint; `runs.weights_of` must not."""
+    config = small_config(steps=2)
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    names = {name for name, _ in tf.train.list_variables(str(tmp_path / runs.BEST / "ckpt-2"))}
+    model = runs.build(config)
+    assert sum(name.startswith("average/") for name in names) == len(model.variables)
+    assert any("pixels.Sblock_1" in name and name.startswith("average/") for name in names)
+
+
+def test_another_config_is_refused_and_nothing_is_lost(tmp_path):
+    config = small_config(steps=2)
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    other = copy.deepcopy(config)
+    other.train.learning_rate, other.model.levels[0].dim = 0.5, 7
+    with pytest.raises(ValueError, match=r"model.levels\[0\].dim is 4 there and 7 here; train.learning_rate is"):
+        trainer.train_and_evaluate(other, tmp_path, trainer.make_strategy("one_device"))
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = small_config(steps=8, checkpoint_every=2, evaluate_every=8)
+    runner = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
+    runner.restore()
+    original = runner.loop
+
+    def poisoned(iterator, count):
+        if runner.step == 4:
+            runner.state.model.levels[0].posterior_head.bias.assign(float("nan") * tf.ones(8))
+        return original(iterator, count)
+
+    runner.loop = poisoned
+    with pytest.raises(FloatingPointError, match=r"not finite at step 4: reconstruction, kl, gradient.*ckpt-4"):
+        runner.run(Interruption())
+    again = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
+    again.restore()
+    assert again.step == 4
+    assert all(np.isfinite(weights).all() for weights in again.state.model.get_weights())
+
+
+@pytest.mark.parametrize("latents", [True, False])
+def test_evaluation_does_not_depend_on_batches_or_replicas(latents):
+    config = small_config()
+    if not latents:
+        config.model.levels = []
+    validation = data.load(config.data, "validation")
+    reports = []
+    for strategy, batch_size in ((None, 200), (None, 33), (tf.distribute.MirroredStrategy(CPUS), 45)):
+        with strategy.scope() if strategy else tf.name_scope("one"):
+            model = runs.build(config)
+        reports.append(evaluation.Evaluator(model, strategy, batch_size, importance_samples=4)(validation))
+    for report in reports[1:]:
+        for key in ("bound_nats", "reconstruction_nats", "importance_weighted_nats", "kl_nats"):
+            # The same float32 sums an image, by kernels that may split them another way for another batch.
+            np.testing.assert_allclose(report[key], reports[0][key], rtol=1e-6)
+        assert report["num_images"] == 200 and report["active_units"] == reports[0]["active_units"]
+    assert reports[0]["exact"] is not latents
+    if not latents:
+        assert reports[0]["importance_weighted_nats"] == pytest.approx(reports[0]["bound_nats"], rel=1e-6)
+
+
+def test_schedules():
+    config = small_config(steps=100, learning_rate=1.0, learning_rate_warmup_steps=10, kl_warmup_steps=20).train
+    rate = schedules.LearningRate(config)
+    assert config.learning_rate_decay == "cosine"
+    assert float(rate(0)) == pytest.approx(0.1) and float(rate(9)) == pytest.approx(0.98, abs=0.01)
+    assert float(rate(50)) == pytest.approx(0.5) and float(rate(100)) == pytest.approx(0.0, abs=1e-6)
+    config.learning_rate_decay = "drop"
+    assert (float(rate(89)), float(rate(90))) == (1.0, pytest.approx(0.1))
+    config.learning_rate_decay = "none"
+    assert float(rate(99)) == 1.0
+    assert [float(schedules.kl_weight(config, tf.constant(step))) for step in (0, 10, 20, 99)] == [0, 0.5, 1, 1]
+    config.kl_warmup_steps = 0
+    assert float(schedules.kl_weight(config, tf.constant(0))) == 1
+    decays = [float(schedules.average_decay(config, tf.constant(step))) for step in (0, 10, 10_000)]
+    assert decays == pytest.approx([0.1, 11 / 20, 0.9])
+
+
+def test_strategies():
+    assert trainer.make_strategy("auto").num_replicas_in_sync == 1
+    assert trainer.make_strategy("mirrored").num_replicas_in_sync == 2
+    with pytest.raises(ValueError, match="strategy must be one of"):
+        trainer.make_strategy("magic")
+
+
+def test_images_must_fit_the_model(tmp_path):
+    config = small_config()
+    config.model.num_values = 2
+    with pytest.raises(ValueError, match="must fit the images of digits/train"):
+        trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+
+
+def _command(module, *arguments):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return [sys.executable, "-m", f"pixelvae_tf.{module}", *map(str, arguments)], environment
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=digits/gan", "--workdir=x"], "must be one of the presets"),
+        (["--config=digits/gated_pixel_vae", "--config.train.stepz=3", "--workdir=x"], "stepz"),
+        (["--config=digits/gated_pixel_vae", "--config.model.levels[3].dim=3", "--workdir=x"], "levels[3].dim"),
+        (["--config=digits/gated_pixel_vae"], "--workdir=DIR is required"),
+        (["--workdir=x"], "--config=PRESET is required"),
+        (["--config=digits/gated_pixel_vae", "--config.data.name=imagenet", "--workdir=x"], "data.name must be one of"),
+        (["--config=digits/gated_pixel_vae", "--config.train.steps=0", "--workdir=x"], "train.steps must be"),
+    ],
+)
+def test_the_command_refuses_with_one_message(tmp_path, arguments, message):
+    command, environment = _command("train.main", *arguments)
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert outcome.returncode != 0
+    assert message in outcome.stderr + outcome.stdout
+    assert "Traceback" not in outcome.stderr
+
+
+def test_evaluate_prints_one_json_line(tmp_path):
+    config = small_config(steps=2)
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    command, environment = _command("train.evaluate_main", f"--workdir={tmp_path}", "--importance_samples=3")
+    outcome = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    report = json.loads(outcome.stdout)
+    assert report["data"] == "digits/test" and report["num_images"] == 400 and report["importance_samples"] == 3
+    assert "17 grey levels" in report["binarization"] and report["weights"] == "best (average), step 2"
+    assert report["importance_weighted_nats"] < report["bound_nats"] + 0.1
+    command, environment = _command("train.evaluate_main", f"--workdir={tmp_path / 'nothing'}")
+    outcome = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert outcome.returncode and "must be the directory of a run" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_same_command_goes_on_after_a_signal(tmp_path, number):
+    options = ["--config=digits/gated_pixel_vae", f"--workdir={tmp_path}", "--config.train.steps=400"]
+    options += ["--config.train.steps_per_loop=10", "--config.train.checkpoint_every=50"]
+    command, environment = _command("train.main", *options)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / runs.CHECKPOINTS).glob("*.index")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), errors
+    assert "Traceback" not in errors
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "Going on from step" in outcome.stderr
+    assert runs.load(pathlib.Path(tmp_path), "latest")[2] == 400
