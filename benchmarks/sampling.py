@@ -14,7 +14,7 @@ import time
 import tensorflow as tf
 from absl import app, flags
 
-from pixelvae_tf import noise, presets, runs
+from pixelvae_tf import noise, presets, runs, sampling
 
 _CONFIG = flags.DEFINE_string("config", "binarized_mnist/gated_pixel_vae_no_upsampling", "A preset, untrained.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "A trained run instead.")
@@ -36,7 +36,7 @@ def median_seconds(function, repeats: int = 5) -> float:
 def measure(model, batch: int) -> None:
     """Prints the table of one batch size."""
     seeds = tf.range(batch, dtype=tf.int64)
-    height, width, channels = model.config.image_shape
+    height, width, _ = model.config.image_shape
     latents = model.sample_prior(seeds)
     images = model.decode(latents, seeds)
 
@@ -47,18 +47,10 @@ def measure(model, batch: int) -> None:
         return model.decode(latents, seeds)
 
     def few_pixels():
-        """The oracle on the first pixels: the same whole forward pass for each."""
         grid = model.likelihood(latents)
         values = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
         context = model.levels[0].condition(latents[0]) if latents else None
-        drawn = tf.zeros((batch, height, width, channels), model.site.dtype)
-        for pixel in range(ORACLE_PIXELS):
-            here = tf.reshape(tf.range(height * width) == pixel, (1, height, width, 1))
-            for group in range(channels):
-                params = model.site.split(model.network(drawn, context=context), channels)
-                chosen = here & (tf.range(channels) == group)
-                drawn = tf.where(chosen, model.site.transform(params, values), drawn)
-        return drawn
+        return sampling.oracle(model.network, model.site, context, values, num_locations=ORACLE_PIXELS)
 
     passes = {
         "forward": median_seconds(tf.function(forward)),

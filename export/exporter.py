@@ -92,11 +92,13 @@ def check(endpoints: Endpoints, path: pathlib.Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         cases = pathlib.Path(folder) / "cases.npz"
-        np.savez(cases, **_cases(endpoints))
+        # On the CPU in both processes: this one may hold all of a GPU's memory, and a GPU rounds in its own way.
+        with tf.device("CPU:0"):
+            np.savez(cases, **_cases(endpoints))
         # By path, not by module name: importing the package is what must not be needed.
         script = pathlib.Path(__file__).with_name("check.py")
         command = [sys.executable, "-P", str(script), str(path), str(cases)]
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
         outcome = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if outcome.returncode:
         raise RuntimeError(f"the SavedModel does not agree with the model:\n{outcome.stdout}{outcome.stderr}")

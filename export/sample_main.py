@@ -33,6 +33,9 @@ def main(argv: list[str]) -> None:
             "pixelvae-sample: saved_model must be a version directory written by pixelvae-export, with saved_model.pb "
             f"and {CARD} in it. Received: {str(directory)!r}"
         )
+    parent = pathlib.Path(_OUTPUT.value).absolute().parent
+    if not parent.is_dir():
+        raise SystemExit(f"pixelvae-sample: output must be in a directory that exists. Received: {_OUTPUT.value!r}")
     card = json.loads((directory / CARD).read_text())
     loaded = tf.saved_model.load(str(directory))
     seeds = np.arange(_SEED.value, _SEED.value + _NUM_IMAGES.value, dtype=np.int64)

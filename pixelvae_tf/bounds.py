@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from pixelvae_tf import noise
 from pixelvae_tf.models import PixelVAE
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
@@ -62,7 +63,8 @@ def elbo(
     likelihood = model.likelihood(latents, training=training, dropout_seed=dropout_seed)
     kl = [posterior.kl_divergence(model.prior(level)) for level, posterior in enumerate(posteriors)]
     reconstruction = -likelihood.log_prob(tf.cast(images, model.site.dtype))
-    return Elbo(reconstruction, tf.stack(kl, axis=-1) if kl else tf.zeros((tf.shape(images)[0], 0)))
+    kl = tf.stack(kl, axis=-1) if kl else tf.zeros((tf.shape(images)[0], 0))
+    return Elbo(tf.cast(reconstruction, tf.float32), tf.cast(kl, tf.float32))
 
 
 def free_bits_gate(mean_kl_nats: tf.Tensor, free_nats: float) -> tf.Tensor:
@@ -106,6 +108,8 @@ def importance_weighted(
             "num_samples and chunk_size must be at least 1. "
             f"Received: num_samples={num_samples}, chunk_size={chunk_size}"
         )
+    if num_samples > noise.MAX_DRAWS:
+        raise ValueError(f"num_samples must be at most {noise.MAX_DRAWS}. Received: num_samples={num_samples}")
     images = tf.cast(images, model.site.dtype)
     if not model.num_levels:
         return tf.cast(model.likelihood([]).log_prob(images), tf.float32)

@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import typing
-from typing import Any
 
-from pixelvae_tf.models.config import LevelConfig, ModelConfig, PixelsConfig
+from pixelvae_tf.models.config import LevelConfig, ModelConfig, PixelsConfig, decode
 
 __all__ = ["Config", "DataConfig", "LevelConfig", "ModelConfig", "PixelsConfig", "TrainConfig", "from_json", "to_json"]
 
@@ -32,7 +30,7 @@ class TrainConfig:
       batch_size: images of a step, over all replicas.
       seed: of the initial weights, the order of the images and all noise.
       learning_rate: Adam's, at its highest.
-      learning_rate_warmup_steps: linear rise from 0.
+      learning_rate_warmup_steps: N; the rate rises linearly, from 1/N of it at the first step.
       learning_rate_decay: "none", "cosine" (to 0 at the last step) or "drop" (times 0.1 at 90% of the
         steps, as the released programs do at 180k of 200k).
       clip_norm: gradients of a larger global norm are scaled down to it; 0 for no limit.
@@ -73,6 +71,8 @@ class Config:
         """Raises a ValueError that names the first field that makes no sense."""
         self.model.validate()
         train = self.train
+        if not 0 <= train.seed < 2**31:
+            raise ValueError(f"train.seed must be in 0..{2**31 - 1}. Received: {train.seed}")
         for name in ("steps", "batch_size", "steps_per_loop", "log_every", "evaluate_every", "checkpoint_every"):
             if getattr(train, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1. Received: {getattr(train, name)}")
@@ -105,26 +105,4 @@ def from_json(text: str) -> Config:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"config must be a JSON object as written by a run. Received: {error}") from error
-    return _decode(Config, data, "config")
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    """A JSON value as the type of a field."""
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} must be an object. Received: {value!r}")
-        kinds = typing.get_type_hints(kind)
-        unknown = sorted(set(value) - set(kinds))
-        if unknown:
-            raise ValueError(f"{where} has no field {unknown[0]!r}; its fields are {', '.join(kinds)}")
-        return kind(**{name: _decode(kinds[name], item, f"{where}.{name}") for name, item in value.items()})
-    origin = typing.get_origin(kind)
-    if origin in (list, tuple):
-        if not isinstance(value, list):
-            raise ValueError(f"{where} must be a list. Received: {value!r}")
-        return origin(_decode(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"{where} must be of type {kind.__name__}. Received: {value!r}")
-    return value
+    return decode(Config, data, "config")

@@ -24,7 +24,9 @@ def to_unit_interval(values: tf.Tensor, num_values: int, dtype: str = "float32")
     Returns:
       A tensor of the same shape, `2 * values / (num_values - 1) - 1`.
     """
-    return tf.cast(values, dtype) * tf.cast(2.0 / (num_values - 1), dtype) - tf.ones([], dtype)
+    # Computed in half precision, neighbouring values would fall together.
+    wide = tf.float64 if dtype == "float64" else tf.float32
+    return tf.cast(tf.cast(values, wide) * (2.0 / (num_values - 1)) - 1.0, dtype)
 
 
 def to_uint8_picture(images: np.ndarray, num_values: int) -> np.ndarray:

@@ -8,8 +8,8 @@ WORKDIR/*.png             samples and reconstructions, as of the last evaluation
 """
 
 import pathlib
+import random
 
-import keras
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
@@ -31,14 +31,14 @@ def build(config: config_lib.Config) -> PixelVAE:
       ValueError: if the config makes no sense.
     """
     config.validate()
-    before = keras.config.dtype_policy()
-    keras.utils.set_random_seed(config.train.seed)
-    keras.config.set_dtype_policy(config.train.dtype)
+    # Keras' initializers take their seeds from Python's generator; the user's is given back.
+    before = random.getstate()
+    random.seed(config.train.seed)
     try:
-        model = PixelVAE(config.model)
+        model = PixelVAE(config.model, dtype=config.train.dtype)
         model.build()
     finally:
-        keras.config.set_dtype_policy(before)
+        random.setstate(before)
     return model
 
 

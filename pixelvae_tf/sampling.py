@@ -6,8 +6,8 @@ they compute again, never in their result:
 
 - "cached": every location once, with what the causal layers keep (`layers.causal`). The work of
   a sample is about that of one forward pass, in H x W small steps.
-- "oracle": the whole forward pass for every location (and channel group). It shares no code with
-  the cache, is what the distribution's `log_prob` computes, and is there to be agreed with.
+- "oracle": the whole forward pass for every location (and channel group), as `log_prob` computes it. It
+  uses nothing of the causal layers' begin, start_row, step and observe, and is there to be agreed with.
 
 Legend: B batch, H height, W width, C channels, P parameters of a channel.
 """
@@ -40,7 +40,7 @@ def sample(
     """
     if method not in ("cached", "oracle"):
         raise ValueError(f'method must be "cached" or "oracle". Received: method={method!r}')
-    return (_cached if method == "cached" else _oracle)(network, site, context, noise, temperature)
+    return (_cached if method == "cached" else oracle)(network, site, context, noise, temperature)
 
 
 def _fill(site, network, pixel: tf.Tensor, group: int, params: tf.Tensor, noise: tf.Tensor, temperature) -> tf.Tensor:
@@ -90,8 +90,19 @@ def _cached(network, site, context, noise, temperature) -> tf.Tensor:
     return tf.transpose(rows.stack(), (1, 0, 2, 3))
 
 
-def _oracle(network, site, context, noise, temperature) -> tf.Tensor:
+def oracle(
+    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, num_locations: int | None = None
+) -> tf.Tensor:
+    """The slow method; see `sample` for the other arguments.
+
+    Args:
+      num_locations: how many locations to make, in raster order; all of them by default. (To time a few.)
+
+    Returns:
+      Values [B, H, W, C]; zeros where none was made.
+    """
     height, width, channels = noise.shape[1:]
+    num_locations = height * width if num_locations is None else num_locations
 
     def location(index, values):
         here = tf.reshape(tf.range(height * width) == index, (1, height, width, 1))
@@ -107,9 +118,9 @@ def _oracle(network, site, context, noise, temperature) -> tf.Tensor:
     values = tf.zeros(tf.shape(noise), site.dtype)
     values = tf.ensure_shape(values, noise.shape)
     _, values = tf.while_loop(
-        lambda index, values: index < height * width,
+        lambda index, values: index < num_locations,
         location,
         (tf.constant(0), values),
-        maximum_iterations=height * width,
+        maximum_iterations=num_locations,
     )
     return values

@@ -104,6 +104,11 @@ def gated_end(kernel_size: int, mask_type: str):
     return lambda output, source, at, place: pair(1, source, at, place)
 
 
+def embedded(output, source, at, place):
+    """A channel's own vector: unit k belongs to channel k mod 3."""
+    return at[:2] == place[:2] and at[2] % 3 == place[2]
+
+
 def gated_network(reach: int, groups: int):
     """All of them together: no blind spot within `reach`, the sum of the kernels' halves."""
     return either(above(reach + 1, reach), left(reach, "A", groups))
@@ -141,8 +146,14 @@ CAUSAL_LAYERS = [
     ),
     Case("gated_pointwise", lambda: layers.GatedPointwise(6, 3), left(0, "B", 3), context="map"),
     Case("gated_pointwise_vector", lambda: layers.GatedPointwise(6), left(0, "B"), context="vector"),
-    Case("output", lambda: layers.OutputPointwise(6, 3), left(0, "B", 3), num_values=7),
     Case("scale", lambda: layers.ScalePixels(7), lambda output, source, at, place: at == place, num_values=7),
+    Case("embed", lambda: layers.EmbedPixels(7, 2), embedded, num_values=7),
+    Case(
+        "gated_pixel_cnn_embedded",
+        lambda: _network(3, 4, 4, num_layers=1, filters=6, kernel_size=3, first_kernel_size=3, embedding_dim=2),
+        gated_network(2, 3),
+        num_values=4,
+    ),
     Case(
         "gated_pixel_cnn",
         lambda: _network(1, 2, 1, num_layers=1, filters=4, kernel_size=3, first_kernel_size=3),

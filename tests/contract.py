@@ -101,20 +101,40 @@ def build(case, size, dtype="float32"):
 def _dependence(layer, case, size):
     """{(output stream, input stream): bool [H, W, units, H, W, units]}: does the output move with the input?
 
-    From Jacobians at several random points: a real dependence may vanish at one of them.
+    Asked at several random points: a real dependence may vanish at one of them.
     """
     found = {}
     for seed in range(3):
         x, context = make_inputs(case, 1, size, "float64", seed)
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            outputs = tf.nest.flatten(layer(x, context=context))
-        for i, y in enumerate(outputs):
-            for j, source in enumerate(tf.nest.flatten(x)):
-                jacobian = tape.jacobian(y, source, unconnected_gradients="zero")[0, :, :, :, 0]
-                # Float64 rounds at 1e-16; what moves at all moves by more than 1e-14 at one of three points.
-                found[i, j] = found.get((i, j), False) | (np.abs(jacobian.numpy()) > 1e-14)
+        moved = _moved_by_changes(layer, case, x, context) if case.num_values else _jacobians(layer, x, context)
+        for streams, pattern in moved.items():
+            found[streams] = found.get(streams, False) | pattern
     return found
+
+
+def _jacobians(layer, x, context):
+    """For real inputs: where the Jacobian is not zero."""
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        outputs = tf.nest.flatten(layer(x, context=context))
+    return {
+        # Float64 rounds at 1e-16; what moves at all moves by more than 1e-14 at one of three points.
+        (i, j): np.abs(tape.jacobian(y, source, unconnected_gradients="zero")[0, :, :, :, 0].numpy()) > 1e-14
+        for i, y in enumerate(outputs)
+        for j, source in enumerate(tf.nest.flatten(x))
+    }
+
+
+def _moved_by_changes(layer, case, x, context):
+    """For pixel values, which have no derivative: change each of them, all in one batch."""
+    number = int(np.prod(x.shape[1:]))
+    changed = np.repeat(x.numpy(), number, axis=0).reshape(number, number)
+    changed[np.arange(number), np.arange(number)] = (np.diag(changed) + 1) % case.num_values
+    everything = tf.concat([x, changed.reshape(number, *x.shape[1:])], axis=0)
+    contexts = None if context is None else tf.repeat(context, number + 1, axis=0)
+    y = layer(everything, context=contexts).numpy()
+    moved = np.abs(y[1:] - y[:1]) > 1e-12
+    return {(0, 0): np.moveaxis(moved, 0, -1).reshape(*y.shape[1:], *x.shape[1:])}
 
 
 def check_dependence(case, size):

@@ -17,6 +17,16 @@ def test_causal_contract(case):
     contract.check_causal_layer(case)
 
 
+def test_every_causal_layer_is_in_the_catalogue():
+    def kinds(layer):
+        return {type(layer)}.union(*(kinds(part) for part in getattr(layer, "layers", [])))
+
+    listed = set().union(*(kinds(case.make()) for case in catalogue.CAUSAL_LAYERS))
+    exported = {getattr(layers, name) for name in layers.__all__ if isinstance(getattr(layers, name), type)}
+    causal = {kind for kind in exported if issubclass(kind, layers.CausalLayer)}
+    assert causal - listed == {layers.CausalLayer, layers.PointwiseLayer}
+
+
 def test_the_contract_test_finds_a_leak():
     case = next(case for case in catalogue.CAUSAL_LAYERS if case.name == "masked_a")
     leaky = catalogue.Case("leaky", lambda: layers.MaskedConv2D(4, 5, "B"), case.sees)
@@ -130,6 +140,7 @@ def test_dropout_depends_on_its_seed_alone():
         (lambda: layers.HorizontalConv2D(4, 3, "C"), "mask_type must be"),
         (lambda: layers.HorizontalConv2D(4, 3, "A", 3), "filters must be a multiple"),
         (lambda: layers.HorizontalConv2D(4, 1, "A"), "kernel_size must be at least 3"),
+        (lambda: layers.GatedPointwise(3, 2), "filters must be a multiple"),
         (lambda: layers.ResidualBlock(4, "sideways"), "resample must be"),
     ],
 )

@@ -1,5 +1,8 @@
 """The model: its parts, its weights, its config; pixels and pictures."""
 
+import json
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -39,10 +42,12 @@ def test_every_weight_gets_a_gradient():
             assert np.any(gradient), variable.path
 
 
-def test_config_round_trip():
-    model = pixelvae_tf.build(Config(model=CONFIG))
-    twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_config_round_trip(dtype):
+    model = pixelvae_tf.build(Config(model=CONFIG, train=TrainConfig(dtype=dtype)))
+    twin = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(model))))
     assert twin.config == model.config
+    assert twin.dtype_policy == model.dtype_policy == twin.network.layers[2].vertical.dtype_policy
     if not twin.built:
         twin.build()
     twin.set_weights(model.get_weights())
@@ -57,6 +62,9 @@ def test_same_seed_same_weights_other_seed_others():
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
+    before = random.getstate()
+    pixelvae_tf.build(Config(model=CONFIG))
+    assert random.getstate() == before, "building must not seed the user's generators"
 
 
 def test_bfloat16_keeps_likelihoods_in_float32():
@@ -76,12 +84,14 @@ def test_start_from_gives_the_pixels_their_marginal():
     model = pixelvae_tf.build(Config(model=ModelConfig((5, 5, 3), 4, [], SMALL)))
     images = np.random.default_rng(0).choice(4, (200, 5, 5, 3), p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8)
     images[..., 1] = 3 - images[..., 1]
+    params = model.network.layers[-1]
+    params.g.assign(0.0 * params.g)  # what the network adds at its start
     model.start_from(images)
     site = model.likelihood([]).site.distribution(model.site.split(model.network(images[:20]), 3))
     probabilities = tf.reduce_mean(site.prob(tf.reshape(tf.range(4), (4, 1, 1, 1, 1))), axis=(1, 2, 3)).numpy()
-    # The network's own start moves logits by about 0.1 to both sides.
+    # Frequencies in 5,000 draws have a standard deviation of 0.006; five of them.
     np.testing.assert_allclose(
-        probabilities.T, [[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.7], [0.7, 0.1, 0.1, 0.1]], atol=0.05
+        probabilities.T, [[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.7], [0.7, 0.1, 0.1, 0.1]], atol=0.03
     )
 
 
@@ -89,7 +99,7 @@ def test_fig_6_one_level_of_noise_can_be_held():
     """The same latents with other pixel noise, and the same pixel noise with other latents."""
     model = pixelvae_tf.build(Config(model=CONFIG))
     params = model.network.layers[-1]
-    params.g.assign(20.0 * params.g)
+    params.g.assign(2.0 * params.g)
     one, two = tf.constant([1], tf.int64), tf.constant([2], tf.int64)
     latents = model.sample_prior(one)
     np.testing.assert_array_equal(model.decode(latents, one), model.sample(one))
@@ -99,6 +109,7 @@ def test_fig_6_one_level_of_noise_can_be_held():
 
 def test_pixels():
     np.testing.assert_allclose(pixels.to_unit_interval(tf.range(5), 5), [-1, -0.5, 0, 0.5, 1])
+    assert len(np.unique(pixels.to_unit_interval(tf.range(256), 256, "bfloat16"))) == 256
     np.testing.assert_array_equal(pixels.to_uint8_picture(np.array([0, 1]), 2), [0, 255])
     np.testing.assert_array_equal(pixels.to_uint8_picture(np.arange(256), 256), np.arange(256))
     assert pixels.bits_per_dim(np.log(256) * 12, (2, 2, 3)) == pytest.approx(8.0)

@@ -27,7 +27,7 @@ def make_model(name: str, dtype: str = "float32"):
     model = pixelvae_tf.build(Config(model=MODELS[name], train=TrainConfig(dtype=dtype)))
     # Untrained sites are near uniform; larger weights at the output make every one of them matter.
     params = model.network.layers[-1]
-    params.g.assign(20.0 * params.g)
+    params.g.assign(2.0 * params.g)
     return model
 
 

@@ -9,7 +9,9 @@ from absl import app, flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
-_IMPORTANCE_SAMPLES = flags.DEFINE_integer("importance_samples", 0, "K of the importance-weighted value; 0: none.")
+_IMPORTANCE_SAMPLES = flags.DEFINE_integer(
+    "importance_samples", 0, "K of the importance-weighted value; 0: none.", lower_bound=0
+)
 _WEIGHTS = flags.DEFINE_enum("weights", "best", ["best", "latest"], "Which averaged weights.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; does not change the result.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.")

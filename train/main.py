@@ -19,6 +19,9 @@ _STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", ["auto", "one_device", "mirrored"], "How the work is spread; auto mirrors over several GPUs."
 )
 _VIRTUAL_CPUS = flags.DEFINE_integer("virtual_cpus", 1, "Logical CPU devices, to try mirrored without GPUs.")
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "Equal weights, bit for bit, from equal runs (slower; TensorFlow's op determinism)."
+)
 _LIST = flags.DEFINE_bool("list", False, "Print the presets and stop.")
 
 
@@ -38,14 +41,24 @@ def main(argv: list[str]) -> None:
     import tensorflow as tf  # Not needed to list presets or to refuse flags.
 
     from pixelvae_tf.train import trainer
+    from pixelvae_tf.train.interruption import Interruption
 
     if _VIRTUAL_CPUS.value > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
         devices = [tf.config.LogicalDeviceConfiguration()] * _VIRTUAL_CPUS.value
         tf.config.set_logical_device_configuration(cpu, devices)
+    if _DETERMINISTIC.value:
+        tf.config.experimental.enable_op_determinism()
+    # What the user can cause is found before the first step; a ValueError after it would be our bug.
     try:
-        trainer.train_and_evaluate(_CONFIG.value, _WORKDIR.value, trainer.make_strategy(_STRATEGY.value))
-    except (ValueError, FloatingPointError) as error:
+        runner = trainer.Trainer(_CONFIG.value, _WORKDIR.value, trainer.make_strategy(_STRATEGY.value))
+        runner.restore()
+    except ValueError as error:
+        raise SystemExit(f"pixelvae-train: {error}") from error
+    try:
+        with Interruption() as interruption:
+            runner.run(interruption)
+    except FloatingPointError as error:
         raise SystemExit(f"pixelvae-train: {error}") from error
     print(f"trained: {pathlib.Path(_WORKDIR.value)}")
 

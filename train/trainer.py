@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -37,63 +38,96 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     raise ValueError(f"strategy must be one of auto, one_device, mirrored. Received: {name!r}")
 
 
-def claim_workdir(config: config_lib.Config, workdir: pathlib.Path) -> None:
-    """Writes the config to a new workdir, or checks that the run in it has the same one.
+# Fields of `train` and `data` that may change when a run goes on: they change no weight.
+FREE_FIELDS = (
+    "data.data_dir",
+    "train.steps_per_loop",
+    "train.log_every",
+    "train.evaluate_every",
+    "train.checkpoint_every",
+)
+
+
+def check_workdir(config: config_lib.Config, workdir: pathlib.Path) -> None:
+    """Makes a new workdir, or checks that the run in an old one has the same config.
 
     Raises:
-      ValueError: if another run lives there.
+      ValueError: if another run lives there, or nothing can be written there.
     """
-    path = workdir / runs.CONFIG
-    if path.exists():
-        there = dataclasses.asdict(runs.read_config(workdir))
-        different = _differences(there, dataclasses.asdict(config))
-        if different:
-            raise ValueError(
-                f"workdir {str(workdir)!r} holds a run with another config: {'; '.join(different)}. "
-                "Choose another workdir, or give the config it was started with"
-            )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"workdir must be a directory that can be written. Received: {str(workdir)!r}: {error}"
+        ) from error
+    if not (workdir / runs.CONFIG).exists():
         return
-    workdir.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
+    there = dataclasses.asdict(runs.read_config(workdir))
+    different = [
+        f"{name} is {old!r} there and {new!r} here"
+        for name, old, new in _differences(there, dataclasses.asdict(config))
+        if name not in FREE_FIELDS
+    ]
+    if different:
+        raise ValueError(
+            f"workdir {str(workdir)!r} holds a run with another config: {'; '.join(different)}. "
+            "Choose another workdir, or give the config it was started with"
+        )
+
+
+def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
+    """Writes the config, all of it or nothing."""
+    unfinished = workdir / (runs.CONFIG + ".unfinished")
     unfinished.write_text(config_lib.to_json(config))
-    os.replace(unfinished, path)
+    os.replace(unfinished, workdir / runs.CONFIG)
 
 
-def _differences(there, here, name: str = "") -> list[str]:
-    """Fields that differ, as "name is a there and b here"."""
+def _differences(there, here, name: str = "") -> list[tuple]:
+    """(field, value there, value here) of the fields that differ."""
     if isinstance(there, dict):
-        return [text for key in here for text in _differences(there[key], here[key], f"{name}.{key}".lstrip("."))]
+        return [found for key in here for found in _differences(there[key], here[key], f"{name}.{key}".lstrip("."))]
     if isinstance(there, list) and len(there) == len(here):
-        return [
-            text
-            for i, (a, b) in enumerate(zip(there, here, strict=True))
-            for text in _differences(a, b, f"{name}[{i}]")
-        ]
-    return [] if there == here else [f"{name} is {there!r} there and {here!r} here"]
+        pairs = enumerate(zip(there, here, strict=True))
+        return [found for i, (old, new) in pairs for found in _differences(old, new, f"{name}[{i}]")]
+    return [] if there == here else [(name, there, here)]
 
 
 class Trainer:
-    """One run: its state, its data, and what happens between loops."""
+    """One run: its state, its data, and what happens between loops.
 
-    def __init__(self, config: config_lib.Config, workdir: pathlib.Path, strategy: tf.distribute.Strategy):
-        self.config, self.workdir, self.strategy = config, workdir, strategy
+    Args:
+      config: the run.
+      workdir: where it lives; see `pixelvae_tf.runs`.
+      strategy: from `make_strategy`.
+
+    Raises:
+      ValueError: if the config makes no sense, does not fit the data, or is not the workdir's. The workdir
+        is then as it was.
+    """
+
+    def __init__(self, config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf.distribute.Strategy):
+        config.validate()
+        self.config, self.workdir, self.strategy = config, pathlib.Path(workdir), strategy
+        check_workdir(config, self.workdir)
         self.images = {split: data.load(config.data, split) for split in ("train", "validation")}
         self._check_images()
         with strategy.scope():
             self.state = steps.TrainState(config)
         self.loop = steps.make_training_loop(strategy, self.state, config.train)
         self.evaluator = evaluation.Evaluator(self.state.average, strategy, max(config.train.batch_size, 100))
-        self.latest = tf.train.CheckpointManager(
-            self.state.checkpoint(), str(workdir / runs.CHECKPOINTS), max_to_keep=2, step_counter=self.state.step
+        self.checkpoint = self.state.checkpoint()
+        self.latest = tf.train.CheckpointManager(self.checkpoint, str(self.workdir / runs.CHECKPOINTS), max_to_keep=2)
+        best = tf.train.Checkpoint(
+            average=runs.weights_of(self.state.average),
+            step=self.state.step,
+            best_bound_nats=self.state.best_bound_nats,
         )
-        self.best = tf.train.CheckpointManager(
-            tf.train.Checkpoint(average=runs.weights_of(self.state.average), step=self.state.step),
-            str(workdir / runs.BEST),
-            max_to_keep=1,
-            step_counter=self.state.step,
-        )
+        self.best = tf.train.CheckpointManager(best, str(self.workdir / runs.BEST), max_to_keep=1)
+        self._since_log: list[tuple[int, steps.Totals]] = []
         self.writers = {
-            name: tf.summary.create_file_writer(str(workdir / runs.TENSORBOARD / name))
+            name: tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
             for name in ("train", "validation")
         }
         self._draw = tf.function(self._make_pictures)
@@ -114,16 +148,47 @@ class Trainer:
         return int(self.state.step)
 
     def restore(self) -> None:
-        """Goes on from the last checkpoint; without one, starts from the data."""
-        path = self.latest.restore_or_initialize()
-        if path:
+        """Goes on from the last checkpoint that can be read; without any, starts from the data.
+
+        Raises:
+          ValueError: if there are checkpoints and none can be read.
+        """
+        for path in reversed(self.latest.checkpoints):
+            try:
+                self.checkpoint.restore(path).assert_existing_objects_matched()
+            except (tf.errors.OpError, ValueError, AssertionError) as error:
+                logging.warning("Cannot read checkpoint %s, trying the one before: %s", path, str(error).split("\n")[0])
+                continue
             logging.info("Going on from step %d (%s)", self.step, path)
-        else:
-            self.state.start_from(self.images["train"].images)
+            self._restore_best_bound()
+            return
+        if self.latest.checkpoints:
+            raise ValueError(
+                "workdir must hold a checkpoint of this model that can be read. "
+                f"Received: {str(self.workdir)!r}, where none of {len(self.latest.checkpoints)} can"
+            )
+        self.state.start_from(self.images["train"].images)
+        self._restore_best_bound()
+
+    def _restore_best_bound(self) -> None:
+        """A run that was killed may have found better weights than its last checkpoint knows of."""
+        if self.best.latest_checkpoint:
+            reader = tf.train.load_checkpoint(self.best.latest_checkpoint)
+            bound = reader.get_tensor("best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE")
+            self.state.best_bound_nats.assign(min(float(bound), float(self.state.best_bound_nats)))
 
     def run(self, interruption: Interruption) -> None:
         """Trains from the current step to the last."""
         train = self.config.train
+        write_config(self.config, self.workdir)
+        logging.info(
+            "%s: %d weights, %d steps of %d images on %d replica(s)",
+            self.workdir,
+            self.state.model.count_params(),
+            train.steps,
+            train.batch_size,
+            self.strategy.num_replicas_in_sync,
+        )
         if self.step >= train.steps:
             return
         start = self.step
@@ -157,32 +222,36 @@ class Trainer:
         parts = [part for part, bad in zip(steps.PARTS, totals.bad_parts.numpy(), strict=True) if bad]
         raise FloatingPointError(
             f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}. The last good checkpoint, "
-            f"{self.latest.latest_checkpoint or 'none yet'}, is kept. A lower train.learning_rate, a smaller "
-            "train.clip_norm or a longer train.kl_warmup_steps may help"
+            f"{self.latest.latest_checkpoint or 'none yet'}, is kept. In a new workdir, a lower train.learning_rate, "
+            "a train.clip_norm or a longer train.kl_warmup_steps may help"
         )
 
     def _after_loop(self, totals: steps.Totals, count: int, bar: progress.Progress) -> None:
         train, step = self.config.train, self.step
         last = step == train.steps
         bar.update(step, f"loss {float(totals.loss_nats) / count:.2f} nats")
+        self._since_log.append((count, totals))
         if step % train.log_every == 0 or last:
-            self._log(totals, count)
+            self._log()
         if step % train.evaluate_every == 0 or last:
             self._evaluate()
         if step % train.checkpoint_every == 0 or last:
             self.latest.save(checkpoint_number=step)
 
-    def _log(self, totals: steps.Totals, count: int) -> None:
-        scalars = {
-            "loss_nats": totals.loss_nats / count,
-            "reconstruction_nats": totals.reconstruction_nats / count,
-            "gradient_norm": totals.gradient_norm / count,
-            "clipped_share": totals.clipped / count,
-            "learning_rate": self.state.optimizer.learning_rate,
-        }
+    def _log(self) -> None:
+        """Writes the means over all steps since the last log, and how many of them were clipped."""
+        count = sum(number for number, _ in self._since_log)
+
+        def total(name: str) -> np.ndarray:
+            return sum(getattr(totals, name).numpy() for _, totals in self._since_log)
+
+        scalars = {name: total(name) / count for name in ("loss_nats", "reconstruction_nats", "gradient_norm")}
+        scalars |= {"clipped_steps": total("clipped"), "clipped_share": total("clipped") / count}
+        scalars["learning_rate"] = self.state.optimizer.learning_rate
         for level in range(self.state.model.num_levels):
-            scalars[f"kl_nats_level_{level + 1}"] = totals.kl_nats[level] / count
+            scalars[f"kl_nats_level_{level + 1}"] = total("kl_nats")[level] / count
         self._write("train", scalars)
+        self._since_log.clear()
 
     def _write(self, writer: str, scalars: dict, grids: dict[str, np.ndarray] | None = None) -> None:
         with self.writers[writer].as_default(step=self.step):
@@ -230,27 +299,14 @@ def train_and_evaluate(
     """Trains a run to its last step, or goes on with it.
 
     Args:
-      config: the run.
-      workdir: where it lives; see `pixelvae_tf.runs`.
-      strategy: from `make_strategy`.
+      config, workdir, strategy: as for `Trainer`.
 
     Raises:
-      ValueError: if the config makes no sense, does not fit the data, or is not the workdir's.
+      ValueError: as `Trainer`; or if no checkpoint can be read.
       FloatingPointError: if the loss is no longer finite; what was saved is good.
       Interrupted: after SIGTERM or Ctrl-C, with everything saved.
     """
-    config.validate()
-    workdir = pathlib.Path(workdir)
-    claim_workdir(config, workdir)
     trainer = Trainer(config, workdir, strategy)
     trainer.restore()
-    logging.info(
-        "%s: %d weights, %d steps of %d images on %d replica(s)",
-        workdir,
-        trainer.state.model.count_params(),
-        config.train.steps,
-        config.train.batch_size,
-        strategy.num_replicas_in_sync,
-    )
     with Interruption() as interruption:
         trainer.run(interruption)

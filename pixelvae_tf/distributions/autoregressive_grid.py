@@ -30,7 +30,7 @@ class AutoregressiveGrid(tfd.Distribution):
       event_shape: (H, W, C).
       context: None, or what the network is conditioned on: [B, D], or [B, H, W, D]. Its first
         dimension is the batch shape; without a context that is ().
-      temperature: scalar or [B], positive; divides logits, multiplies scales.
+      temperature: scalar or [B], positive; divides logits, multiplies scales. [B] makes a batch by itself.
       method: how samples are made, see `sampling`; all methods give the same samples.
       training: whether the network's dropout is on in `log_prob`.
       dropout_seed: int32 [2], for dropout.
@@ -54,6 +54,8 @@ class AutoregressiveGrid(tfd.Distribution):
         self._network, self._site, self._grid_shape = network, site, tuple(event_shape)
         self._context, self._temperature, self._method = context, temperature, method
         self._training, self._dropout_seed = training, dropout_seed
+        # Whatever has the batch as its first dimension.
+        self._batched = tf.convert_to_tensor(temperature if context is None else context)
         super().__init__(
             dtype=site.dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -79,10 +81,10 @@ class AutoregressiveGrid(tfd.Distribution):
         return tf.constant(self._grid_shape)
 
     def _batch_shape(self):
-        return tf.TensorShape([]) if self._context is None else self._context.shape[:1]
+        return self._batched.shape[:1]
 
     def _batch_shape_tensor(self):
-        return tf.zeros([0], tf.int32) if self._context is None else tf.shape(self._context)[:1]
+        return tf.shape(self._batched)[:1]
 
     def _default_event_space_bijector(self):
         return None

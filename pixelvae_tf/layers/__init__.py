@@ -2,7 +2,7 @@
 
 from pixelvae_tf.layers.causal import CausalLayer, Chain, PointwiseLayer
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, MaskedConv2D, VerticalConv2D
-from pixelvae_tf.layers.gated import GatedBlock, GatedPointwise, OutputPointwise, SplitStreams
+from pixelvae_tf.layers.gated import GatedBlock, GatedPointwise, SplitStreams
 from pixelvae_tf.layers.inputs import EmbedPixels, ScalePixels
 from pixelvae_tf.layers.masks import raster_mask
 from pixelvae_tf.layers.residual import Encoder, FeatureDecoder, ResidualBlock
@@ -18,7 +18,6 @@ __all__ = [
     "GatedPointwise",
     "HorizontalConv2D",
     "MaskedConv2D",
-    "OutputPointwise",
     "PointwiseLayer",
     "ResidualBlock",
     "ScalePixels",

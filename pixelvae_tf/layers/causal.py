@@ -126,14 +126,19 @@ class Chain(CausalLayer):
 
     Args:
       layers: the causal layers, first to last. Below a strict layer only pointwise ones may stand.
-      channel_groups: how many groups the channels of a pixel are made in, one after the other;
-        1 if the distribution at a location is given by the locations before it.
     """
 
-    def __init__(self, layers: list[CausalLayer], channel_groups: int = 1, **kwargs):
+    def __init__(self, layers: list[CausalLayer], **kwargs):
         super().__init__(**kwargs)
         self.layers = list(layers)
-        self.channel_groups = channel_groups
+
+    @property
+    def channel_groups(self) -> int:
+        """How many groups the channels of a pixel are made in, one after the other.
+
+        1 if the distribution at a location is given by the locations before it.
+        """
+        return max(getattr(layer, "groups", 1) for layer in self.layers)
 
     def build(self, x_shape, context_shape=None) -> None:
         """Builds the layers one after the other."""
@@ -190,7 +195,7 @@ class Chain(CausalLayer):
         layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
         for layer in layers:
             layer.pop("build_config", None)  # The chain builds them.
-        return {**super().get_config(), "layers": layers, "channel_groups": self.channel_groups}
+        return {**super().get_config(), "layers": layers}
 
     @classmethod
     def from_config(cls, config: dict) -> "Chain":

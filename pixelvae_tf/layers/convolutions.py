@@ -19,7 +19,12 @@ import tensorflow as tf
 
 from pixelvae_tf.layers import masks
 from pixelvae_tf.layers.causal import CausalLayer, shift_down
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_bias
+from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
+
+
+def _without_padding(config: dict) -> dict:
+    """A config less what causal convolutions leave no choice in."""
+    return {name: value for name, value in config.items() if name not in ("strides", "padding")}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -37,8 +42,7 @@ class VerticalConv2D(WeightNormConv2D, CausalLayer):
 
     def __init__(self, filters: int, kernel_size: tuple[int, int], gain: float = 1.0, use_bias: bool = True, **kwargs):
         masks.check_kernel_size(kernel_size[1])
-        kwargs.update(padding="valid", strides=1)
-        super().__init__(filters, kernel_size, gain=gain, use_bias=use_bias, **kwargs)
+        super().__init__(filters, kernel_size, 1, "valid", gain=gain, use_bias=use_bias, **kwargs)
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
         """[B, H, W, C] -> [B, H, W, F]."""
@@ -64,6 +68,10 @@ class VerticalConv2D(WeightNormConv2D, CausalLayer):
         window = tf.concat([state, tf.cast(finished, state.dtype)[:, None]], axis=1)
         y = self.convolve(tf.pad(window, ((0, 0), (0, 0), (side, side), (0, 0))), *constants)
         return y[:, 0], window[:, 1:]
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        return _without_padding(super().get_config())
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -100,7 +108,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
                 'kernel_size must be at least 3 for mask_type="A" with one channel group, else nothing '
                 f"is visible. Received: kernel_size={kernel_size}"
             )
-        super().__init__(filters, (1, taps), padding="valid", gain=gain, use_bias=use_bias, **kwargs)
+        super().__init__(filters, (1, taps), 1, "valid", gain=gain, use_bias=use_bias, **kwargs)
 
     def build(self, x_shape, context_shape=None) -> None:
         """Creates the weights, and the mask of the centre where there are groups."""
@@ -145,7 +153,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         window = tf.concat([state, tf.cast(x, state.dtype)], axis=-1) if self.sees_center else state
         if self.mask_type == "B":
             state = window[:, x.shape[-1] :]
-        return add_bias(tf.matmul(window, matrix), bias), state
+        return add_optional(tf.matmul(window, matrix), bias), state
 
     def observe(self, constants, state, x, row, column):
         """Type A queues x only now, when all its channels are known."""
@@ -155,10 +163,8 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
 
     def get_config(self) -> dict:
         """Keras' config."""
-        config = super().get_config()
-        del config["strides"], config["padding"]
         own = {"kernel_size": 2 * self.reach + 1, "mask_type": self.mask_type, "groups": self.groups}
-        return {**config, **own}
+        return {**_without_padding(super().get_config()), **own}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

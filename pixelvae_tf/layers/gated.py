@@ -20,8 +20,8 @@ import tensorflow as tf
 from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, shift_down, take_row
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout
-from pixelvae_tf.layers.masks import MaskType
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D
+from pixelvae_tf.layers.masks import MaskType, check_groups
+from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 
 def gate(x: tf.Tensor) -> tf.Tensor:
@@ -71,10 +71,6 @@ class _Conditioned(CausalLayer):
                 f"Received: context of rank {given}"
             )
         return None if context is None else getattr(self, name)(context)
-
-
-def _add(x: tf.Tensor, addend: tf.Tensor | None) -> tf.Tensor:
-    return x if addend is None else x + addend
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -143,13 +139,13 @@ class GatedBlock(_Conditioned):
         above = self.vertical(vertical)
         # Nothing is above the first row, not even a bias: shift after the projection.
         y = self.horizontal(horizontal) + shift_down(self.vertical_to_horizontal(above))
-        y = gate(_add(y, self.project("horizontal_context", context)))
+        y = gate(add_optional(y, self.project("horizontal_context", context)))
         y = self.output_projection(dropout(y, self.dropout, training, seed))
         if self.residual:
             y = y + horizontal
         if not self.keep_vertical:
             return y
-        return gate(_add(above, self.project("vertical_context", context))), y
+        return gate(add_optional(above, self.project("vertical_context", context))), y
 
     def begin(self, context, batch, size):
         """Folds kernels, projects the context; above row 0 is nothing."""
@@ -219,6 +215,8 @@ class GatedPointwise(_Conditioned):
 
     def __init__(self, filters: int, groups: int = 1, gain: float = 1.0, **kwargs):
         super().__init__(**kwargs)
+        # Else a unit's tanh and sigmoid would belong to different groups.
+        check_groups("filters", filters, groups)
         self.filters, self.groups, self.gain = filters, groups, gain
         self.projection = HorizontalConv2D(
             2 * filters, 1, groups=groups, gain=gain, name="projection", dtype=self.dtype_policy
@@ -235,7 +233,7 @@ class GatedPointwise(_Conditioned):
 
     def call(self, x, context=None, training=False, seed=None):
         """Computes the whole image."""
-        return gate(_add(self.projection(x), self.project("context_projection", context)))
+        return gate(add_optional(self.projection(x), self.project("context_projection", context)))
 
     def begin(self, context, batch, size):
         """Folds the kernel; the state is the context's row."""
@@ -264,16 +262,6 @@ class GatedPointwise(_Conditioned):
     def get_config(self) -> dict:
         """Keras' config."""
         return {**super().get_config(), "filters": self.filters, "groups": self.groups, "gain": self.gain}
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class OutputPointwise(HorizontalConv2D):
-    """The last layer: a 1x1 convolution from gated units to the parameters of the sites."""
-
-    def __init__(self, filters: int, groups: int = 1, **kwargs):
-        for name in ("kernel_size", "mask_type"):
-            kwargs.pop(name, None)
-        super().__init__(filters, 1, groups=groups, **{"gain": 1.0, **kwargs})
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -17,7 +17,7 @@ class ScalePixels(PointwiseLayer):
     """
 
     def __init__(self, num_values: int, **kwargs):
-        # Pixel values are exact in no half precision: the layer itself does the cast.
+        # Float values are taken as they come: `apply` does the cast.
         super().__init__(**{"autocast": False, **kwargs})
         self.num_values = num_values
 
@@ -50,7 +50,7 @@ class EmbedPixels(PointwiseLayer):
     """
 
     def __init__(self, num_values: int, dim: int = 16, **kwargs):
-        # Pixel values are exact in no half precision: the layer itself does the cast.
+        # Float values are taken as they come: `apply` does the cast.
         super().__init__(**{"autocast": False, **kwargs})
         self.num_values, self.dim = num_values, dim
 

@@ -49,9 +49,9 @@ class WeightNormalized(keras.layers.Layer):
         return {**super().get_config(), "filters": self.filters, "gain": self.gain, "use_bias": self.use_bias}
 
 
-def add_bias(x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-    """x [..., F] + bias [F], or x where there is none."""
-    return x if bias is None else x + bias
+def add_optional(x: tf.Tensor, addend: tf.Tensor | None) -> tf.Tensor:
+    """x + addend, or x where there is none."""
+    return x if addend is None else x + addend
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -69,7 +69,7 @@ class WeightNormDense(WeightNormalized):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps x [B, D] to [B, filters]."""
         kernel, bias = self.folded()
-        return add_bias(tf.matmul(x, kernel), bias)
+        return add_optional(tf.matmul(x, kernel), bias)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -117,7 +117,7 @@ class WeightNormConv2D(WeightNormalized):
 
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
         """Convolves x [B, H, W, C] with a kernel folded before."""
-        return add_bias(tf.nn.conv2d(x, kernel, self.strides, self.padding.upper()), bias)
+        return add_optional(tf.nn.conv2d(x, kernel, self.strides, self.padding.upper()), bias)
 
     def get_config(self) -> dict:
         """Keras' config."""

@@ -1,6 +1,8 @@
 """What a model is made of, as data. The only place for the defaults of models."""
 
 import dataclasses
+import typing
+from typing import Any
 
 
 @dataclasses.dataclass
@@ -59,11 +61,6 @@ class ModelConfig:
     levels: list[LevelConfig] = dataclasses.field(default_factory=list)
     pixels: PixelsConfig = dataclasses.field(default_factory=PixelsConfig)
 
-    def __post_init__(self):
-        self.levels = [LevelConfig(**level) if isinstance(level, dict) else level for level in self.levels]
-        if isinstance(self.pixels, dict):
-            self.pixels = PixelsConfig(**self.pixels)
-
     def validate(self) -> None:
         """Raises a ValueError that names the first field that makes no sense."""
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
@@ -73,11 +70,14 @@ class ModelConfig:
         channels = self.image_shape[-1]
         if len(self.levels) > 1:
             raise ValueError(f"model.levels must have at most one entry. Received: {len(self.levels)} levels")
-        if self.pixels.filters % channels:
+        if self.pixels.filters < 1 or self.pixels.filters % channels:
             raise ValueError(
                 "model.pixels.filters must be a multiple of the image's channels, so that R, G and B get as "
                 f"many units each. Received: filters={self.pixels.filters}, channels={channels}"
             )
+        for name in ("num_layers", "num_output_layers", "embedding_dim"):
+            if getattr(self.pixels, name) < 0:
+                raise ValueError(f"model.pixels.{name} must not be negative. Received: {getattr(self.pixels, name)}")
         for name, least in (("kernel_size", 1), ("first_kernel_size", 3)):
             size = getattr(self.pixels, name)
             if size < least or size % 2 == 0:
@@ -85,5 +85,36 @@ class ModelConfig:
         if not 0 <= self.pixels.dropout < 1:
             raise ValueError(f"model.pixels.dropout must be in [0, 1). Received: {self.pixels.dropout}")
         for level in self.levels:
-            if level.dim < 1 or not level.filters:
-                raise ValueError(f"a level needs dim >= 1 and at least one entry in filters. Received: {level}")
+            if level.dim < 1 or not level.filters or min(level.filters) < 1:
+                raise ValueError(f"a level needs dim >= 1 and filters, all at least 1. Received: {level}")
+
+
+def decode(kind: Any, value: Any, where: str) -> Any:
+    """A JSON value as the type of a field.
+
+    Args:
+      kind: the type; a dataclass, a list or tuple of one type, or a plain type.
+      value: what JSON gave.
+      where: its name, for messages.
+
+    Raises:
+      ValueError: for a field that is unknown, or a value of another type.
+    """
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be an object. Received: {value!r}")
+        kinds = typing.get_type_hints(kind)
+        unknown = sorted(set(value) - set(kinds))
+        if unknown:
+            raise ValueError(f"{where} has no field {unknown[0]!r}; its fields are {', '.join(kinds)}")
+        return kind(**{name: decode(kinds[name], item, f"{where}.{name}") for name, item in value.items()})
+    origin = typing.get_origin(kind)
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{where} must be a list. Received: {value!r}")
+        return origin(decode(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where} must be of type {kind.__name__}. Received: {value!r}")
+    return value

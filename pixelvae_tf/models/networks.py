@@ -48,8 +48,7 @@ def gated_pixel_cnn(config: PixelsConfig, num_values: int, num_params: int, chan
                 )
                 for index in range(config.num_output_layers)
             ),
-            layers.OutputPointwise(num_params * channels, groups=channels, name="params"),
+            layers.HorizontalConv2D(num_params * channels, 1, groups=channels, name="params"),
         ],
-        channel_groups=channels,
         name="pixels",
     )

@@ -10,6 +10,7 @@ autoregressive p(x) alone, and its log-likelihood exact.
 Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels.
 """
 
+import contextlib
 import dataclasses
 
 import keras
@@ -20,9 +21,20 @@ import tensorflow_probability as tfp
 from pixelvae_tf import distributions, layers, noise, pixels, sampling
 from pixelvae_tf.layers.weight_norm import PACKAGE
 from pixelvae_tf.models import networks
-from pixelvae_tf.models.config import LevelConfig, ModelConfig
+from pixelvae_tf.models.config import LevelConfig, ModelConfig, decode
 
 tfd = tfp.distributions
+
+
+@contextlib.contextmanager
+def _default_policy(policy: keras.DTypePolicy):
+    """Layers made inside have this dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 class Level(keras.layers.Layer):
@@ -85,10 +97,11 @@ class PixelVAE(keras.Model):
         self.config = config
         height, width, channels = config.image_shape
         self.site = distributions.pixel_site(config.num_values)
-        self.levels = [
-            Level(level, (height, width), name=f"level_{index + 1}") for index, level in enumerate(config.levels)
-        ]
-        self.network = networks.gated_pixel_cnn(config.pixels, config.num_values, self.site.num_params, channels)
+        with _default_policy(self.dtype_policy):
+            self.levels = [
+                Level(level, (height, width), name=f"level_{index + 1}") for index, level in enumerate(config.levels)
+            ]
+            self.network = networks.gated_pixel_cnn(config.pixels, config.num_values, self.site.num_params, channels)
 
     def build(self, input_shape=None) -> None:
         """Creates all weights; the shapes follow from the config."""
@@ -139,7 +152,8 @@ class PixelVAE(keras.Model):
         Args:
           level: index from 0; the top one.
         """
-        return distributions.standard_gaussian(self.config.levels[level].dim)
+        dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        return distributions.standard_gaussian(self.config.levels[level].dim, dtype)
 
     def likelihood(
         self,
@@ -200,7 +214,7 @@ class PixelVAE(keras.Model):
         Returns:
           L tensors [B, D_l].
         """
-        scale = tf.reshape(tf.cast(temperature, tf.float32), (-1, 1))
+        scale = tf.reshape(temperature, (-1, 1))
         return [
             self._gaussian_draw(self.prior(level), seeds, noise.stream(noise.Kind.PRIOR, level), scale)
             for level in range(self.num_levels)
@@ -209,7 +223,7 @@ class PixelVAE(keras.Model):
     @staticmethod
     def _gaussian_draw(gaussian: tfd.Distribution, seeds, stream, scale=1.0) -> tf.Tensor:
         normals = noise.normal(seeds, stream, tuple(gaussian.event_shape))
-        return gaussian.mean() + gaussian.stddev() * scale * tf.cast(normals, gaussian.dtype)
+        return gaussian.mean() + gaussian.stddev() * tf.cast(scale, gaussian.dtype) * tf.cast(normals, gaussian.dtype)
 
     def sample(self, seeds: tf.Tensor, temperature=1.0, method: sampling.Method = "cached") -> tf.Tensor:
         """Images from the model.
@@ -243,9 +257,9 @@ class PixelVAE(keras.Model):
 
     def get_config(self) -> dict:
         """Keras' config: the model's, as plain data."""
-        return {"config": dataclasses.asdict(self.config), "name": self.name}
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
 
     @classmethod
     def from_config(cls, config: dict) -> "PixelVAE":
         """Rebuilds the model from `get_config`."""
-        return cls(**{**config, "config": ModelConfig(**config["config"])})
+        return cls(**{**config, "config": decode(ModelConfig, config["config"], "config")})
