@@ -188,8 +188,8 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
         exporter.export(pixelvae_tf.build(config), {}, tmp_path / "file" / "base")
 
 
-def test_the_check_finds_a_model_that_differs(exported, tmp_path):
-    model, _, path = exported
+def test_the_check_finds_a_model_that_differs(with_latents):
+    model, _, path = with_latents
     endpoints = {
         name: tf.function(signature.function, input_signature=[signature.inputs])
         for name, signature in signatures(model).items()
@@ -205,8 +205,8 @@ def test_the_check_finds_a_model_that_differs(exported, tmp_path):
         bias.assign(before)
 
 
-def test_sample_command_needs_the_saved_model_alone(exported, tmp_path):
-    _, _, path = exported
+def test_sample_command_needs_the_saved_model_alone(with_latents, tmp_path):
+    model, _, path = with_latents
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
     def run(*arguments):
@@ -216,7 +216,7 @@ def test_sample_command_needs_the_saved_model_alone(exported, tmp_path):
     output = tmp_path / "grid.png"
     arguments = [f"--output={output}", "--num_images=6", "--batch_size=4", "--scale=2"]
     assert run(f"--saved_model={path}", *arguments).returncode == 0
-    height, width = exported[0].config.image_shape[:2]
+    height, width = model.config.image_shape[:2]
     assert Image.open(output).size == (3 * (width + 1) * 2, 2 * (height + 1) * 2)
     refused = run(f"--saved_model={tmp_path}", *arguments)
     assert refused.returncode and "must be a version directory" in refused.stderr

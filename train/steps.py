@@ -99,7 +99,7 @@ def _train_step(state: TrainState, config: TrainConfig, batch: dict[str, tf.Tens
     state.optimizer.apply(gradients, model.trainable_variables)
     reconstruction = global_sum(tf.stop_gradient(reconstruction))
     loss = reconstruction + weight * tf.reduce_sum(tf.maximum(global_kl, config.free_nats))
-    return loss, reconstruction, global_kl, norm
+    return loss, reconstruction, global_kl, tf.cast(norm, tf.float32)
 
 
 def _update_average(strategy: tf.distribute.Strategy, state: TrainState, config: TrainConfig) -> None:

@@ -14,6 +14,8 @@ from pixelvae_tf import data, noise, pictures, runs
 from pixelvae_tf.train import evaluation, progress, steps
 from pixelvae_tf.train.interruption import Interruption
 
+# What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
+UNREADABLE = (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError)
 # Images in a grid of samples or reconstructions.
 NUM_PICTURES = 64
 
@@ -145,7 +147,7 @@ class Trainer:
     @property
     def step(self) -> int:
         """Steps done."""
-        return int(self.state.step)
+        return int(self.state.step.numpy())  # a mirrored variable knows no int()
 
     def restore(self) -> None:
         """Goes on from the last checkpoint that can be read; without any, starts from the data.
@@ -156,7 +158,7 @@ class Trainer:
         for path in reversed(self.latest.checkpoints):
             try:
                 self.checkpoint.restore(path).assert_existing_objects_matched()
-            except (tf.errors.OpError, ValueError, AssertionError) as error:
+            except UNREADABLE as error:
                 logging.warning("Cannot read checkpoint %s, trying the one before: %s", path, str(error).split("\n")[0])
                 continue
             logging.info("Going on from step %d (%s)", self.step, path)
@@ -175,7 +177,7 @@ class Trainer:
         if self.best.latest_checkpoint:
             reader = tf.train.load_checkpoint(self.best.latest_checkpoint)
             bound = reader.get_tensor("best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE")
-            self.state.best_bound_nats.assign(min(float(bound), float(self.state.best_bound_nats)))
+            self.state.best_bound_nats.assign(min(float(bound), self.state.best_bound_nats.numpy()))
 
     def run(self, interruption: Interruption) -> None:
         """Trains from the current step to the last."""
@@ -268,7 +270,7 @@ class Trainer:
             shown |= {f"kl_nats_level_{level + 1}": kl, f"active_units_level_{level + 1}": active}
         self._write("validation", shown, self._grids())
         logging.info("step %d, validation: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in shown.items()))
-        if report["bound_nats"] < float(self.state.best_bound_nats):
+        if report["bound_nats"] < self.state.best_bound_nats.numpy():
             self.state.best_bound_nats.assign(report["bound_nats"])
             self.best.save(checkpoint_number=self.step)
 
