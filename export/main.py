@@ -3,7 +3,7 @@
 pixelvae-export --workdir=runs/digits --export_dir=models/digits
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.", required=True)
 _EXPORT_DIR = flags.DEFINE_string("export_dir", None, "The model's directory; gets a new version.", required=True)
@@ -14,6 +14,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and exports."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.ERROR)  # TensorFlow warns of retracing where every endpoint is traced once
     from pixelvae_tf import runs
     from pixelvae_tf.export import card, exporter
 

@@ -54,7 +54,10 @@ def digits_gated_pixel_cnn() -> Config:
 
 @_preset("digits/gated_pixel_vae")
 def digits_gated_pixel_vae() -> Config:
-    """Gated PixelVAE with upsampling on 8x8 digits: the quick start, about two minutes on two cores.
+    """Gated PixelVAE with upsampling on 8x8 digits: the quick start, about a minute on two cores.
+
+    Without free bits the bound is a nat lower, but the 16 latents know less: with 18 nats for them, their
+    reconstructions are still the digits they were.
 
     pixelvae-train --config=digits/gated_pixel_vae --workdir=runs/quickstart
     """
@@ -76,6 +79,7 @@ def digits_gated_pixel_vae() -> Config:
             learning_rate_warmup_steps=100,
             clip_norm=100.0,
             kl_warmup_steps=500,
+            free_nats=18.0,
             average_decay=0.998,
             log_every=100,
             evaluate_every=250,

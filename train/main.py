@@ -5,9 +5,11 @@ pixelvae-train --config=digits/gated_pixel_vae --config.train.steps=100 --workdi
 pixelvae-train --list
 """
 
+import logging
 import pathlib
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from pixelvae_tf import presets
@@ -37,7 +39,9 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--workdir=DIR is required")
     if not flags.FLAGS["config"].present:
         raise app.UsageError("--config=PRESET is required; --list prints the presets")
-    logging.set_verbosity(logging.INFO)
+    # Our own progress, and only warnings of everybody else's.
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("pixelvae_tf").setLevel(logging.INFO)
     import tensorflow as tf  # Not needed to list presets or to refuse flags.
 
     from pixelvae_tf.train import trainer

@@ -1,13 +1,13 @@
 """The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 import tempfile
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, noise, pictures, runs
@@ -40,6 +40,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     raise ValueError(f"strategy must be one of auto, one_device, mirrored. Received: {name!r}")
 
 
+LOGGER = logging.getLogger("pixelvae_tf")
 # Fields of `train` and `data` that may change when a run goes on: they change no weight.
 FREE_FIELDS = (
     "data.data_dir",
@@ -159,9 +160,9 @@ class Trainer:
             try:
                 self.checkpoint.restore(path).assert_existing_objects_matched()
             except UNREADABLE as error:
-                logging.warning("Cannot read checkpoint %s, trying the one before: %s", path, str(error).split("\n")[0])
+                LOGGER.warning("Cannot read checkpoint %s, trying the one before: %s", path, str(error).split("\n")[0])
                 continue
-            logging.info("Going on from step %d (%s)", self.step, path)
+            LOGGER.info("Going on from step %d (%s)", self.step, path)
             self._restore_best_bound()
             return
         if self.latest.checkpoints:
@@ -183,7 +184,7 @@ class Trainer:
         """Trains from the current step to the last."""
         train = self.config.train
         write_config(self.config, self.workdir)
-        logging.info(
+        LOGGER.info(
             "%s: %d weights, %d steps of %d images on %d replica(s)",
             self.workdir,
             self.state.model.count_params(),
@@ -213,7 +214,7 @@ class Trainer:
             if interruption.signal is not None:
                 self.latest.save(checkpoint_number=self.step)
                 bar.close()
-                logging.warning("Stopped by signal %d at step %d; all is saved", interruption.signal, self.step)
+                LOGGER.warning("Stopped by signal %d at step %d; all is saved", interruption.signal, self.step)
                 raise Interrupted(128 + interruption.signal)
         bar.close()
 
@@ -269,7 +270,7 @@ class Trainer:
         for level, (kl, active) in enumerate(zip(report["kl_nats"], report["active_units"], strict=True)):
             shown |= {f"kl_nats_level_{level + 1}": kl, f"active_units_level_{level + 1}": active}
         self._write("validation", shown, self._grids())
-        logging.info("step %d, validation: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in shown.items()))
+        LOGGER.info("step %d, validation: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in shown.items()))
         if report["bound_nats"] < self.state.best_bound_nats.numpy():
             self.state.best_bound_nats.assign(report["bound_nats"])
             self.best.save(checkpoint_number=self.step)
