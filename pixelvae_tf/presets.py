@@ -56,7 +56,7 @@ def digits_gated_pixel_cnn() -> Config:
 def digits_gated_pixel_vae() -> Config:
     """Gated PixelVAE with upsampling on 8x8 digits: the quick start, about a minute on two cores.
 
-    Without free bits the bound is a nat lower, but the 16 latents know less: with 18 nats for them, their
+    Without free bits the bound is a nat and a half lower, but the 16 latents know less: with 18 nats for them, their
     reconstructions are still the digits they were.
 
     pixelvae-train --config=digits/gated_pixel_vae --workdir=runs/quickstart
