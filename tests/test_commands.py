@@ -20,16 +20,21 @@ def _command(module, *arguments):
     return [sys.executable, "-m", f"pixelvae_tf.{module}", *map(str, arguments)], environment
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config=digits/gan", "--workdir=x"], "must be one of the presets"),
         (["--config=digits/gated_pixel_vae", "--config.train.stepz=3", "--workdir=x"], "stepz"),
-        (["--config=digits/gated_pixel_vae", "--config.model.levels[3].dim=3", "--workdir=x"], "levels[3].dim"),
-        (["--config=digits/gated_pixel_vae"], "--workdir=DIR is required"),
-        (["--workdir=x"], "--config=PRESET is required"),
         (["--config=digits/gated_pixel_vae", "--config.data.name=imagenet", "--workdir=x"], "data.name must be one of"),
-        (["--config=digits/gated_pixel_vae", "--config.train.steps=0", "--workdir=x"], "train.steps must be"),
+        # Seconds each, for Python starts anew.
+        slow(["--config=digits/gan", "--workdir=x"], "must be one of the presets"),
+        slow(["--config=digits/gated_pixel_vae", "--config.model.levels[3].dim=3", "--workdir=x"], "levels[3].dim"),
+        slow(["--config=digits/gated_pixel_vae"], "--workdir=DIR is required"),
+        slow(["--workdir=x"], "--config=PRESET is required"),
+        slow(["--config=digits/gated_pixel_vae", "--config.train.steps=0", "--workdir=x"], "train.steps must be"),
     ],
 )
 def test_the_command_refuses_with_one_message(tmp_path, arguments, message):

@@ -24,8 +24,8 @@ def test_presets_survive_json_and_say_what_they_are(name):
 def test_presets_build(name):
     model = runs.build(presets.get(name))
     assert model.count_params() > 10_000
-    names = runs.weights_of(model)
-    assert len(names) == len(model.variables)
+    # Names that a checkpoint of another process will find again: none counts how many layers were made before.
+    assert list(runs.weights_of(model)) == list(runs.weights_of(runs.build(presets.get(name))))
 
 
 @pytest.mark.parametrize(
