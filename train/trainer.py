@@ -14,6 +14,7 @@ from pixelvae_tf import data, noise, pictures, runs
 from pixelvae_tf.train import evaluation, progress, steps
 from pixelvae_tf.train.interruption import Interruption
 
+LOGGER = logging.getLogger("pixelvae_tf")
 # What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
 UNREADABLE = (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError)
 # Images in a grid of samples or reconstructions.
@@ -40,7 +41,6 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     raise ValueError(f"strategy must be one of auto, one_device, mirrored. Received: {name!r}")
 
 
-LOGGER = logging.getLogger("pixelvae_tf")
 # Fields of `train` and `data` that may change when a run goes on: they change no weight.
 FREE_FIELDS = (
     "data.data_dir",
@@ -106,8 +106,8 @@ class Trainer:
       strategy: from `make_strategy`.
 
     Raises:
-      ValueError: if the config makes no sense, does not fit the data, or is not the workdir's. The workdir
-        is then as it was.
+      ValueError: if the config makes no sense, does not fit the data, or is not the workdir's. Nothing
+        that was in the workdir is changed then.
     """
 
     def __init__(self, config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf.distribute.Strategy):
@@ -275,21 +275,23 @@ class Trainer:
             self.state.best_bound_nats.assign(report["bound_nats"])
             self.best.save(checkpoint_number=self.step)
 
-    def _make_pictures(self, images: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _make_pictures(self, images: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
         model = self.state.average
-        latents = [posterior.mean() for posterior in model.posterior(images)]
-        # Without latents there is nothing to reconstruct from: the same as the samples.
-        return model.sample(seeds), model.decode(latents, seeds)
+        drawn = {"samples": model.sample(seeds)}
+        if model.num_levels:
+            latents = [posterior.mean() for posterior in model.posterior(images)]
+            drawn["reconstructions"] = model.decode(latents, seeds)
+        return drawn
 
     def _grids(self) -> dict[str, np.ndarray]:
         """Draws samples and reconstructions, and leaves them in the workdir."""
         originals = self.images["validation"].images[:NUM_PICTURES]
         seeds = noise.derive_seeds(self.config.train.seed, tf.range(len(originals), dtype=tf.int64))
-        samples, reconstructions = (x.numpy() for x in self._draw(tf.constant(originals), seeds))
+        drawn = {name: values.numpy() for name, values in self._draw(tf.constant(originals), seeds).items()}
         num_values, scale = self.config.model.num_values, max(1, 64 // self.config.model.image_shape[0])
-        grids = {"samples": pictures.tile(samples, num_values, scale=scale)}
-        if self.state.model.num_levels:
-            pairs = pictures.beside(originals, reconstructions)
+        grids = {"samples": pictures.tile(drawn["samples"], num_values, scale=scale)}
+        if "reconstructions" in drawn:
+            pairs = pictures.beside(originals, drawn["reconstructions"])
             grids["reconstructions"] = pictures.tile(pairs, num_values, columns=16, scale=scale)
         for name, grid in grids.items():
             pictures.write_png(self.workdir / f"{name}.png", grid)

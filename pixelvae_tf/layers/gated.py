@@ -172,9 +172,10 @@ class GatedBlock(_Conditioned):
         """Moves the vertical stream one row on, and prepares what the new row gets from it."""
         above, vertical = self.vertical.start_row(constants["vertical"], state["vertical"], finished, row)
         from_above = self.vertical_to_horizontal.convolve(above[:, None], *constants["vertical_to_horizontal"])[:, 0]
+        _, horizontal = self.horizontal.start_row(constants["horizontal"], state["horizontal"], None, row)
         state = {
             "vertical": vertical,
-            "horizontal": tf.zeros_like(state["horizontal"]),
+            "horizontal": horizontal,
             "output_projection": state["output_projection"],
             "addend": self._addend(constants, from_above, row),
         }
