@@ -10,16 +10,37 @@ belongs to the ELBO alone; in the importance-weighted bound every term is taken 
 Legend: B batch, L levels, K importance samples.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from pixelvae_tf import noise
-from pixelvae_tf.models import PixelVAE
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
 ACTIVE_VARIANCE = 0.01
+# A level that carries less, in nats a dimension, is as good as ignored by what it conditions.
+IGNORED_NATS_PER_DIM = 0.1
+
+
+class LatentVariableModel(Protocol):
+    """What a bound needs of a model; see `models.PixelVAE`."""
+
+    num_levels: int
+    site: Any
+
+    def posterior(self, images: tf.Tensor) -> list[tfp.distributions.Distribution]:
+        """q(z_l | x) of every level."""
+
+    def prior(self, level: int) -> tfp.distributions.Distribution:
+        """p(z_l | z_{l+1})."""
+
+    def likelihood(self, latents: list[tf.Tensor], **options) -> tfp.distributions.Distribution:
+        """p(x | z_1)."""
+
+    def sample_posterior(self, posteriors: list, seeds: tf.Tensor, draw: int | tf.Tensor = 0) -> list[tf.Tensor]:
+        """z_l ~ q(z_l | x) of every level, from each image's own noise."""
 
 
 class Elbo(NamedTuple):
@@ -40,7 +61,7 @@ class Elbo(NamedTuple):
 
 
 def elbo(
-    model: PixelVAE,
+    model: LatentVariableModel,
     images: tf.Tensor,
     seeds: tf.Tensor,
     training: bool = False,
@@ -82,8 +103,15 @@ def free_bits_gate(mean_kl_nats: tf.Tensor, free_nats: float) -> tf.Tensor:
     return tf.stop_gradient(tf.cast(mean_kl_nats > free_nats, mean_kl_nats.dtype))
 
 
+def kl_weight(step: tf.Tensor, warmup_steps: int) -> tf.Tensor:
+    """The weight of the KL in training: rises linearly from 0 to 1 over `warmup_steps`."""
+    if not warmup_steps:
+        return tf.ones([])
+    return tf.minimum(tf.cast(step, tf.float32) / warmup_steps, 1.0)
+
+
 def importance_weighted(
-    model: PixelVAE, images: tf.Tensor, seeds: tf.Tensor, num_samples: int, chunk_size: int = 10
+    model: LatentVariableModel, images: tf.Tensor, seeds: tf.Tensor, num_samples: int, chunk_size: int = 10
 ) -> tf.Tensor:
     """The importance-weighted bound with K samples (exact log p(x) without latents).
 
@@ -110,10 +138,10 @@ def importance_weighted(
         )
     if num_samples > noise.MAX_DRAWS:
         raise ValueError(f"num_samples must be at most {noise.MAX_DRAWS}. Received: num_samples={num_samples}")
+    posteriors = model.posterior(images)
     images = tf.cast(images, model.site.dtype)
     if not model.num_levels:
         return tf.cast(model.likelihood([]).log_prob(images), tf.float32)
-    posteriors = model.posterior(images)
     chunk_size = min(chunk_size, num_samples)
 
     def chunk(start: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -133,7 +161,7 @@ def importance_weighted(
     return total - tf.math.log(float(num_samples))
 
 
-def _log_weights(model: PixelVAE, images, posteriors, latents) -> tf.Tensor:
+def _log_weights(model: LatentVariableModel, images, posteriors, latents) -> tf.Tensor:
     """log p(x, z) - log q(z | x) of latents [K, B, D] each, as [K, B]."""
     num_draws, batch = latents[0].shape[0], tf.shape(images)[0]
     flat = [tf.reshape(z, (-1, z.shape[-1])) for z in latents]

@@ -14,7 +14,7 @@ class DataConfig:
 
     Attributes:
       name: a data set of `pixelvae_tf.data`.
-      data_dir: TFDS' data directory; empty for its default.
+      data_dir: a TFDS data directory to read; empty for TFDS' own, into which it downloads what is missing.
     """
 
     name: str = "digits"

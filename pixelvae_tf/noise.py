@@ -96,7 +96,13 @@ def bits(seeds: tf.Tensor, stream: tf.Tensor, num_sites: int) -> tuple[tf.Tensor
 
     Returns:
       Two uint32 tensors [B, num_sites].
+
+    Raises:
+      ValueError: if the seeds are of another dtype or rank.
     """
+    seeds = tf.convert_to_tensor(seeds)
+    if seeds.dtype != tf.int64 or seeds.shape.rank not in (1, None):
+        raise ValueError(f"seeds must be int64 [B]. Received: {seeds.dtype.name} of shape {seeds.shape}")
     low, high = _words(seeds)
     sites = tf.range(tf.cast(num_sites, tf.int64), dtype=tf.int64)
     return threefry((low[:, None], high[:, None]), (stream, tf.cast(sites, tf.uint32)[None]))

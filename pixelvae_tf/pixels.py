@@ -10,6 +10,29 @@ import numpy as np
 import tensorflow as tf
 
 
+def check_images(images: tf.Tensor | np.ndarray, image_shape: tuple[int, int, int], num_values: int) -> None:
+    """Checks what comes in at the doors.
+
+    Inside a graph the values are not known yet; there only shape and dtype are checked.
+
+    Args:
+      images: should be integer pixel values [B, *image_shape].
+      image_shape: (H, W, C).
+      num_values: how many values a channel can take.
+
+    Raises:
+      ValueError: if they are not.
+    """
+    sizes = ", ".join(map(str, image_shape))
+    expected = f"images must be integer pixel values 0..{num_values - 1} of shape [B, {sizes}]"
+    shape = tf.TensorShape(images.shape)
+    if not tf.as_dtype(images.dtype).is_integer or not shape.is_compatible_with((None, *image_shape)):
+        raise ValueError(f"{expected}. Received: {tf.as_dtype(images.dtype).name} of shape {list(images.shape)}")
+    values = images if isinstance(images, np.ndarray) else tf.get_static_value(images)
+    if values is not None and values.size and (values.min() < 0 or values.max() >= num_values):
+        raise ValueError(f"{expected}. Received: values from {values.min()} to {values.max()}")
+
+
 def to_unit_interval(values: tf.Tensor, num_values: int, dtype: str = "float32") -> tf.Tensor:
     """Maps pixel values linearly to [-1, 1].
 

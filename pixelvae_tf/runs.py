@@ -16,6 +16,8 @@ from pixelvae_tf import config as config_lib
 from pixelvae_tf.models import PixelVAE
 
 CONFIG, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "checkpoints", "best", "tensorboard"
+# What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
+UNREADABLE = (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError)
 
 
 def build(config: config_lib.Config) -> PixelVAE:
@@ -89,6 +91,12 @@ def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, 
             f"Received: {str(workdir)!r}, which has none"
         )
     model, step = build(config), tf.Variable(0, dtype=tf.int64)
-    status = tf.train.Checkpoint(average=weights_of(model), step=step).restore(path)
-    status.assert_existing_objects_matched().expect_partial()
+    try:
+        status = tf.train.Checkpoint(average=weights_of(model), step=step).restore(path)
+        status.assert_existing_objects_matched().expect_partial()
+    except UNREADABLE as error:
+        raise ValueError(
+            f"workdir must hold {weights!r} weights of the model of its {CONFIG} that can be read. "
+            f"Received: {path}: {str(error).splitlines()[0]}"
+        ) from error
     return model, config, int(step)

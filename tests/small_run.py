@@ -1,6 +1,9 @@
 """A run that takes seconds."""
 
-from pixelvae_tf import presets
+import tensorflow as tf
+
+from pixelvae_tf import data, presets
+from pixelvae_tf.train import steps
 
 
 def small_config(**train):
@@ -13,3 +16,18 @@ def small_config(**train):
         assert hasattr(config.train, name)
         setattr(config.train, name, value)
     return config
+
+
+def run_steps(config, strategy, number, optimizer=None):
+    """Trains without a trainer around it; returns the weights, their average and the totals."""
+    with strategy.scope():
+        state = steps.TrainState(config)
+        if optimizer is not None:
+            state.optimizer = optimizer()
+            state.optimizer.build(state.model.trainable_variables)
+    images = data.load(config.data, "train")
+    dataset = strategy.distribute_datasets_from_function(
+        lambda context: data.training_batches(images, config.train.batch_size, 0, input_context=context)
+    )
+    totals = steps.make_training_loop(strategy, state, config.train)(iter(dataset), tf.constant(number))
+    return state.model.get_weights(), state.average.get_weights(), totals

@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = [path for folder in ("pixelvae_tf", "train", "export") for path in sorted((ROOT / folder).rglob("*.py"))]
 FLOORS = [
-    *("pixels", "noise", "layers", "sampling", "distributions", "models", "bounds"),
+    *("pixels", "noise", "layers", "sampling", "distributions", "bounds", "models"),
     *("config", "data", "pictures", "presets", "runs", "train", "export"),
 ]
 

@@ -1,4 +1,4 @@
-"""What changes with the step: the learning rate and the weight of the KL."""
+"""What changes with the step: the learning rate and the decay of the weight average."""
 
 import math
 
@@ -27,13 +27,6 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         if config.learning_rate_warmup_steps:
             rate = rate * tf.minimum((step + 1.0) / config.learning_rate_warmup_steps, 1.0)
         return rate
-
-
-def kl_weight(config: TrainConfig, step: tf.Tensor) -> tf.Tensor:
-    """Rises linearly from 0 to 1 over `kl_warmup_steps`."""
-    if not config.kl_warmup_steps:
-        return tf.ones([])
-    return tf.minimum(tf.cast(step, tf.float32) / config.kl_warmup_steps, 1.0)
 
 
 def average_decay(config: TrainConfig, step: tf.Tensor) -> tf.Tensor:

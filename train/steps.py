@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf import bounds
+from pixelvae_tf import bounds, layers
 from pixelvae_tf.config import Config, TrainConfig
 from pixelvae_tf.runs import build, weights_of
 from pixelvae_tf.train import schedules
@@ -73,11 +73,8 @@ def _train_step(state: TrainState, config: TrainConfig, batch: dict[str, tf.Tens
     """One step, in a replica. Returns the global batch's loss, parts and gradient norm."""
     replica = tf.distribute.get_replica_context()
     model, step = state.model, state.step
-    weight = schedules.kl_weight(config, step)
-    dropout_seed = tf.random.experimental.stateless_fold_in(
-        tf.cast(tf.stack([tf.constant(config.seed, tf.int64), tf.cast(step, tf.int64)]), tf.int32),
-        replica.replica_id_in_sync_group,
-    )
+    weight = bounds.kl_weight(step, config.kl_warmup_steps)
+    dropout_seed = layers.dropout_seed(config.seed, step, replica.replica_id_in_sync_group)
 
     def global_sum(x):
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, x)

@@ -9,14 +9,12 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from pixelvae_tf import bounds, data, noise, pictures, runs
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, noise, pictures, runs
 from pixelvae_tf.train import evaluation, progress, steps
 from pixelvae_tf.train.interruption import Interruption
 
 LOGGER = logging.getLogger("pixelvae_tf")
-# What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
-UNREADABLE = (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError)
 # Images in a grid of samples or reconstructions.
 NUM_PICTURES = 64
 
@@ -113,6 +111,7 @@ class Trainer:
     def __init__(self, config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf.distribute.Strategy):
         config.validate()
         self.config, self.workdir, self.strategy = config, pathlib.Path(workdir), strategy
+        data.check_batch_size(config.train.batch_size, strategy.num_replicas_in_sync)
         check_workdir(config, self.workdir)
         self.images = {split: data.load(config.data, split) for split in ("train", "validation")}
         self._check_images()
@@ -159,7 +158,7 @@ class Trainer:
         for path in reversed(self.latest.checkpoints):
             try:
                 self.checkpoint.restore(path).assert_existing_objects_matched()
-            except UNREADABLE as error:
+            except runs.UNREADABLE as error:
                 LOGGER.warning("Cannot read checkpoint %s, trying the one before: %s", path, str(error).split("\n")[0])
                 continue
             LOGGER.info("Going on from step %d (%s)", self.step, path)
@@ -256,8 +255,27 @@ class Trainer:
         self._write("train", scalars)
         self._since_log.clear()
 
-    def _write(self, writer: str, scalars: dict, grids: dict[str, np.ndarray] | None = None) -> None:
+    def _ignored_latents(self, kl_nats: list[float]) -> str:
+        """What to say of levels that carry next to nothing once the KL has its full weight; logs it too."""
+        train, least = self.config.train, bounds.IGNORED_NATS_PER_DIM
+        if self.step < train.kl_warmup_steps:
+            return ""
+        warnings = []
+        for level, (kl, config) in enumerate(zip(kl_nats, self.config.model.levels, strict=True), start=1):
+            if kl < least * config.dim:
+                warnings.append(
+                    f"The latents of level {level} are all but ignored: they carry {kl:.3g} nats, "
+                    f"{kl / config.dim:.2g} a dimension, less than {least:g}. A longer train.kl_warmup_steps (now "
+                    f"{train.kl_warmup_steps}) or train.free_nats (now {train.free_nats:g}) in a new workdir is the "
+                    "cure; see docs/training.md"
+                )
+                LOGGER.warning("%s", warnings[-1])
+        return "\n\n".join(warnings)
+
+    def _write(self, writer: str, scalars: dict, grids: dict[str, np.ndarray] | None = None, warning: str = "") -> None:
         with self.writers[writer].as_default(step=self.step):
+            if warning:
+                tf.summary.text("warning", warning)
             for name, value in scalars.items():
                 tf.summary.scalar(name, float(value))
             for name, grid in (grids or {}).items():
@@ -269,8 +287,8 @@ class Trainer:
         shown = {key: report[key] for key in ("bound_nats", "bound_bpd", "reconstruction_nats")}
         for level, (kl, active) in enumerate(zip(report["kl_nats"], report["active_units"], strict=True)):
             shown |= {f"kl_nats_level_{level + 1}": kl, f"active_units_level_{level + 1}": active}
-        self._write("validation", shown, self._grids())
         LOGGER.info("step %d, validation: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in shown.items()))
+        self._write("validation", shown, self._grids(), self._ignored_latents(report["kl_nats"]))
         if report["bound_nats"] < self.state.best_bound_nats.numpy():
             self.state.best_bound_nats.assign(report["bound_nats"])
             self.best.save(checkpoint_number=self.step)

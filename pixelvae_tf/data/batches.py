@@ -15,6 +15,15 @@ from pixelvae_tf import noise
 from pixelvae_tf.data.sources import ImageSet
 
 
+def check_batch_size(batch_size: int, replicas: int) -> None:
+    """Raises a ValueError if the replicas do not divide the batch."""
+    if batch_size % replicas:
+        raise ValueError(
+            "train.batch_size must be a multiple of the number of replicas, so that each gets as many images. "
+            f"Received: train.batch_size={batch_size}, replicas={replicas}"
+        )
+
+
 def training_batches(
     image_set: ImageSet,
     batch_size: int,
@@ -39,11 +48,7 @@ def training_batches(
     """
     context = input_context or tf.distribute.InputContext()
     replicas = context.num_replicas_in_sync
-    if batch_size % replicas:
-        raise ValueError(
-            "train.batch_size must be a multiple of the number of replicas, so that each gets as many images. "
-            f"Received: train.batch_size={batch_size}, replicas={replicas}"
-        )
+    check_batch_size(batch_size, replicas)
     share = batch_size // replicas
     local = replicas // context.num_input_pipelines
     num_images = len(image_set.images)

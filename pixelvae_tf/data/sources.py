@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pixelvae_tf import pixels
 from pixelvae_tf.config import DataConfig
 
 SPLITS = ("train", "validation", "test")
@@ -55,15 +56,16 @@ def _read_tfds(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.nda
     import tensorflow_datasets as tfds  # Takes seconds to import.
 
     try:
-        read = tfds.load(name, split=split, data_dir=data_dir or None, batch_size=-1)
-    except Exception as error:  # TFDS raises whatever its download does.
+        # A given folder is for reading: a misspelt one must not fill up with a download.
+        read = tfds.load(name, split=split, data_dir=data_dir or None, batch_size=-1, download=not data_dir)
+        arrays = tfds.as_numpy(read)
+    except Exception as error:  # TFDS raises whatever reading or downloading does.
+        where = f"data.data_dir={data_dir!r}" if data_dir else "no data.data_dir, so TFDS was to download it"
         raise ValueError(
-            f"data set {name!r} must be in data.data_dir or be downloadable. "
-            f"Received: data.data_dir={data_dir!r}; TFDS says {type(error).__name__}: {error}"
+            f"data.data_dir must be a directory that holds {name!r} as TFDS prepares it (`tfds build {name} "
+            f"--data_dir=DIR`). Received: {where}; TFDS says {type(error).__name__}: {str(error).splitlines()[0]}"
         ) from error
-    arrays = tfds.as_numpy(read)
-    images = np.asarray(arrays["image"], np.uint8)
-    labels = arrays.get("label")
+    images, labels = arrays["image"], arrays.get("label")
     return images, None if labels is None else np.asarray(labels, np.int64)
 
 
@@ -104,4 +106,7 @@ def load(config: DataConfig, split: str) -> ImageSet:
     if split not in source.splits:
         raise ValueError(f"split must be one of {', '.join(source.splits)}. Received: {split!r}")
     images, labels = source.read(config.name, source.splits[split], config.data_dir)
+    if not len(images):
+        raise ValueError(f"data.name must be a data set with images. Received: {config.name}/{split}, which has none")
+    pixels.check_images(images, images.shape[1:], source.num_values)
     return ImageSet(images, labels, f"{config.name}/{split}", source.num_values, source.binarization)

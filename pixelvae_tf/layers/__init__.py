@@ -2,6 +2,7 @@
 
 from pixelvae_tf.layers.causal import CausalLayer, Chain, PointwiseLayer
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, MaskedConv2D, VerticalConv2D
+from pixelvae_tf.layers.dropout import dropout_seed
 from pixelvae_tf.layers.gated import GatedBlock, GatedPointwise, SplitStreams
 from pixelvae_tf.layers.inputs import EmbedPixels, ScalePixels
 from pixelvae_tf.layers.masks import raster_mask
@@ -25,5 +26,6 @@ __all__ = [
     "VerticalConv2D",
     "WeightNormConv2D",
     "WeightNormDense",
+    "dropout_seed",
     "raster_mask",
 ]

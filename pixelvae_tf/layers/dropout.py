@@ -28,3 +28,18 @@ def dropout(x: tf.Tensor, rate: float, training: bool, seed: tf.Tensor | None) -
         raise ValueError(f"seed must be an int32 tensor [2] when training with dropout={rate}. Received: seed=None")
     keep = tf.random.stateless_uniform(tf.shape(x), seed) >= rate
     return tf.where(keep, x / tf.cast(1.0 - rate, x.dtype), tf.zeros([], x.dtype))
+
+
+def dropout_seed(seed: int, step: tf.Tensor, replica: int | tf.Tensor = 0) -> tf.Tensor:
+    """The seed of a training step's dropout; every replica has its own.
+
+    Args:
+      seed: of the run.
+      step: scalar.
+      replica: its number.
+
+    Returns:
+      int32 [2].
+    """
+    run_and_step = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
+    return tf.random.experimental.stateless_fold_in(tf.cast(run_and_step, tf.int32), replica)

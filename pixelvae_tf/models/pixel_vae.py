@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import distributions, layers, noise, pixels, sampling
+from pixelvae_tf import bounds, distributions, layers, noise, pixels, sampling
 from pixelvae_tf.layers.weight_norm import PACKAGE
 from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import LevelConfig, ModelConfig, decode
@@ -35,6 +35,12 @@ def _default_policy(policy: keras.DTypePolicy):
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _check_temperature(temperature) -> None:
+    value = tf.get_static_value(tf.convert_to_tensor(temperature))
+    if value is not None and not (np.isfinite(value).all() and (value > 0).all()):
+        raise ValueError(f"temperature must be positive and finite. Received: {value}")
 
 
 class Level(keras.layers.Layer):
@@ -84,6 +90,9 @@ class PixelVAE(keras.Model):
     The methods return TFP distributions: a loss is a `log_prob` or a KL divergence, a generator a
     sample. All latents of an image are lists, level 1 (which the pixels see) first.
 
+    It is a Keras model too, on one device: `compile`, `fit`, `evaluate`, `predict` on images, and `.keras` files.
+    `pixelvae_tf.train` adds many devices, checkpoints, a weight average and the rest of a long run.
+
     Args:
       config: what the model is made of.
 
@@ -102,6 +111,9 @@ class PixelVAE(keras.Model):
                 Level(level, (height, width), name=f"level_{index + 1}") for index, level in enumerate(config.levels)
             ]
             self.network = networks.gated_pixel_cnn(config.pixels, config.num_values, self.site.num_params, channels)
+        # What `fit` and `evaluate` report beside the loss.
+        names = ["reconstruction_nats", *(f"kl_nats_level_{level + 1}" for level in range(self.num_levels))]
+        self._means = [keras.metrics.Mean(name=name) for name in names]
 
     def build(self, input_shape=None) -> None:
         """Creates all weights; the shapes follow from the config."""
@@ -130,6 +142,94 @@ class PixelVAE(keras.Model):
         """L."""
         return len(self.levels)
 
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer | str = "adam",
+        seed: int = 0,
+        kl_warmup_steps: int = 0,
+        free_nats: float = 0.0,
+        **options,
+    ) -> None:
+        """Prepares `fit` on images; the loss is the negative ELBO, as in `train/`.
+
+        Args:
+          optimizer: Keras' own or a name.
+          seed: of all noise. Weights come from `pixelvae_tf.build`.
+          kl_warmup_steps: the KL's weight rises linearly from 0 to 1 in `fit`; it is 1 in `evaluate`.
+          free_nats: a level's KL below this, on the mean over the batch, is not penalised in `fit`.
+          **options: `run_eagerly`, `steps_per_execution` or `jit_compile` of `keras.Model.compile`; XLA
+            is off unless asked for, because it makes the convolutions' gradients slower on CPUs.
+
+        Raises:
+          ValueError: for any other option of Keras': the loss and its metrics are the model's.
+        """
+        unknown = sorted(set(options) - {"run_eagerly", "steps_per_execution", "jit_compile"})
+        if unknown:
+            raise ValueError(
+                "compile takes optimizer, seed, kl_warmup_steps, free_nats, run_eagerly, steps_per_execution and "
+                f"jit_compile; the loss and its metrics are the model's. Received: {', '.join(unknown)}"
+            )
+        super().compile(optimizer=optimizer, **{"jit_compile": False, **options})
+        self._fit_options = {
+            "seed": seed,
+            "kl_warmup_steps": kl_warmup_steps,
+            "free_nats": free_nats,
+            **options,
+        }
+
+    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """The ELBO's parts; what `fit` minimises and `predict` gives.
+
+        In training the noise is that of the optimizer's step, else that of the image's place in the batch.
+
+        Args:
+          images: integer pixel values [B, H, W, C].
+          training: whether dropout is on.
+
+        Returns:
+          {"reconstruction_nats": [B], "kl_nats": [B, L]}; see `bounds.Elbo`.
+
+        Raises:
+          ValueError: if the images have another shape or dtype.
+          tf.errors.InvalidArgumentError: in a graph, if values are out of range (not under XLA).
+        """
+        pixels.check_images(images, self.config.image_shape, self.config.num_values)
+        top = self.config.num_values - 1
+        wrong = tf.reduce_any((images < 0) | (tf.cast(images, tf.int32) > top))
+        tf.debugging.Assert(~wrong, [f"images must be integer pixel values 0..{top}. Received: others"])
+        seed = self._fit_options["seed"] if self.compiled else 0
+        step = tf.cast(self.optimizer.iterations, tf.int64) if training and self.compiled else tf.zeros([], tf.int64)
+        batch = tf.shape(images, tf.int64)[0]
+        seeds = noise.derive_seeds(seed, step * batch + tf.range(batch))
+        return bounds.elbo(self, images, seeds, training, layers.dropout_seed(seed, step))._asdict()
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
+        """Keras' hook: the mean over the batch of what `call` gave; labels `y` are not used.
+
+        Raises:
+          ValueError: if there are sample weights, which have no place in the bound.
+        """
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None: the bound is a plain mean over images")
+        reconstruction, kl = tf.reduce_mean(y_pred["reconstruction_nats"]), tf.reduce_mean(y_pred["kl_nats"], axis=0)
+        for metric, value in zip(self._means, [reconstruction, *tf.unstack(kl)], strict=True):
+            metric.update_state(value, sample_weight=tf.shape(y_pred["kl_nats"])[0])
+        if not training:
+            return reconstruction + tf.reduce_sum(kl)
+        weight = bounds.kl_weight(self.optimizer.iterations, self._fit_options["kl_warmup_steps"])
+        return reconstruction + weight * tf.reduce_sum(tf.maximum(kl, self._fit_options["free_nats"]))
+
+    def get_compile_config(self) -> dict | None:
+        """What `compile` was given, as plain data; None before."""
+        if not self.compiled:
+            return None
+        return keras.saving.serialize_keras_object({"optimizer": self.optimizer, **self._fit_options})
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles again as `get_compile_config` says."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def posterior(self, images: tf.Tensor) -> list[tfd.Distribution]:
         """q(z_l | x) for every level.
 
@@ -138,7 +238,11 @@ class PixelVAE(keras.Model):
 
         Returns:
           L diagonal Gaussians, batch shape [B], event shape [D_l].
+
+        Raises:
+          ValueError: if the images have another shape or dtype, or (outside graphs) values out of range.
         """
+        pixels.check_images(images, self.config.image_shape, self.config.num_values)
         features = pixels.to_unit_interval(images, self.config.num_values, self.compute_dtype)
         posteriors = []
         for level in self.levels:
@@ -213,7 +317,11 @@ class PixelVAE(keras.Model):
 
         Returns:
           L tensors [B, D_l].
+
+        Raises:
+          ValueError: as `decode`.
         """
+        _check_temperature(temperature)
         scale = tf.reshape(temperature, (-1, 1))
         return [
             self._gaussian_draw(self.prior(level), seeds, noise.stream(noise.Kind.PRIOR, level), scale)
@@ -235,6 +343,9 @@ class PixelVAE(keras.Model):
 
         Returns:
           Pixel values [B, H, W, C], int32.
+
+        Raises:
+          ValueError: as `decode`.
         """
         return self.decode(self.sample_prior(seeds, temperature), seeds, temperature, method)
 
@@ -251,9 +362,25 @@ class PixelVAE(keras.Model):
 
         Returns:
           Pixel values [B, H, W, C], int32.
+
+        Raises:
+          ValueError: if the latents are not one [B, D_l] a level, the seeds not int64 [B], or (outside graphs)
+            a temperature is not positive and finite, or a latent not finite.
         """
+        self._check_latents(latents)
+        _check_temperature(temperature)
         likelihood = self.likelihood(latents, temperature, method)
         return likelihood.transform(likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS)))
+
+    def _check_latents(self, latents: list[tf.Tensor]) -> None:
+        expected = [tf.TensorShape((None, level.dim)) for level in self.config.levels]
+        shapes = [z.shape for z in latents]
+        if len(shapes) != len(expected) or not all(map(tf.TensorShape.is_compatible_with, expected, shapes)):
+            raise ValueError(f"latents must be a list of tensors of shapes {expected}. Received: {shapes}")
+        for z in latents:
+            value = tf.get_static_value(tf.convert_to_tensor(z))
+            if value is not None and not np.isfinite(value).all():
+                raise ValueError("latents must be finite. Received: NaN or infinity")
 
     def get_config(self) -> dict:
         """Keras' config: the model's, as plain data."""

@@ -1,0 +1,174 @@
+"""What a user can get wrong: one clear message, a status that is not zero, and nothing saved is lost."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from commands import run_command
+from small_run import small_config
+
+import pixelvae_tf
+from pixelvae_tf import bounds, runs
+from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig
+from pixelvae_tf.train import trainer
+
+PRESET = "--config=digits/gated_pixel_vae"
+# A small run's command line: another config than any in the table.
+SMALL = [PRESET, "--config.model.pixels.filters=8", "--config.train.batch_size=16", "--config.train.steps=2"]
+EXPORT, EVALUATE, SAMPLE, TRAIN = "export.main", "train.evaluate_main", "export.sample_main", "train.main"
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Folders for the table: {run} is good, the others are each wrong in one way."""
+    base = tmp_path_factory.mktemp("places")
+    trainer.train_and_evaluate(small_config(steps=2), base / "run", trainer.make_strategy("one_device"))
+    other = small_config(steps=2)
+    other.model.pixels.filters = 12
+    trainer.train_and_evaluate(other, base / "other", trainer.make_strategy("one_device"))
+    for name in ("swapped", "no_weights", "torn_config", "empty"):
+        if name == "empty":
+            (base / name).mkdir()
+        else:
+            shutil.copytree(base / "run", base / name)
+    for folder in (runs.CHECKPOINTS, runs.BEST):
+        shutil.rmtree(base / "swapped" / folder)
+        shutil.copytree(base / "other" / folder, base / "swapped" / folder)
+        shutil.rmtree(base / "no_weights" / folder)
+    text = (base / "run" / runs.CONFIG).read_text()
+    (base / "torn_config" / runs.CONFIG).write_text(text[: len(text) // 2])
+    (base / "file").write_text("not a directory")
+    (base / "damaged" / "binarized_mnist" / "1.0.0").mkdir(parents=True)
+    (base / "damaged" / "binarized_mnist" / "1.0.0" / "dataset_info.json").write_text("{ noise")
+    return base
+
+
+def _contents(base: pathlib.Path) -> dict:
+    return {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
+
+
+MNIST = "--config=binarized_mnist/gated_pixel_vae"
+CASES = {
+    "preset": (TRAIN, ["--config=digits/gan", "--workdir={empty}/new"], "must be one of the presets"),
+    "no preset": (TRAIN, ["--workdir={empty}/new"], "--config=PRESET is required"),
+    "no workdir": (TRAIN, [PRESET], "--workdir=DIR is required"),
+    "field": (TRAIN, [PRESET, "--config.train.stepz=3", "--workdir={empty}/new"], "stepz"),
+    "level": (TRAIN, [PRESET, "--config.model.levels[3].dim=3", "--workdir={empty}/new"], "levels[3].dim"),
+    "type": (TRAIN, [PRESET, "--config.train.steps=many", "--workdir={empty}/new"], "many"),
+    "value": (TRAIN, [PRESET, "--config.train.steps=0", "--workdir={empty}/new"], "train.steps must be at least 1"),
+    "dtype": (TRAIN, [PRESET, "--config.train.dtype=int8", "--workdir={empty}/new"], "train.dtype must be one of"),
+    "strategy": (TRAIN, [PRESET, "--strategy=tpu", "--workdir={empty}/new"], "one_device"),
+    "argument": (TRAIN, [PRESET, "--workdir={empty}/new", "more"], "unknown arguments: more"),
+    "data set": (TRAIN, [PRESET, "--config.data.name=lsun", "--workdir={empty}/new"], "data.name must be one of"),
+    "shape": (
+        TRAIN,
+        [PRESET, "--config.model.image_shape=(28, 28, 1)", "--workdir={empty}/new"],
+        "must fit the images of digits/train, (8, 8, 1) and 256",
+    ),
+    "values": (TRAIN, [PRESET, "--config.model.num_values=2", "--workdir={empty}/new"], "must fit the images"),
+    "replicas": (
+        TRAIN,
+        [PRESET, "--strategy=mirrored", "--virtual_cpus=2", "--config.train.batch_size=15", "--workdir={empty}/new"],
+        "train.batch_size must be a multiple of the number of replicas",
+    ),
+    "no data": (TRAIN, [MNIST, "--config.data.data_dir={empty}/no", "--workdir={empty}/new"], "must be a directory"),
+    "empty data": (TRAIN, [MNIST, "--config.data.data_dir={empty}", "--workdir={empty}/new"], "data.data_dir must be"),
+    "noise": (TRAIN, [MNIST, "--config.data.data_dir={damaged}", "--workdir={empty}/new"], "data.data_dir must be"),
+    "other config": (TRAIN, [*SMALL, "--workdir={run}"], "holds a run with another config: "),
+    "no directory": (TRAIN, [PRESET, "--workdir={file}/new"], "workdir must be a directory that can be written"),
+    "damaged config": (TRAIN, [PRESET, "--workdir={torn_config}"], "config must be a JSON object"),
+    "other model": ("resume", ["swapped"], "a checkpoint of this model that can be read"),
+    "split": (EVALUATE, ["--workdir={run}", "--split=dev"], "split must be one of train, validation, test"),
+    "no run": (EVALUATE, ["--workdir={empty}"], "workdir must be the directory of a run, with config.json"),
+    "no weights": (EVALUATE, ["--workdir={no_weights}"], "must hold 'best' weights; a run writes them at"),
+    "other weights": (EVALUATE, ["--workdir={swapped}"], "weights of the model of its config.json"),
+    "samples": (EVALUATE, ["--workdir={run}", "--importance_samples=-1"], "importance_samples"),
+    "exported run": (EXPORT, ["--workdir={empty}", "--export_dir={empty}/out"], "workdir must be the directory of"),
+    "export dir": (EXPORT, ["--workdir={run}", "--export_dir={file}/out"], "export_dir must be a directory that can"),
+    "exported weights": (EXPORT, ["--workdir={swapped}", "--export_dir={empty}/out"], "weights of the model of its"),
+    "saved model": (SAMPLE, ["--saved_model={run}", "--output={empty}/x.png"], "must be a version directory written"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_command_refuses_with_one_message(places, case):
+    module, arguments, message = CASES[case]
+    folders = {path.name: path for path in places.iterdir()}
+    before = _contents(places)
+    if module == "resume":  # the config of a run that cannot be told on a command line in one go
+        workdir = folders[arguments[0]]
+        with pytest.raises(ValueError, match=message):
+            trainer.train_and_evaluate(runs.read_config(workdir), workdir, trainer.make_strategy("one_device"))
+    else:
+        status, printed = run_command(module, *(argument.format(**folders) for argument in arguments), folder=places)
+        assert status != 0, printed
+        assert message in printed
+        assert "Traceback" not in printed
+    after = _contents(places)
+    assert {path: after.get(path) for path in before} == before, "what was saved must stay as it was"
+
+
+CONFIG = ModelConfig((5, 4, 1), 4, [LevelConfig(3, (6,))], PixelsConfig(1, 6, 3, 3, 1))
+IMAGES = np.random.default_rng(0).integers(0, 4, (2, 5, 4, 1))
+SEEDS = tf.range(2, dtype=tf.int64)
+LATENTS = np.zeros((2, 3), np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return pixelvae_tf.build(Config(model=CONFIG))
+
+
+WRONG_IMAGES = {
+    "shape": (IMAGES[:, :3], "integer pixel values 0..3 of shape [B, 5, 4, 1]. Received: int64 of shape [2, 3, 4, 1]"),
+    "rank": (IMAGES[..., 0], "Received: int64 of shape [2, 5, 4]"),
+    "dtype": (IMAGES.astype(np.float32), "Received: float32"),
+    "NaN": (np.full((2, 5, 4, 1), np.nan, np.float32), "Received: float32"),
+    "too large": (IMAGES + 1, "Received: values from 1 to 4"),
+    "negative": (IMAGES - 1, "Received: values from -1 to 2"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_IMAGES)
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda model, images: model.posterior(images),
+        lambda model, images: model(images),
+        lambda model, images: bounds.elbo(model, images, SEEDS),
+        lambda model, images: bounds.importance_weighted(model, images, SEEDS, 2),
+    ],
+    ids=["posterior", "call", "elbo", "importance_weighted"],
+)
+def test_wrong_images_are_refused(model, door, case):
+    images, message = WRONG_IMAGES[case]
+    with pytest.raises(ValueError) as refused:
+        door(model, tf.constant(images))
+    assert "images must be integer pixel values" in str(refused.value) and message in str(refused.value)
+
+
+@pytest.mark.parametrize("case", ["dtype", "too large"])
+def test_fit_refuses_wrong_images(model, case):
+    model.compile("adam")
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="images must be integer pixel values"):
+        model.fit(WRONG_IMAGES[case][0], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: model.decode([LATENTS[:, :2]], SEEDS), r"latents must be .* \[TensorShape\(\[None, 3\]\)\]"),
+        (lambda model: model.decode([], SEEDS), "latents must be a list"),
+        (lambda model: model.decode([LATENTS * np.nan], SEEDS), "latents must be finite"),
+        (lambda model: model.decode([LATENTS], tf.range(2)), r"seeds must be int64 \[B\]. Received: int32"),
+        (lambda model: model.sample(SEEDS, temperature=0.0), "temperature must be positive and finite. Received: 0"),
+        (lambda model: model.sample(SEEDS, temperature=[1.0, np.nan]), "temperature must be positive and finite"),
+        (lambda model: model.sample(SEEDS, method="slow"), "method must be"),
+        (lambda model: model.sample(SEEDS[:, None]), r"seeds must be int64 \[B\]"),
+    ],
+)
+def test_wrong_arguments_of_a_sampler_are_refused(model, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(model)

@@ -1,0 +1,109 @@
+"""PixelVAE as an ordinary Keras model: compile, fit, evaluate, predict and .keras files."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_run import small_config
+
+import pixelvae_tf
+from pixelvae_tf import bounds, data
+from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig, TrainConfig
+from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.train import steps
+
+# Nothing in it is a default but the site.
+PIXELS = PixelsConfig(
+    num_layers=1, filters=6, kernel_size=3, first_kernel_size=5, num_output_layers=1, embedding_dim=2, dropout=0.2
+)
+CONFIG = ModelConfig((7, 6, 3), 8, [LevelConfig(4, (6, 8), upsampling=True)], PIXELS)
+
+
+def _images(number=12):
+    return np.random.default_rng(0).integers(0, 8, (number, 7, 6, 3)).astype(np.uint8)
+
+
+def test_fit_has_the_trainers_loss_and_weights():
+    """The same batches, noise, dropout and warm-up: the same numbers, step by step."""
+    config = small_config(kl_warmup_steps=3, free_nats=0.5, clip_norm=0.0)
+    config.model.pixels.dropout = 0.3
+    images, number = data.load(config.data, "train"), 5
+
+    def batches():
+        return data.training_batches(images, config.train.batch_size, config.train.seed).take(number)
+
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        state = steps.TrainState(config)
+        # Adam's first steps take a gradient's sign alone: rounding would decide where it is next to zero. And the
+        # gradient is of the order of 1,000: at a larger rate five steps would blow rounding up.
+        state.optimizer = keras.optimizers.SGD(1e-4)
+        state.optimizer.build(state.model.trainable_variables)
+    loop, iterator = steps.make_training_loop(strategy, state, config.train), iter(batches())
+    expected = [loop(iterator, tf.constant(1)) for _ in range(number)]
+
+    model = pixelvae_tf.build(config)
+    model.compile(keras.optimizers.SGD(1e-4), seed=config.train.seed, kl_warmup_steps=3, free_nats=0.5)
+    options = {"batch_size": config.train.batch_size, "shuffle": False, "verbose": 0}
+    fitted = [model.fit(batch["images"].numpy(), **options).history for batch in batches()]
+    for found, totals in zip(fitted, expected, strict=True):
+        # The same sums by another graph: float32 rounds at 6e-8, and five steps carry it on.
+        assert found["loss"][0] == pytest.approx(float(totals.loss_nats), rel=1e-4)
+        assert found["reconstruction_nats"][0] == pytest.approx(float(totals.reconstruction_nats), rel=1e-4)
+        assert found["kl_nats_level_1"][0] == pytest.approx(float(totals.kl_nats[0]), rel=1e-4)
+    for a, b in zip(model.get_weights(), state.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_fit_lowers_the_loss_and_evaluate_reports_the_bound():
+    config = small_config()
+    model, images = pixelvae_tf.build(config), data.load(config.data, "train").images[:320]
+    model.compile(keras.optimizers.Adam(3e-3))
+    history = model.fit(images, validation_data=(images[:100], None), batch_size=32, epochs=4, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0] - 5
+    report = model.evaluate(images[:100], batch_size=100, verbose=0, return_dict=True)
+    parts = model.predict(images[:100], batch_size=100, verbose=0)
+    assert parts["kl_nats"].shape == (100, 1)
+    total = (parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1)).mean()
+    assert report["loss"] == pytest.approx(total, rel=1e-5)
+    assert report["loss"] == pytest.approx(report["reconstruction_nats"] + report["kl_nats_level_1"], rel=1e-5)
+    assert history["val_loss"][-1] == pytest.approx(total, rel=0.02)  # other noise: another place in a batch
+
+
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "mixed_bfloat16"])
+def test_a_keras_file_goes_on_where_it_was_saved(tmp_path, dtype):
+    """Architecture, weights, optimizer and the options of compile are in the file."""
+    model = pixelvae_tf.build(Config(model=CONFIG, train=TrainConfig(dtype=dtype)))
+    model.compile(keras.optimizers.Adam(2e-3, beta_1=0.8), seed=5, kl_warmup_steps=7, free_nats=0.1)
+    model.fit(_images(), batch_size=4, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.keras")
+    twin = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(twin, PixelVAE) and twin.config == CONFIG and twin.dtype_policy == model.dtype_policy
+    seeds = tf.range(3, dtype=tf.int64)
+    np.testing.assert_array_equal(twin.sample(seeds), model.sample(seeds))
+    for a, b in zip(twin.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    after = [m.fit(_images(), batch_size=4, shuffle=False, verbose=0).history for m in (model, twin)]
+    # One graph each, the same operations.
+    assert after[0]["loss"] == pytest.approx(after[1]["loss"], rel=1e-5 if dtype == "float32" else 1e-2)
+
+
+def test_a_model_that_was_not_built_fits_and_saves(tmp_path):
+    model = PixelVAE(ModelConfig((7, 6, 3), 8, [], PIXELS))
+    model.compile()
+    model.fit(_images(), batch_size=5, verbose=0)  # 12 images: the last batch is smaller
+    model.save(tmp_path / "model.keras")
+    twin = keras.models.load_model(tmp_path / "model.keras")
+    images, seeds = tf.constant(_images(3)), tf.range(3, dtype=tf.int64)
+    np.testing.assert_array_equal(
+        bounds.elbo(twin, images, seeds).elbo_nats, bounds.elbo(model, images, seeds).elbo_nats
+    )
+
+
+def test_what_fit_cannot_do_is_said():
+    model = pixelvae_tf.build(Config(model=CONFIG))
+    with pytest.raises(ValueError, match=r"the loss and its metrics are the model's\. Received: loss"):
+        model.compile("adam", loss="mse")
+    model.compile("adam")
+    with pytest.raises(ValueError, match="sample_weight must be None"):
+        model.fit(_images(4), np.zeros(4), sample_weight=np.ones(4), verbose=0)
