@@ -20,15 +20,21 @@ from pixelvae_tf import noise
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
 ACTIVE_VARIANCE = 0.01
-# A level that carries less, in nats a dimension, is as good as ignored by what it conditions.
+# A level that carries less, in nats a dimension, is taken for ignored (posterior collapse). Ours: 0.1 is the KL of a
+# posterior of unit variance whose mean varies with a standard deviation of 0.45, far within the prior's noise.
 IGNORED_NATS_PER_DIM = 0.1
 
 
 class LatentVariableModel(Protocol):
     """What a bound needs of a model; see `models.PixelVAE`."""
 
-    num_levels: int
-    site: Any
+    @property
+    def num_levels(self) -> int:
+        """L."""
+
+    @property
+    def site(self) -> Any:
+        """What stands at a pixel; its dtype is that of the values."""
 
     def posterior(self, images: tf.Tensor) -> list[tfp.distributions.Distribution]:
         """q(z_l | x) of every level."""
@@ -36,7 +42,9 @@ class LatentVariableModel(Protocol):
     def prior(self, level: int) -> tfp.distributions.Distribution:
         """p(z_l | z_{l+1})."""
 
-    def likelihood(self, latents: list[tf.Tensor], **options) -> tfp.distributions.Distribution:
+    def likelihood(
+        self, latents: list[tf.Tensor], training: bool = False, dropout_seed=None
+    ) -> tfp.distributions.Distribution:
         """p(x | z_1)."""
 
     def sample_posterior(self, posteriors: list, seeds: tf.Tensor, draw: int | tf.Tensor = 0) -> list[tf.Tensor]:
@@ -108,6 +116,23 @@ def kl_weight(step: tf.Tensor, warmup_steps: int) -> tf.Tensor:
     if not warmup_steps:
         return tf.ones([])
     return tf.minimum(tf.cast(step, tf.float32) / warmup_steps, 1.0)
+
+
+def training_loss(
+    reconstruction_nats: tf.Tensor, kl_nats: tf.Tensor, weight: tf.Tensor | float = 1.0, free_nats: float = 0.0
+) -> tf.Tensor:
+    """What training minimises; with the defaults, the negative ELBO.
+
+    Args:
+      reconstruction_nats: scalar, mean over the batch.
+      kl_nats: [L], means over the batch.
+      weight: of the KL, from `kl_weight`.
+      free_nats: allowance of a level.
+
+    Returns:
+      Scalar, nats an image.
+    """
+    return reconstruction_nats + weight * tf.reduce_sum(tf.maximum(kl_nats, free_nats))
 
 
 def importance_weighted(

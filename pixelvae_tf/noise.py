@@ -165,3 +165,18 @@ def derive_seeds(seed: int | tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
     return tf.bitwise.bitwise_or(
         tf.cast(low, tf.int64), tf.bitwise.left_shift(tf.cast(high, tf.int64), tf.constant(32, tf.int64))
     )
+
+
+def image_seeds(images: tf.Tensor) -> tf.Tensor:
+    """Each image's own seed, a hash of its pixels: the same in any batch.
+
+    Args:
+      images: integers [B, H, W, C].
+
+    Returns:
+      int64 [B].
+    """
+    flat = tf.reshape(tf.cast(images, tf.int64), (tf.shape(images)[0], math.prod(images.shape[1:])))
+    # Multiply-add modulo 2**64 (Carter and Wegman 1979): integers wrap.
+    multipliers = derive_seeds(0, tf.range(flat.shape[1], dtype=tf.int64))
+    return tf.reduce_sum(flat * multipliers, axis=1)

@@ -10,6 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 
+def _expected(image_shape: tuple[int, int, int], num_values: int) -> str:
+    return f"images must be integer pixel values 0..{num_values - 1} of shape [B, {', '.join(map(str, image_shape))}]"
+
+
 def check_images(images: tf.Tensor | np.ndarray, image_shape: tuple[int, int, int], num_values: int) -> None:
     """Checks what comes in at the doors.
 
@@ -23,14 +27,31 @@ def check_images(images: tf.Tensor | np.ndarray, image_shape: tuple[int, int, in
     Raises:
       ValueError: if they are not.
     """
-    sizes = ", ".join(map(str, image_shape))
-    expected = f"images must be integer pixel values 0..{num_values - 1} of shape [B, {sizes}]"
+    expected = _expected(image_shape, num_values)
+    if not hasattr(images, "shape"):
+        raise ValueError(f"{expected}. Received: {type(images).__name__}")
     shape = tf.TensorShape(images.shape)
     if not tf.as_dtype(images.dtype).is_integer or not shape.is_compatible_with((None, *image_shape)):
         raise ValueError(f"{expected}. Received: {tf.as_dtype(images.dtype).name} of shape {list(images.shape)}")
     values = images if isinstance(images, np.ndarray) else tf.get_static_value(images)
     if values is not None and values.size and (values.min() < 0 or values.max() >= num_values):
         raise ValueError(f"{expected}. Received: values from {values.min()} to {values.max()}")
+
+
+def require_images(images: tf.Tensor, image_shape: tuple[int, int, int], num_values: int) -> tf.Tensor:
+    """Images that are checked inside a graph too, when it runs.
+
+    Args, Raises: as `check_images`; in a graph tf.errors.InvalidArgumentError, under XLA nothing.
+
+    Returns:
+      The images.
+    """
+    check_images(images, image_shape, num_values)
+    top = tf.constant(min(num_values - 1, images.dtype.max), images.dtype)
+    good = tf.reduce_all((images >= tf.zeros([], images.dtype)) & (images <= top))
+    checked = tf.debugging.Assert(good, [f"{_expected(image_shape, num_values)}. Received: other values"])
+    with tf.control_dependencies([] if checked is None else [checked]):
+        return tf.identity(images)
 
 
 def to_unit_interval(values: tf.Tensor, num_values: int, dtype: str = "float32") -> tf.Tensor:

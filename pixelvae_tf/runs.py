@@ -78,7 +78,7 @@ def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, 
       The model, the run's config, and the step the weights are from.
 
     Raises:
-      ValueError: if there is no run, or no such weights, in `workdir`.
+      ValueError: if there is no run, or there are no such weights that can be read, in `workdir`.
     """
     folders = {"best": BEST, "latest": CHECKPOINTS}
     if weights not in folders:
@@ -95,8 +95,9 @@ def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, 
         status = tf.train.Checkpoint(average=weights_of(model), step=step).restore(path)
         status.assert_existing_objects_matched().expect_partial()
     except UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
         raise ValueError(
             f"workdir must hold {weights!r} weights of the model of its {CONFIG} that can be read. "
-            f"Received: {path}: {str(error).splitlines()[0]}"
+            f"Received: {path}: {reason}"
         ) from error
     return model, config, int(step)

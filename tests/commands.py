@@ -9,33 +9,39 @@ import tempfile
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 # Imported once, in a server that every command is forked from; the commands' own modules define flags.
-_PROCESSES.set_forkserver_preload(["pixelvae_tf.train.trainer", "pixelvae_tf.export.exporter", "commands"])
+_PROCESSES.set_forkserver_preload(["pixelvae_tf.train.trainer", "pixelvae_tf.export.exporter"])
+TIMEOUT_SECONDS = 300
 
 
-def _run(module: str, arguments: list[str], folder: str, output: str) -> None:
+def _run(module: str, arguments: list[str], folder: str) -> None:
     os.chdir(folder)
-    with open(output, "w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
     # The server was started with pytest's own streams.
-    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        with open(name, "w") as file:
+            os.dup2(file.fileno(), number)
+        setattr(sys, name, os.fdopen(number, "w", buffering=1))
     sys.argv = [module, *arguments]
     importlib.import_module(f"pixelvae_tf.{module}").run()
 
 
-def run_command(module: str, *arguments, folder: str | pathlib.Path = ".") -> tuple[int, str]:
-    """What `python -m pixelvae_tf.<module> <arguments>` does.
+def run_command(module: str, *arguments) -> tuple[int, str, str]:
+    """What `python -m pixelvae_tf.<module> <arguments>` does, in a folder of its own.
 
     Args:
       module: below pixelvae_tf, with a function `run`.
       *arguments: of its command line.
-      folder: working directory.
 
     Returns:
-      Exit status, and all that it printed.
+      Exit status, standard output, standard error.
+
+    Raises:
+      TimeoutError: if it takes minutes.
     """
-    with tempfile.NamedTemporaryFile("r") as output:
-        process = _PROCESSES.Process(target=_run, args=(module, list(map(str, arguments)), str(folder), output.name))
+    with tempfile.TemporaryDirectory() as folder:
+        process = _PROCESSES.Process(target=_run, args=(module, list(map(str, arguments)), folder))
         process.start()
-        process.join()
-        return process.exitcode, output.read()
+        process.join(TIMEOUT_SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"{module} {arguments} ran for more than {TIMEOUT_SECONDS} s")
+        return process.exitcode, *(pathlib.Path(folder, name).read_text() for name in ("stdout", "stderr"))

@@ -116,6 +116,11 @@ def test_without_latents_the_bound_is_exact():
     np.testing.assert_allclose(bounds.importance_weighted(model, images, seeds, 5), parts.elbo_nats, rtol=1e-6)
 
 
+def test_kl_weight_rises_linearly():
+    assert [float(bounds.kl_weight(tf.constant(step), 20)) for step in (0, 10, 20, 99)] == [0, 0.5, 1, 1]
+    assert float(bounds.kl_weight(tf.constant(0), 0)) == 1
+
+
 def test_free_bits_gate_has_the_gradient_of_the_maximum():
     kl = tf.Variable([3.0, 0.5, 2.0])
     with tf.GradientTape(persistent=True) as tape:

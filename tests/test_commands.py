@@ -24,9 +24,9 @@ def _command(module, *arguments):
 def test_evaluate_prints_one_json_line(tmp_path):
     config = small_config(steps=2)
     trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
-    status, printed = run_command("train.evaluate_main", f"--workdir={tmp_path}", "--importance_samples=3")
-    assert status == 0, printed
-    report = json.loads(printed.splitlines()[-1])
+    status, out, errors = run_command("train.evaluate_main", f"--workdir={tmp_path}", "--importance_samples=3")
+    assert status == 0, errors
+    report = json.loads(out)
     assert report["data"] == "digits/test" and report["num_images"] == 400 and report["importance_samples"] == 3
     assert "17 grey levels" in report["binarization"] and report["weights"] == "best (average), step 2"
     assert report["importance_weighted_nats"] < report["bound_nats"] + 0.1

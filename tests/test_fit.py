@@ -61,13 +61,48 @@ def test_fit_lowers_the_loss_and_evaluate_reports_the_bound():
     model.compile(keras.optimizers.Adam(3e-3))
     history = model.fit(images, validation_data=(images[:100], None), batch_size=32, epochs=4, verbose=0).history
     assert history["loss"][-1] < history["loss"][0] - 5
-    report = model.evaluate(images[:100], batch_size=100, verbose=0, return_dict=True)
-    parts = model.predict(images[:100], batch_size=100, verbose=0)
-    assert parts["kl_nats"].shape == (100, 1)
-    total = (parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1)).mean()
-    assert report["loss"] == pytest.approx(total, rel=1e-5)
-    assert report["loss"] == pytest.approx(report["reconstruction_nats"] + report["kl_nats_level_1"], rel=1e-5)
-    assert history["val_loss"][-1] == pytest.approx(total, rel=0.02)  # other noise: another place in a batch
+    for batch_size in (100, 33):  # an image's noise is its own, and the last batch of 33 is one image
+        report = model.evaluate(images[:100], batch_size=batch_size, verbose=0, return_dict=True)
+        parts = model.predict(images[:100], batch_size=batch_size, verbose=0)
+        assert parts["kl_nats"].shape == (100, 1)
+        total = (parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1)).mean()
+        # Means of 100 float32 numbers, in another order.
+        assert report["loss"] == pytest.approx(total, rel=1e-5)
+        assert report["loss"] == pytest.approx(history["val_loss"][-1], rel=1e-5)
+        assert report["loss"] == pytest.approx(report["reconstruction_nats"] + report["kl_nats_level_1"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps_per_execution": 2},
+        pytest.param({"run_eagerly": True}, marks=pytest.mark.slow),
+        pytest.param({"jit_compile": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_every_way_of_running_fit_gives_the_same_loss(options):
+    """On pairs of images and labels, which are not used; with a last batch that is smaller."""
+    losses = []
+    for given in ({}, options):
+        model = pixelvae_tf.build(Config(model=CONFIG))
+        model.compile(keras.optimizers.SGD(1e-4), **given)
+        pairs = tf.data.Dataset.from_tensor_slices((_images(), np.arange(12))).batch(5)
+        losses.append(model.fit(pairs, epochs=2, verbose=0).history["loss"])
+    # The same operations, compiled another way.
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_noise_in_training_is_of_the_step_and_outside_of_the_image():
+    model = pixelvae_tf.build(Config(model=CONFIG))
+    model.compile(keras.optimizers.SGD(0.0))
+    images = tf.constant(_images(1).repeat(2, axis=0))  # twice the same
+    outside, training = model(images), model(images, training=True)
+    assert outside["reconstruction_nats"][0] == outside["reconstruction_nats"][1]
+    assert training["reconstruction_nats"][0] != training["reconstruction_nats"][1]
+    model.optimizer.iterations.assign_add(1)
+    assert model(images)["reconstruction_nats"][0] == outside["reconstruction_nats"][0]
+    assert model(images, training=True)["reconstruction_nats"][0] != training["reconstruction_nats"][0]
 
 
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "mixed_bfloat16"])
@@ -79,31 +114,56 @@ def test_a_keras_file_goes_on_where_it_was_saved(tmp_path, dtype):
     model.save(tmp_path / "model.keras")
     twin = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(twin, PixelVAE) and twin.config == CONFIG and twin.dtype_policy == model.dtype_policy
+    assert twin.get_compile_config() == model.get_compile_config()
     seeds = tf.range(3, dtype=tf.int64)
     np.testing.assert_array_equal(twin.sample(seeds), model.sample(seeds))
     for a, b in zip(twin.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(a, b)
     after = [m.fit(_images(), batch_size=4, shuffle=False, verbose=0).history for m in (model, twin)]
-    # One graph each, the same operations.
-    assert after[0]["loss"] == pytest.approx(after[1]["loss"], rel=1e-5 if dtype == "float32" else 1e-2)
+    # The same operations; in bfloat16 a kernel that splits its sums another way rounds at 0.4%.
+    assert after[0]["loss"] == pytest.approx(after[1]["loss"], rel=1e-5 if dtype == "float32" else 5e-3)
 
 
-def test_a_model_that_was_not_built_fits_and_saves(tmp_path):
+def test_a_model_that_was_not_built_or_compiled_saves_and_fits(tmp_path):
     model = PixelVAE(ModelConfig((7, 6, 3), 8, [], PIXELS))
     model.compile()
-    model.fit(_images(), batch_size=5, verbose=0)  # 12 images: the last batch is smaller
-    model.save(tmp_path / "model.keras")
-    twin = keras.models.load_model(tmp_path / "model.keras")
+    model.save(tmp_path / "unbuilt.keras")
+    model = keras.models.load_model(tmp_path / "unbuilt.keras")
+    model.fit(_images(), batch_size=5, verbose=0)
+    bare = PixelVAE.from_config(model.get_config())
+    bare.build()
+    bare.set_weights(model.get_weights())
+    bare.save(tmp_path / "uncompiled.keras")
+    twin = keras.models.load_model(tmp_path / "uncompiled.keras")
     images, seeds = tf.constant(_images(3)), tf.range(3, dtype=tf.int64)
     np.testing.assert_array_equal(
         bounds.elbo(twin, images, seeds).elbo_nats, bounds.elbo(model, images, seeds).elbo_nats
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "mse"}, r"the loss and its metrics are the model's\. Received: loss"),
+        ({"seed": -1}, "seed must be in .* Received: seed=-1"),
+        ({"kl_warmup_steps": -5}, "kl_warmup_steps and free_nats must not be negative"),
+        ({"free_nats": float("nan")}, "kl_warmup_steps and free_nats must not be negative"),
+    ],
+)
+def test_what_compile_does_not_take_is_said(options, message):
+    with pytest.raises(ValueError, match=message):
+        pixelvae_tf.build(Config(model=CONFIG)).compile("adam", **options)
+
+
 def test_what_fit_cannot_do_is_said():
     model = pixelvae_tf.build(Config(model=CONFIG))
-    with pytest.raises(ValueError, match=r"the loss and its metrics are the model's\. Received: loss"):
-        model.compile("adam", loss="mse")
+    with pytest.raises(ValueError, match="compile must come before a call with training=True"):
+        model(_images(2), training=True)
     model.compile("adam")
     with pytest.raises(ValueError, match="sample_weight must be None"):
         model.fit(_images(4), np.zeros(4), sample_weight=np.ones(4), verbose=0)
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope(),
+        pytest.raises(ValueError, match=r"fit works on one device.*Received: 2"),
+    ):
+        pixelvae_tf.build(Config(model=CONFIG)).compile("adam")

@@ -39,12 +39,18 @@ def test_weight_norms_are_taken_in_float32():
     np.testing.assert_array_equal(half.folded()[0], tf.cast(full.folded()[0], tf.bfloat16))
 
 
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", pytest.param("float64", marks=pytest.mark.slow)])
-def test_other_dtypes_train(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [
+        ("mixed_bfloat16", 0.02),  # three steps whose factors are each off by up to 0.4%
+        pytest.param("float64", 1e-5, marks=pytest.mark.slow),  # float32 is off by 6e-8 a factor
+    ],
+)
+def test_other_dtypes_train(dtype, tolerance):
     _, _, totals = run_steps(small_config(dtype=dtype), tf.distribute.OneDeviceStrategy("CPU:0"), 3)
     _, _, expected = run_steps(small_config(), tf.distribute.OneDeviceStrategy("CPU:0"), 3)
     assert int(totals.bad_step) == -1
-    np.testing.assert_allclose(totals.loss_nats, expected.loss_nats, rtol=0.02)
+    np.testing.assert_allclose(totals.loss_nats, expected.loss_nats, rtol=tolerance)
 
 
 @pytest.mark.parametrize("trained_in", [pytest.param("float32", marks=pytest.mark.slow), "mixed_bfloat16"])

@@ -95,7 +95,7 @@ def _train_step(state: TrainState, config: TrainConfig, batch: dict[str, tf.Tens
     gradients = [gradient / replica.num_replicas_in_sync for gradient in gradients]
     state.optimizer.apply(gradients, model.trainable_variables)
     reconstruction = global_sum(tf.stop_gradient(reconstruction))
-    loss = reconstruction + weight * tf.reduce_sum(tf.maximum(global_kl, config.free_nats))
+    loss = bounds.training_loss(reconstruction, global_kl, weight, config.free_nats)
     return loss, reconstruction, global_kl, tf.cast(norm, tf.float32)
 
 

@@ -159,7 +159,9 @@ class Trainer:
             try:
                 self.checkpoint.restore(path).assert_existing_objects_matched()
             except runs.UNREADABLE as error:
-                LOGGER.warning("Cannot read checkpoint %s, trying the one before: %s", path, str(error).split("\n")[0])
+                LOGGER.warning(
+                    "Cannot read checkpoint %s, trying the one before: %s", path, str(error).partition("\n")[0]
+                )
                 continue
             LOGGER.info("Going on from step %d (%s)", self.step, path)
             self._restore_best_bound()
@@ -264,7 +266,7 @@ class Trainer:
         for level, (kl, config) in enumerate(zip(kl_nats, self.config.model.levels, strict=True), start=1):
             if kl < least * config.dim:
                 warnings.append(
-                    f"The latents of level {level} are all but ignored: they carry {kl:.3g} nats, "
+                    f"The latents of level {level} are all but ignored (posterior collapse): they carry {kl:.3g} nats, "
                     f"{kl / config.dim:.2g} a dimension, less than {least:g}. A longer train.kl_warmup_steps (now "
                     f"{train.kl_warmup_steps}) or train.free_nats (now {train.free_nats:g}) in a new workdir is the "
                     "cure; see docs/training.md"

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pixelvae_tf import pixels
 from pixelvae_tf.config import DataConfig
 
 SPLITS = ("train", "validation", "test")
@@ -60,10 +59,11 @@ def _read_tfds(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.nda
         read = tfds.load(name, split=split, data_dir=data_dir or None, batch_size=-1, download=not data_dir)
         arrays = tfds.as_numpy(read)
     except Exception as error:  # TFDS raises whatever reading or downloading does.
+        reason = str(error).partition("\n")[0]
         where = f"data.data_dir={data_dir!r}" if data_dir else "no data.data_dir, so TFDS was to download it"
         raise ValueError(
             f"data.data_dir must be a directory that holds {name!r} as TFDS prepares it (`tfds build {name} "
-            f"--data_dir=DIR`). Received: {where}; TFDS says {type(error).__name__}: {str(error).splitlines()[0]}"
+            f"--data_dir=DIR`). Received: {where}; TFDS says {type(error).__name__}: {reason}"
         ) from error
     images, labels = arrays["image"], arrays.get("label")
     return images, None if labels is None else np.asarray(labels, np.int64)
@@ -106,7 +106,9 @@ def load(config: DataConfig, split: str) -> ImageSet:
     if split not in source.splits:
         raise ValueError(f"split must be one of {', '.join(source.splits)}. Received: {split!r}")
     images, labels = source.read(config.name, source.splits[split], config.data_dir)
-    if not len(images):
-        raise ValueError(f"data.name must be a data set with images. Received: {config.name}/{split}, which has none")
-    pixels.check_images(images, images.shape[1:], source.num_values)
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size or images.max() >= source.num_values:
+        raise ValueError(
+            f"{config.name}/{split} must be uint8 images [N, H, W, C] of values 0..{source.num_values - 1}. "
+            f"Received: {images.dtype} of shape {images.shape}, up to {images.max(initial=0)}"
+        )
     return ImageSet(images, labels, f"{config.name}/{split}", source.num_values, source.binarization)

@@ -133,7 +133,11 @@ class PixelVAE(keras.Model):
 
         Args:
           images: integer pixel values [N, H, W, C].
+
+        Raises:
+          ValueError: for images of another shape or dtype, or values out of range.
         """
+        pixels.check_images(images, self.config.image_shape, self.config.num_values)
         params = self.site.marginal_params(images)  # [C, P]; unit k of the output is channel k mod C
         self.network.layers[-1].bias.assign(params.T.reshape(-1))
 
@@ -145,23 +149,24 @@ class PixelVAE(keras.Model):
     def compile(
         self,
         optimizer: keras.optimizers.Optimizer | str = "adam",
+        *,
         seed: int = 0,
         kl_warmup_steps: int = 0,
         free_nats: float = 0.0,
         **options,
     ) -> None:
-        """Prepares `fit` on images; the loss is the negative ELBO, as in `train/`.
+        """Prepares `fit` on images. The loss is that of `train/`: with no warm-up and no free nats, the negative ELBO.
 
         Args:
           optimizer: Keras' own or a name.
-          seed: of all noise. Weights come from `pixelvae_tf.build`.
+          seed: of the noise and the dropout. Weights come from `pixelvae_tf.build`, the order of the images from Keras.
           kl_warmup_steps: the KL's weight rises linearly from 0 to 1 in `fit`; it is 1 in `evaluate`.
           free_nats: a level's KL below this, on the mean over the batch, is not penalised in `fit`.
-          **options: `run_eagerly`, `steps_per_execution` or `jit_compile` of `keras.Model.compile`; XLA
-            is off unless asked for, because it makes the convolutions' gradients slower on CPUs.
+          **options: `run_eagerly`, `steps_per_execution` or `jit_compile` of `keras.Model.compile`.
 
         Raises:
-          ValueError: for any other option of Keras': the loss and its metrics are the model's.
+          ValueError: for any other option of Keras' (the loss and its metrics are the model's), for a value
+            that makes no sense, or under a strategy of several replicas.
         """
         unknown = sorted(set(options) - {"run_eagerly", "steps_per_execution", "jit_compile"})
         if unknown:
@@ -169,18 +174,25 @@ class PixelVAE(keras.Model):
                 "compile takes optimizer, seed, kl_warmup_steps, free_nats, run_eagerly, steps_per_execution and "
                 f"jit_compile; the loss and its metrics are the model's. Received: {', '.join(unknown)}"
             )
-        super().compile(optimizer=optimizer, **{"jit_compile": False, **options})
-        self._fit_options = {
-            "seed": seed,
-            "kl_warmup_steps": kl_warmup_steps,
-            "free_nats": free_nats,
-            **options,
-        }
+        if not (0 <= seed < 2**31 and kl_warmup_steps >= 0 and free_nats >= 0):
+            raise ValueError(
+                "seed must be in 0..2**31 - 1, kl_warmup_steps and free_nats must not be negative. "
+                f"Received: seed={seed}, kl_warmup_steps={kl_warmup_steps}, free_nats={free_nats}"
+            )
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:
+            # Keras sums the replicas' gradients, and would need their noise told apart: `train/` does both.
+            raise ValueError(
+                f"fit works on one device; use pixelvae_tf.train on several. Received: {replicas} replicas"
+            )
+        super().compile(optimizer=optimizer, **options)
+        self._fit_options = {"seed": seed, "kl_warmup_steps": kl_warmup_steps, "free_nats": free_nats, **options}
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The ELBO's parts; what `fit` minimises and `predict` gives.
 
-        In training the noise is that of the optimizer's step, else that of the image's place in the batch.
+        In training, the noise is that of the optimizer's step and the place in the batch; else it is the
+        image's own, a function of its pixels.
 
         Args:
           images: integer pixel values [B, H, W, C].
@@ -190,21 +202,26 @@ class PixelVAE(keras.Model):
           {"reconstruction_nats": [B], "kl_nats": [B, L]}; see `bounds.Elbo`.
 
         Raises:
-          ValueError: if the images have another shape or dtype.
+          ValueError: if the images have another shape or dtype, or (outside graphs) values out of range; for
+            training=True before `compile`.
           tf.errors.InvalidArgumentError: in a graph, if values are out of range (not under XLA).
         """
-        pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        top = self.config.num_values - 1
-        wrong = tf.reduce_any((images < 0) | (tf.cast(images, tf.int32) > top))
-        tf.debugging.Assert(~wrong, [f"images must be integer pixel values 0..{top}. Received: others"])
-        seed = self._fit_options["seed"] if self.compiled else 0
-        step = tf.cast(self.optimizer.iterations, tf.int64) if training and self.compiled else tf.zeros([], tf.int64)
+        images = pixels.require_images(images, self.config.image_shape, self.config.num_values)
+        if not training:
+            return bounds.elbo(self, images, noise.image_seeds(images))._asdict()
+        if not self.compiled:
+            raise ValueError(
+                "compile must come before a call with training=True: the noise is that of the optimizer's step. "
+                "In a training loop of your own, call bounds.elbo with seeds"
+            )
+        # `iterations` counts updates: it would repeat the noise of batches whose gradients are accumulated.
+        step, seed = tf.cast(self.optimizer._iterations, tf.int64), self._fit_options["seed"]
         batch = tf.shape(images, tf.int64)[0]
         seeds = noise.derive_seeds(seed, step * batch + tf.range(batch))
-        return bounds.elbo(self, images, seeds, training, layers.dropout_seed(seed, step))._asdict()
+        return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step))._asdict()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
-        """Keras' hook: the mean over the batch of what `call` gave; labels `y` are not used.
+        """Keras' hook: the loss of what `call` gave, a mean over the batch. Labels `y` are not used.
 
         Raises:
           ValueError: if there are sample weights, which have no place in the bound.
@@ -215,9 +232,9 @@ class PixelVAE(keras.Model):
         for metric, value in zip(self._means, [reconstruction, *tf.unstack(kl)], strict=True):
             metric.update_state(value, sample_weight=tf.shape(y_pred["kl_nats"])[0])
         if not training:
-            return reconstruction + tf.reduce_sum(kl)
+            return bounds.training_loss(reconstruction, kl)
         weight = bounds.kl_weight(self.optimizer.iterations, self._fit_options["kl_warmup_steps"])
-        return reconstruction + weight * tf.reduce_sum(tf.maximum(kl, self._fit_options["free_nats"]))
+        return bounds.training_loss(reconstruction, kl, weight, self._fit_options["free_nats"])
 
     def get_compile_config(self) -> dict | None:
         """What `compile` was given, as plain data; None before."""
@@ -228,7 +245,8 @@ class PixelVAE(keras.Model):
     def compile_from_config(self, config: dict) -> None:
         """Compiles again as `get_compile_config` says."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
 
     def posterior(self, images: tf.Tensor) -> list[tfd.Distribution]:
         """q(z_l | x) for every level.
@@ -278,7 +296,13 @@ class PixelVAE(keras.Model):
 
         Returns:
           A distribution with batch shape [B] (without latents ()), event shape [H, W, C].
+
+        Raises:
+          ValueError: if the latents are not one [B, D_l] a level, or (outside graphs) not finite; or if a
+            temperature is not positive and finite.
         """
+        self._check_latents(latents)
+        _check_temperature(temperature)
         return distributions.AutoregressiveGrid(
             self.network,
             self.site,
@@ -364,19 +388,19 @@ class PixelVAE(keras.Model):
           Pixel values [B, H, W, C], int32.
 
         Raises:
-          ValueError: if the latents are not one [B, D_l] a level, the seeds not int64 [B], or (outside graphs)
-            a temperature is not positive and finite, or a latent not finite.
+          ValueError: as `likelihood`; or if the seeds are not int64 [B].
         """
-        self._check_latents(latents)
-        _check_temperature(temperature)
         likelihood = self.likelihood(latents, temperature, method)
         return likelihood.transform(likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS)))
 
     def _check_latents(self, latents: list[tf.Tensor]) -> None:
-        expected = [tf.TensorShape((None, level.dim)) for level in self.config.levels]
-        shapes = [z.shape for z in latents]
-        if len(shapes) != len(expected) or not all(map(tf.TensorShape.is_compatible_with, expected, shapes)):
-            raise ValueError(f"latents must be a list of tensors of shapes {expected}. Received: {shapes}")
+        dims = [level.dim for level in self.config.levels]
+        shapes = [tf.TensorShape(z.shape) for z in latents]
+        if len(shapes) != len(dims) or not all(
+            shape.is_compatible_with((None, dim)) for shape, dim in zip(shapes, dims, strict=True)
+        ):
+            expected = ", ".join(f"[B, {dim}]" for dim in dims)
+            raise ValueError(f"latents must be a list of tensors, of shapes {expected}. Received: {shapes}")
         for z in latents:
             value = tf.get_static_value(tf.convert_to_tensor(z))
             if value is not None and not np.isfinite(value).all():
