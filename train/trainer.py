@@ -1,10 +1,7 @@
 """The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
 
-import dataclasses
 import logging
-import os
 import pathlib
-import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +9,7 @@ import tensorflow as tf
 from pixelvae_tf import bounds, data, noise, pictures, runs
 from pixelvae_tf import config as config_lib
 from pixelvae_tf.train import evaluation, progress, steps
+from pixelvae_tf.train import workdir as workdir_lib
 from pixelvae_tf.train.interruption import Interruption
 
 LOGGER = logging.getLogger("pixelvae_tf")
@@ -39,62 +37,6 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     raise ValueError(f"strategy must be one of auto, one_device, mirrored. Received: {name!r}")
 
 
-# Fields of `train` and `data` that may change when a run goes on: they change no weight.
-FREE_FIELDS = (
-    "data.data_dir",
-    "train.steps_per_loop",
-    "train.log_every",
-    "train.evaluate_every",
-    "train.checkpoint_every",
-)
-
-
-def check_workdir(config: config_lib.Config, workdir: pathlib.Path) -> None:
-    """Makes a new workdir, or checks that the run in an old one has the same config.
-
-    Raises:
-      ValueError: if another run lives there, or nothing can be written there.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"workdir must be a directory that can be written. Received: {str(workdir)!r}: {error}"
-        ) from error
-    if not (workdir / runs.CONFIG).exists():
-        return
-    there = dataclasses.asdict(runs.read_config(workdir))
-    different = [
-        f"{name} is {old!r} there and {new!r} here"
-        for name, old, new in _differences(there, dataclasses.asdict(config))
-        if name not in FREE_FIELDS
-    ]
-    if different:
-        raise ValueError(
-            f"workdir {str(workdir)!r} holds a run with another config: {'; '.join(different)}. "
-            "Choose another workdir, or give the config it was started with"
-        )
-
-
-def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
-    """Writes the config, all of it or nothing."""
-    unfinished = workdir / (runs.CONFIG + ".unfinished")
-    unfinished.write_text(config_lib.to_json(config))
-    os.replace(unfinished, workdir / runs.CONFIG)
-
-
-def _differences(there, here, name: str = "") -> list[tuple]:
-    """(field, value there, value here) of the fields that differ."""
-    if isinstance(there, dict):
-        return [found for key in here for found in _differences(there[key], here[key], f"{name}.{key}".lstrip("."))]
-    if isinstance(there, list) and len(there) == len(here):
-        pairs = enumerate(zip(there, here, strict=True))
-        return [found for i, (old, new) in pairs for found in _differences(old, new, f"{name}[{i}]")]
-    return [] if there == here else [(name, there, here)]
-
-
 class Trainer:
     """One run: its state, its data, and what happens between loops.
 
@@ -112,7 +54,7 @@ class Trainer:
         config.validate()
         self.config, self.workdir, self.strategy = config, pathlib.Path(workdir), strategy
         data.check_batch_size(config.train.batch_size, strategy.num_replicas_in_sync)
-        check_workdir(config, self.workdir)
+        workdir_lib.check(config, self.workdir)
         self.images = {split: data.load(config.data, split) for split in ("train", "validation")}
         self._check_images()
         with strategy.scope():
@@ -184,7 +126,7 @@ class Trainer:
     def run(self, interruption: Interruption) -> None:
         """Trains from the current step to the last."""
         train = self.config.train
-        write_config(self.config, self.workdir)
+        workdir_lib.write_config(self.config, self.workdir)
         LOGGER.info(
             "%s: %d weights, %d steps of %d images on %d replica(s)",
             self.workdir,

@@ -18,10 +18,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import bounds, distributions, layers, noise, pixels, sampling
+from pixelvae_tf import distributions, layers, noise, pixels, sampling
 from pixelvae_tf.layers.weight_norm import PACKAGE
 from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import LevelConfig, ModelConfig, decode
+from pixelvae_tf.models.elbo_model import ElboModel
 
 tfd = tfp.distributions
 
@@ -84,14 +85,13 @@ class Level(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class PixelVAE(keras.Model):
+class PixelVAE(ElboModel):
     """A PixelVAE with any of its parts; see the module.
 
     The methods return TFP distributions: a loss is a `log_prob` or a KL divergence, a generator a
     sample. All latents of an image are lists, level 1 (which the pixels see) first.
 
-    It is a Keras model too, on one device: `compile`, `fit`, `evaluate`, `predict` on images, and `.keras` files.
-    `pixelvae_tf.train` adds many devices, checkpoints, a weight average and the rest of a long run.
+    It is an ordinary Keras model too: see `ElboModel`.
 
     Args:
       config: what the model is made of.
@@ -111,9 +111,7 @@ class PixelVAE(keras.Model):
                 Level(level, (height, width), name=f"level_{index + 1}") for index, level in enumerate(config.levels)
             ]
             self.network = networks.gated_pixel_cnn(config.pixels, config.num_values, self.site.num_params, channels)
-        # What `fit` and `evaluate` report beside the loss.
-        names = ["reconstruction_nats", *(f"kl_nats_level_{level + 1}" for level in range(self.num_levels))]
-        self._means = [keras.metrics.Mean(name=name) for name in names]
+        self.track_parts(self.num_levels)
 
     def build(self, input_shape=None) -> None:
         """Creates all weights; the shapes follow from the config."""
@@ -145,108 +143,6 @@ class PixelVAE(keras.Model):
     def num_levels(self) -> int:
         """L."""
         return len(self.levels)
-
-    def compile(
-        self,
-        optimizer: keras.optimizers.Optimizer | str = "adam",
-        *,
-        seed: int = 0,
-        kl_warmup_steps: int = 0,
-        free_nats: float = 0.0,
-        **options,
-    ) -> None:
-        """Prepares `fit` on images. The loss is that of `train/`: with no warm-up and no free nats, the negative ELBO.
-
-        Args:
-          optimizer: Keras' own or a name.
-          seed: of the noise and the dropout. Weights come from `pixelvae_tf.build`, the order of the images from Keras.
-          kl_warmup_steps: the KL's weight rises linearly from 0 to 1 in `fit`; it is 1 in `evaluate`.
-          free_nats: a level's KL below this, on the mean over the batch, is not penalised in `fit`.
-          **options: `run_eagerly`, `steps_per_execution` or `jit_compile` of `keras.Model.compile`.
-
-        Raises:
-          ValueError: for any other option of Keras' (the loss and its metrics are the model's), for a value
-            that makes no sense, or under a strategy of several replicas.
-        """
-        unknown = sorted(set(options) - {"run_eagerly", "steps_per_execution", "jit_compile"})
-        if unknown:
-            raise ValueError(
-                "compile takes optimizer, seed, kl_warmup_steps, free_nats, run_eagerly, steps_per_execution and "
-                f"jit_compile; the loss and its metrics are the model's. Received: {', '.join(unknown)}"
-            )
-        if not (0 <= seed < 2**31 and kl_warmup_steps >= 0 and free_nats >= 0):
-            raise ValueError(
-                "seed must be in 0..2**31 - 1, kl_warmup_steps and free_nats must not be negative. "
-                f"Received: seed={seed}, kl_warmup_steps={kl_warmup_steps}, free_nats={free_nats}"
-            )
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:
-            # Keras sums the replicas' gradients, and would need their noise told apart: `train/` does both.
-            raise ValueError(
-                f"fit works on one device; use pixelvae_tf.train on several. Received: {replicas} replicas"
-            )
-        super().compile(optimizer=optimizer, **options)
-        self._fit_options = {"seed": seed, "kl_warmup_steps": kl_warmup_steps, "free_nats": free_nats, **options}
-
-    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
-        """The ELBO's parts; what `fit` minimises and `predict` gives.
-
-        In training, the noise is that of the optimizer's step and the place in the batch; else it is the
-        image's own, a function of its pixels.
-
-        Args:
-          images: integer pixel values [B, H, W, C].
-          training: whether dropout is on.
-
-        Returns:
-          {"reconstruction_nats": [B], "kl_nats": [B, L]}; see `bounds.Elbo`.
-
-        Raises:
-          ValueError: if the images have another shape or dtype, or (outside graphs) values out of range; for
-            training=True before `compile`.
-          tf.errors.InvalidArgumentError: in a graph, if values are out of range (not under XLA).
-        """
-        images = pixels.require_images(images, self.config.image_shape, self.config.num_values)
-        if not training:
-            return bounds.elbo(self, images, noise.image_seeds(images))._asdict()
-        if not self.compiled:
-            raise ValueError(
-                "compile must come before a call with training=True: the noise is that of the optimizer's step. "
-                "In a training loop of your own, call bounds.elbo with seeds"
-            )
-        # `iterations` counts updates: it would repeat the noise of batches whose gradients are accumulated.
-        step, seed = tf.cast(self.optimizer._iterations, tf.int64), self._fit_options["seed"]
-        batch = tf.shape(images, tf.int64)[0]
-        seeds = noise.derive_seeds(seed, step * batch + tf.range(batch))
-        return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step))._asdict()
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
-        """Keras' hook: the loss of what `call` gave, a mean over the batch. Labels `y` are not used.
-
-        Raises:
-          ValueError: if there are sample weights, which have no place in the bound.
-        """
-        if sample_weight is not None:
-            raise ValueError("sample_weight must be None: the bound is a plain mean over images")
-        reconstruction, kl = tf.reduce_mean(y_pred["reconstruction_nats"]), tf.reduce_mean(y_pred["kl_nats"], axis=0)
-        for metric, value in zip(self._means, [reconstruction, *tf.unstack(kl)], strict=True):
-            metric.update_state(value, sample_weight=tf.shape(y_pred["kl_nats"])[0])
-        if not training:
-            return bounds.training_loss(reconstruction, kl)
-        weight = bounds.kl_weight(self.optimizer.iterations, self._fit_options["kl_warmup_steps"])
-        return bounds.training_loss(reconstruction, kl, weight, self._fit_options["free_nats"])
-
-    def get_compile_config(self) -> dict | None:
-        """What `compile` was given, as plain data; None before."""
-        if not self.compiled:
-            return None
-        return keras.saving.serialize_keras_object({"optimizer": self.optimizer, **self._fit_options})
-
-    def compile_from_config(self, config: dict) -> None:
-        """Compiles again as `get_compile_config` says."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
 
     def posterior(self, images: tf.Tensor) -> list[tfd.Distribution]:
         """q(z_l | x) for every level.

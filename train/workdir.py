@@ -1,0 +1,64 @@
+"""The directory of a run: whose it is, and its config."""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+
+from pixelvae_tf import config as config_lib
+from pixelvae_tf import runs
+
+# Fields of `train` and `data` that may change when a run goes on: they change no weight.
+FREE_FIELDS = (
+    "data.data_dir",
+    "train.steps_per_loop",
+    "train.log_every",
+    "train.evaluate_every",
+    "train.checkpoint_every",
+)
+
+
+def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
+    """Makes a new workdir, or checks that the run in an old one has the same config.
+
+    Raises:
+      ValueError: if another run lives there, or nothing can be written there.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"workdir must be a directory that can be written. Received: {str(workdir)!r}: {error}"
+        ) from error
+    if not (workdir / runs.CONFIG).exists():
+        return
+    there = dataclasses.asdict(runs.read_config(workdir))
+    different = [
+        f"{name} is {old!r} there and {new!r} here"
+        for name, old, new in _differences(there, dataclasses.asdict(config))
+        if name not in FREE_FIELDS
+    ]
+    if different:
+        raise ValueError(
+            f"workdir {str(workdir)!r} holds a run with another config: {'; '.join(different)}. "
+            "Choose another workdir, or give the config it was started with"
+        )
+
+
+def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
+    """Writes the config, all of it or nothing."""
+    unfinished = workdir / (runs.CONFIG + ".unfinished")
+    unfinished.write_text(config_lib.to_json(config))
+    os.replace(unfinished, workdir / runs.CONFIG)
+
+
+def _differences(there, here, name: str = "") -> list[tuple]:
+    """(field, value there, value here) of the fields that differ."""
+    if isinstance(there, dict):
+        return [found for key in here for found in _differences(there[key], here[key], f"{name}.{key}".lstrip("."))]
+    if isinstance(there, list) and len(there) == len(here):
+        pairs = enumerate(zip(there, here, strict=True))
+        return [found for i, (old, new) in pairs for found in _differences(old, new, f"{name}[{i}]")]
+    return [] if there == here else [(name, there, here)]
