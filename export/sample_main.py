@@ -14,6 +14,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "The PNG to write.", required=True
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 64, "How many samples.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Below 1: likelier images, above: stranger ones.")
+_LABEL = flags.DEFINE_integer("label", None, "The class of all samples; by default each in turn, a column each.")
 _SCALE = flags.DEFINE_integer("scale", 4, "How many picture pixels a pixel is wide.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once; does not change them.", lower_bound=1)
 
@@ -36,19 +37,27 @@ def main(argv: list[str]) -> None:
     parent = pathlib.Path(_OUTPUT.value).absolute().parent
     if not parent.is_dir():
         raise SystemExit(f"pixelvae-sample: output must be in a directory that exists. Received: {_OUTPUT.value!r}")
-    card = json.loads((directory / CARD).read_text())
+    model = json.loads((directory / CARD).read_text())["config"]["model"]
+    if _LABEL.value is not None and not 0 <= _LABEL.value < model["num_classes"]:
+        classes = f"in 0..{model['num_classes'] - 1}" if model["num_classes"] else "left out: this model has no classes"
+        raise SystemExit(f"pixelvae-sample: label must be {classes}. Received: {_LABEL.value}")
     loaded = tf.saved_model.load(str(directory))
     seeds = np.arange(_SEED.value, _SEED.value + _NUM_IMAGES.value, dtype=np.int64)
     images = []
     for start in range(0, len(seeds), _BATCH_SIZE.value):
         seed = tf.constant(seeds[start : start + _BATCH_SIZE.value])
         temperature = tf.fill(seed.shape, tf.constant(_TEMPERATURE.value, tf.float32))
-        outputs = loaded.signatures["sample"](seed=seed, temperature=temperature)
+        inputs = {"seed": seed, "temperature": temperature}
+        if model["num_classes"]:
+            in_turn = tf.range(start, start + seed.shape[0], dtype=tf.int64) % model["num_classes"]
+            inputs["label"] = in_turn if _LABEL.value is None else tf.fill(seed.shape, tf.cast(_LABEL.value, tf.int64))
+        outputs = loaded.signatures["sample"](**inputs)
         if outputs["error"][0] != b"":
             raise SystemExit(f"pixelvae-sample: {outputs['error'][0].numpy().decode()}. Received: {_TEMPERATURE.value}")
         images.append(outputs["images"].numpy())
-    num_values = card["config"]["model"]["num_values"]
-    pictures.write_png(_OUTPUT.value, pictures.tile(np.concatenate(images), num_values, scale=_SCALE.value))
+    columns = model["num_classes"] if model["num_classes"] and _LABEL.value is None else None
+    grid = pictures.tile(np.concatenate(images), model["num_values"], columns=columns, scale=_SCALE.value)
+    pictures.write_png(_OUTPUT.value, grid)
     print(f"{len(seeds)} samples: {_OUTPUT.value}")
 
 

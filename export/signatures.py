@@ -44,6 +44,9 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
         "seed": tf.TensorSpec((None,), tf.int64, "seed"),
         "temperature": tf.TensorSpec((None,), tf.float32, "temperature"),
     }
+    num_classes = model.config.num_classes
+    if num_classes:
+        specs["label"] = tf.TensorSpec((None,), tf.int64, "label")
     if model.num_levels:
         specs["z1"] = tf.TensorSpec((None, model.config.levels[0].dim), tf.float32, "z1")
 
@@ -57,7 +60,9 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
                 outputs = function(**_harmless(inputs, good))
             return {**{name: _keep(values, good) for name, values in outputs.items()}, "error": error}
 
-        return Signature(checked, {name: specs[name] for name in names})
+        # The encoder does not take the class.
+        label = ("label",) if num_classes and function is not encode else ()
+        return Signature(checked, {name: specs[name] for name in (*names, *label)})
 
     def encode(images: tf.Tensor) -> Tensors:
         outputs = {}
@@ -65,14 +70,14 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
             outputs |= {f"z{level}_mean": posterior.mean(), f"z{level}_stddev": posterior.stddev()}
         return outputs
 
-    def sample(seed: tf.Tensor, temperature: tf.Tensor) -> Tensors:
-        return {"images": tf.cast(model.sample(seed, temperature), tf.uint8)}
+    def sample(seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
+        return {"images": tf.cast(model.sample(seed, temperature, labels=label), tf.uint8)}
 
-    def decode(z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor) -> Tensors:
-        return {"images": tf.cast(model.decode([z1], seed, temperature), tf.uint8)}
+    def decode(z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
+        return {"images": tf.cast(model.decode([z1], seed, temperature, labels=label), tf.uint8)}
 
-    def log_prob(images: tf.Tensor, seed: tf.Tensor) -> Tensors:
-        parts = bounds.elbo(model, images, seed)
+    def log_prob(images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
+        parts = bounds.elbo(model, images, seed, labels=label)
         if not model.num_levels:
             return {"log_prob_nats": parts.elbo_nats}
         return {
@@ -117,6 +122,9 @@ def _errors(model: PixelVAE, inputs: Tensors) -> tf.Tensor:
     if "temperature" in inputs:
         temperature = inputs["temperature"]
         bad["temperature must be positive and finite"] = ~((temperature > 0) & tf.math.is_finite(temperature))
+    if "label" in inputs:
+        label, num_classes = inputs["label"], model.config.num_classes
+        bad[f"label must be in 0..{num_classes - 1}"] = (label < 0) | (label >= num_classes)
     for message, rows in bad.items():
         error = tf.where(rows, message, error)
     return error

@@ -43,7 +43,7 @@ class LatentVariableModel(Protocol):
         """p(z_l | z_{l+1})."""
 
     def likelihood(
-        self, latents: list[tf.Tensor], training: bool = False, dropout_seed=None
+        self, latents: list[tf.Tensor], training: bool = False, dropout_seed=None, labels=None
     ) -> tfp.distributions.Distribution:
         """p(x | z_1)."""
 
@@ -74,6 +74,7 @@ def elbo(
     seeds: tf.Tensor,
     training: bool = False,
     dropout_seed: tf.Tensor | None = None,
+    labels: tf.Tensor | None = None,
 ) -> Elbo:
     """One sample's estimate of the ELBO, the Gaussian part integrated out.
 
@@ -83,13 +84,14 @@ def elbo(
       seeds: int64 [B], for the posterior samples.
       training: whether dropout is on.
       dropout_seed: int32 [2], for dropout.
+      labels: integers [B], for a class-conditional model.
 
     Returns:
       The parts, float32.
     """
     posteriors = model.posterior(images)
     latents = model.sample_posterior(posteriors, seeds)
-    likelihood = model.likelihood(latents, training=training, dropout_seed=dropout_seed)
+    likelihood = model.likelihood(latents, training=training, dropout_seed=dropout_seed, labels=labels)
     kl = [posterior.kl_divergence(model.prior(level)) for level, posterior in enumerate(posteriors)]
     reconstruction = -likelihood.log_prob(tf.cast(images, model.site.dtype))
     kl = tf.stack(kl, axis=-1) if kl else tf.zeros((tf.shape(images)[0], 0))
@@ -136,7 +138,12 @@ def training_loss(
 
 
 def importance_weighted(
-    model: LatentVariableModel, images: tf.Tensor, seeds: tf.Tensor, num_samples: int, chunk_size: int = 10
+    model: LatentVariableModel,
+    images: tf.Tensor,
+    seeds: tf.Tensor,
+    num_samples: int,
+    chunk_size: int = 10,
+    labels: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """The importance-weighted bound with K samples (exact log p(x) without latents).
 
@@ -149,6 +156,7 @@ def importance_weighted(
       seeds: int64 [B].
       num_samples: K, at least 1.
       chunk_size: how many samples are evaluated at once.
+      labels: integers [B], for a class-conditional model.
 
     Returns:
       float32 [B], nats: log-mean-exp over k of log p(x | z_k) + log p(z_k) - log q(z_k | x).
@@ -166,13 +174,13 @@ def importance_weighted(
     posteriors = model.posterior(images)
     images = tf.cast(images, model.site.dtype)
     if not model.num_levels:
-        return tf.cast(model.likelihood([]).log_prob(images), tf.float32)
+        return tf.cast(model.likelihood([], labels=labels).log_prob(images), tf.float32)
     chunk_size = min(chunk_size, num_samples)
 
     def chunk(start: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         draws = [model.sample_posterior(posteriors, seeds, start + k) for k in range(chunk_size)]
         latents = [tf.stack(level) for level in zip(*draws, strict=True)]  # [chunk, B, D] each
-        weights = _log_weights(model, images, posteriors, latents)
+        weights = _log_weights(model, images, posteriors, latents, labels)
         within = start + tf.range(chunk_size) < num_samples
         weights = tf.where(within[:, None], weights, -np.inf)
         return start + chunk_size, tf.reduce_logsumexp(tf.concat([weights, total[None]], axis=0), axis=0)
@@ -186,12 +194,13 @@ def importance_weighted(
     return total - tf.math.log(float(num_samples))
 
 
-def _log_weights(model: LatentVariableModel, images, posteriors, latents) -> tf.Tensor:
+def _log_weights(model: LatentVariableModel, images, posteriors, latents, labels) -> tf.Tensor:
     """log p(x, z) - log q(z | x) of latents [K, B, D] each, as [K, B]."""
     num_draws, batch = latents[0].shape[0], tf.shape(images)[0]
     flat = [tf.reshape(z, (-1, z.shape[-1])) for z in latents]
     tiled = tf.tile(images, [num_draws, 1, 1, 1])
-    log_weights = tf.reshape(model.likelihood(flat).log_prob(tiled), (num_draws, batch))
+    labels = None if labels is None else tf.concat([labels] * num_draws, axis=0)
+    log_weights = tf.reshape(model.likelihood(flat, labels=labels).log_prob(tiled), (num_draws, batch))
     for level, (posterior, z) in enumerate(zip(posteriors, latents, strict=True)):
         log_weights += model.prior(level).log_prob(z) - posterior.log_prob(z)
     return tf.cast(log_weights, tf.float32)

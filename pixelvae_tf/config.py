@@ -3,9 +3,33 @@
 import dataclasses
 import json
 
-from pixelvae_tf.models.config import LevelConfig, ModelConfig, PixelsConfig, decode
+from pixelvae_tf.models.config import (
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    IndependentConfig,
+    LevelConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    PixelCNNPPConfig,
+    RowLSTMConfig,
+    decode,
+)
 
-__all__ = ["Config", "DataConfig", "LevelConfig", "ModelConfig", "PixelsConfig", "TrainConfig", "from_json", "to_json"]
+__all__ = [
+    "Config",
+    "DataConfig",
+    "DiagonalBiLSTMConfig",
+    "GatedPixelCNNConfig",
+    "IndependentConfig",
+    "LevelConfig",
+    "ModelConfig",
+    "PixelCNNConfig",
+    "PixelCNNPPConfig",
+    "RowLSTMConfig",
+    "TrainConfig",
+    "from_json",
+    "to_json",
+]
 
 
 @dataclasses.dataclass
@@ -31,8 +55,8 @@ class TrainConfig:
       seed: of the initial weights, the order of the images and all noise.
       learning_rate: Adam's, at its highest.
       learning_rate_warmup_steps: N; the rate rises linearly, from 1/N of it at the first step.
-      learning_rate_decay: "none", "cosine" (to 0 at the last step) or "drop" (times 0.1 at 90% of the
-        steps, as the released programs do at 180k of 200k).
+      learning_rate_decay: "none", "cosine" (to 0 at the last step), "drop" (times 0.1 at 90% of the steps, as
+        the released programs do at 180k of 200k) or "exponential" (times 0.999995 a step, as PixelCNN++).
       clip_norm: gradients of a larger global norm are scaled down to it; 0 for no limit.
       kl_warmup_steps: the KL's weight rises linearly from 0 to 1.
       free_nats: a level's KL below this, on the mean over the batch, is not penalised.
@@ -81,7 +105,7 @@ class Config:
                 raise ValueError(f"train.{name} must not be negative. Received: {getattr(train, name)}")
         if not 0 <= train.average_decay < 1:
             raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
-        _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop"))
+        _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))
         _one_of("train.dtype", train.dtype, ("float32", "mixed_bfloat16", "float64"))
 
 

@@ -9,7 +9,9 @@ they compute again, never in their result:
 - "oracle": the whole forward pass for every location (and channel group), as `log_prob` computes it. It
   uses nothing of the causal layers' begin, start_row, step and observe, and is there to be agreed with.
 
-Legend: B batch, H height, W width, C channels, P parameters of a channel.
+A network that does not look at the values (a VAE's) is asked once, for the whole image.
+
+Legend: B batch, H height, W width, C channels, S random numbers of a location.
 """
 
 from typing import Literal
@@ -28,7 +30,7 @@ def sample(
       network: a raster-causal layer from values [B, H, W, C] to site parameters.
       site: one of `distributions.sites`.
       context: what the network is conditioned on, first dimension B, or None.
-      noise: [B, H, W, C], of the kind that the site asks for.
+      noise: [B, H, W, S], of the kind that the site asks for.
       temperature: scalar or [B], positive.
       method: "cached" or "oracle".
 
@@ -40,20 +42,25 @@ def sample(
     """
     if method not in ("cached", "oracle"):
         raise ValueError(f'method must be "cached" or "oracle". Received: method={method!r}')
-    return (_cached if method == "cached" else oracle)(network, site, context, noise, temperature)
+    if method == "oracle":
+        return oracle(network, site, context, noise, temperature)
+    if not network.reads_values:
+        params = network(tf.zeros((*tf.unstack(tf.shape(noise))[:3], site.channels), site.dtype), context=context)
+        return site.transform(params, noise, temperature)
+    return _cached(network, site, context, noise, temperature)
 
 
 def _fill(site, network, pixel: tf.Tensor, group: int, params: tf.Tensor, noise: tf.Tensor, temperature) -> tf.Tensor:
     """Puts the channels of one group into pixel [B, C]."""
-    drawn = site.transform(site.split(params, pixel.shape[-1]), noise, temperature)
+    drawn = site.transform(params, noise, temperature)
     if network.channel_groups == 1:
         return drawn
-    in_group = tf.range(pixel.shape[-1]) % network.channel_groups == group
+    in_group = tf.range(site.channels) % network.channel_groups == group
     return tf.where(in_group, drawn, pixel)
 
 
 def _cached(network, site, context, noise, temperature) -> tf.Tensor:
-    height, width, channels = noise.shape[1:]
+    height, width, channels = *noise.shape[1:3], site.channels
     batch = tf.shape(noise)[0]
     constants, state = network.begin(context, batch, (height, width))
     # The first axis is the one that the loops walk along.
@@ -101,7 +108,7 @@ def oracle(
     Returns:
       Values [B, H, W, C]; zeros where none was made.
     """
-    height, width, channels = noise.shape[1:]
+    height, width, channels = *noise.shape[1:3], site.channels
     num_locations = height * width if num_locations is None else num_locations
 
     def location(index, values):
@@ -110,13 +117,13 @@ def oracle(
             params = network(values, context=context)
             flat = tf.reshape(params, (-1, height * width, params.shape[-1]))[:, index]
             pixel = tf.reshape(values, (-1, height * width, channels))[:, index]
-            this_noise = tf.reshape(noise, (-1, height * width, channels))[:, index]
+            this_noise = tf.reshape(noise, (-1, height * width, site.noise_size))[:, index]
             pixel = _fill(site, network, pixel, group, flat, this_noise, temperature)
             values = tf.where(here, pixel[:, None, None, :], values)
         return index + 1, values
 
-    values = tf.zeros(tf.shape(noise), site.dtype)
-    values = tf.ensure_shape(values, noise.shape)
+    values = tf.zeros((tf.shape(noise)[0], height, width, channels), site.dtype)
+    values = tf.ensure_shape(values, (noise.shape[0], height, width, channels))
     _, values = tf.while_loop(
         lambda index, values: index < num_locations,
         location,

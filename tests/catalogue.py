@@ -10,7 +10,16 @@ from collections.abc import Callable
 import numpy as np
 
 from pixelvae_tf import layers
-from pixelvae_tf.models import PixelsConfig, networks
+from pixelvae_tf.config import (
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    IndependentConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    PixelCNNPPConfig,
+    RowLSTMConfig,
+)
+from pixelvae_tf.models import networks
 
 Unit = tuple[int, int, int]
 
@@ -27,6 +36,7 @@ class Case:
       channels: of its input (of both streams).
       context: None, "vector" or "map".
       num_values: if the input is pixel values, how many there are.
+      sizes: (H, W) that the contract is checked on.
     """
 
     name: str
@@ -36,6 +46,7 @@ class Case:
     channels: int = 3
     context: str | None = None
     num_values: int = 0
+    sizes: tuple[tuple[int, int], ...] = ((4, 5), (2, 1), (1, 3))
 
 
 def center(mask_type: str, groups: int, unit: int, source: int) -> bool:
@@ -104,6 +115,28 @@ def gated_end(kernel_size: int, mask_type: str):
     return lambda output, source, at, place: pair(1, source, at, place)
 
 
+def triangle(output, source, at, place):
+    """A Row LSTM with kernels of 3: one column more to either side with every row up, and one to the left."""
+    (r, c, _), (i, j, _) = at, place
+    return i <= r and c - (r - i) - 1 <= j <= c + (r - i)
+
+
+def triangle_rgb(output, source, at, place):
+    """The same, where the units of a location are ordered in three groups."""
+    return triangle(output, source, at, place) and (at[:2] != place[:2] or center("B", 3, at[2], place[2]))
+
+
+def before(mask_type: str, groups: int = 1):
+    """All that is above and to the left: the whole context."""
+    return either(above(10, 10), left(10, mask_type, groups))
+
+
+def down_right(output, source, at, place):
+    """A 2x2 kernel."""
+    (r, c, _), (i, j, _) = at, place
+    return r - 1 <= i <= r and c - 1 <= j <= c
+
+
 def embedded(output, source, at, place):
     """A channel's own vector: unit k belongs to channel k mod 3."""
     return at[:2] == place[:2] and at[2] % 3 == place[2]
@@ -114,9 +147,14 @@ def gated_network(reach: int, groups: int):
     return either(above(reach + 1, reach), left(reach, "A", groups))
 
 
-def _network(channels, num_values, num_params, **sizes):
-    return networks.gated_pixel_cnn(PixelsConfig(**sizes), num_values, num_params, channels)
+def _network(channels, num_values, units, pixels, **options):
+    return networks.make(ModelConfig((4, 4, channels), num_values, [], pixels, **options), units)
 
+
+GATED = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
+# Wide enough that no path is dead behind its ReLUs.
+RASTER = {"filters": 12, "output_filters": 24, "first_kernel_size": 3, "num_output_layers": 1}
+STREAMS = PixelCNNPPConfig(num_blocks=1, num_scales=2, filters=3)
 
 CAUSAL_LAYERS = [
     Case("vertical", lambda: layers.VerticalConv2D(4, (2, 5)), above(2, 2, first=0), "vertical"),
@@ -134,6 +172,25 @@ CAUSAL_LAYERS = [
         lambda: layers.Chain([layers.MaskedConv2D(3, 3, "A"), layers.MaskedConv2D(3, 3, "B")]),
         after(masked(3, "B"), masked(3, "A")),
     ),
+    Case("masked_context", lambda: layers.MaskedConv2D(4, 3), masked(3, "B"), context="map"),
+    Case(
+        "residual",
+        lambda: layers.Residual([layers.Activation("tanh"), layers.MaskedConv2D(3, 3, "B", 3)]),
+        masked(3, "B", 3),
+        context="vector",
+    ),
+    Case("row_lstm", lambda: layers.RowLSTM(2), triangle, context="map"),
+    Case("row_lstm_rgb", lambda: layers.RowLSTM(3, 3, 3), triangle_rgb),
+    Case("diagonal_bilstm", lambda: layers.DiagonalBiLSTM(2), before("B"), context="map"),
+    Case("diagonal_bilstm_rgb", lambda: layers.DiagonalBiLSTM(3, 3), before("B", 3)),
+    Case("down_right", lambda: layers.DownRightConv2D(4, gain=0.5), down_right),
+    Case(
+        "pixel_cnn_pp_streams",
+        lambda: layers.PixelCNNPP(3, 1, 3, dropout=0.5),
+        before("A"),
+        context="map",
+        sizes=((4, 4), (4, 8), (8, 4)),
+    ),
     Case("gated_a", lambda: layers.GatedBlock(4, 5, "A"), gated(5, "A"), "pair"),
     Case("gated_vector", lambda: layers.GatedBlock(3, 3), gated(3, "B"), "pair", context="vector"),
     Case("gated_map_rgb", lambda: layers.GatedBlock(3, 3, groups=3), gated(3, "B", 3), "pair", context="map"),
@@ -150,13 +207,13 @@ CAUSAL_LAYERS = [
     Case("embed", lambda: layers.EmbedPixels(7, 2), embedded, num_values=7),
     Case(
         "gated_pixel_cnn_embedded",
-        lambda: _network(3, 4, 4, num_layers=1, filters=6, kernel_size=3, first_kernel_size=3, embedding_dim=2),
+        lambda: _network(3, 4, 12, dataclasses.replace(GATED, embedding_dim=2)),
         gated_network(2, 3),
         num_values=4,
     ),
     Case(
         "gated_pixel_cnn",
-        lambda: _network(1, 2, 1, num_layers=1, filters=4, kernel_size=3, first_kernel_size=3),
+        lambda: _network(1, 2, 1, GATED),
         gated_network(2, 1),
         channels=1,
         context="vector",
@@ -164,8 +221,59 @@ CAUSAL_LAYERS = [
     ),
     Case(
         "gated_pixel_cnn_rgb",
-        lambda: _network(3, 4, 4, num_layers=1, filters=6, kernel_size=3, first_kernel_size=3),
+        lambda: _network(3, 4, 12, GATED),
         gated_network(2, 3),
+        context="map",
+        num_values=4,
+    ),
+    Case(
+        "gated_pixel_cnn_whole_pixels",
+        lambda: _network(3, 4, 5, GATED, likelihood="logistic_mixture", num_mixtures=1),
+        gated_network(2, 1),
+        num_values=4,
+    ),
+    Case(
+        "pixel_cnn",
+        lambda: _network(3, 4, 12, PixelCNNConfig(num_layers=1, **RASTER)),
+        after(masked(3, "B", 3), masked(3, "A", 3)),
+        context="map",
+        num_values=4,
+    ),
+    Case(
+        "pixel_rnn_row_lstm",
+        lambda: _network(3, 4, 12, RowLSTMConfig(num_layers=1, **RASTER)),
+        after(triangle_rgb, masked(3, "A", 3)),
+        context="vector",
+        num_values=4,
+    ),
+    Case(
+        "pixel_rnn_diagonal_bilstm",
+        lambda: _network(3, 4, 12, DiagonalBiLSTMConfig(num_layers=1, **RASTER)),
+        # All but what the first, strict layer keeps from it: the pixel at the right end of the row above.
+        after(before("B", 3), masked(3, "A", 3)),
+        context="map",
+        num_values=4,
+    ),
+    Case(
+        "pixel_cnn_pp",
+        lambda: _network(3, 4, 8, STREAMS, likelihood="logistic_mixture", num_mixtures=1),
+        before("A"),
+        context="map",
+        num_values=4,
+        sizes=((4, 4), (2, 6), (2, 2)),
+    ),
+    Case(
+        "pixel_cnn_pp_grey",
+        lambda: _network(1, 4, 4, dataclasses.replace(STREAMS, num_scales=1)),
+        before("A"),
+        channels=1,
+        context="vector",
+        num_values=4,
+    ),
+    Case(
+        "independent",
+        lambda: _network(3, 4, 12, IndependentConfig()),
+        lambda output, source, at, place: False,
         context="map",
         num_values=4,
     ),

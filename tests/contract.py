@@ -171,9 +171,10 @@ def check_config_round_trip(case, size):
 
 def check_causal_layer(case):
     """All that the contract promises, for one case of the catalogue."""
+    size, *smaller_than_the_kernel = case.sizes
     for dtype in ("float32", "float64", "mixed_bfloat16"):
-        check_steps_equal_call(case, 2, (4, 5), dtype)
-    check_steps_equal_call(case, 3, (2, 1), "float32")  # smaller than the kernel, another batch
-    check_steps_equal_call(case, 1, (1, 3), "float32")
-    check_dependence(case, (4, 5))
-    check_config_round_trip(case, (4, 5))
+        check_steps_equal_call(case, 2, size, dtype)
+    for batch, small in zip((3, 1), smaller_than_the_kernel, strict=True):
+        check_steps_equal_call(case, batch, small, "float32")
+    check_dependence(case, size)
+    check_config_round_trip(case, size)

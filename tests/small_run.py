@@ -6,11 +6,14 @@ from pixelvae_tf import data, presets
 from pixelvae_tf.train import steps
 
 
-def small_config(**train):
+def small_config(preset="digits/gated_pixel_vae", **train):
     """A run on digits that takes seconds."""
-    config = presets.get("digits/gated_pixel_vae")
-    config.model.pixels.filters, config.model.pixels.embedding_dim = 8, 2
-    config.model.levels[0].filters, config.model.levels[0].dim = (8,), 4
+    config = presets.get(preset)
+    for name, value in {"filters": 8, "embedding_dim": 2, "output_filters": 8, "num_layers": 1}.items():
+        if hasattr(config.model.pixels, name):
+            setattr(config.model.pixels, name, value)
+    for level in config.model.levels:
+        level.filters, level.dim = (8,), 4
     options = {"steps": 8, "batch_size": 16, "steps_per_loop": 2, "log_every": 2, "evaluate_every": 4}
     for name, value in {**options, "checkpoint_every": 4, "average_decay": 0.9, **train}.items():
         assert hasattr(config.train, name)

@@ -1,5 +1,6 @@
 """What a user can get wrong: one clear message, a status that is not zero, and nothing saved is lost."""
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -11,7 +12,7 @@ from small_run import small_config
 
 import pixelvae_tf
 from pixelvae_tf import bounds, runs
-from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig
+from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig
 from pixelvae_tf.train import trainer
 
 PRESET = "--config=digits/gated_pixel_vae"
@@ -47,39 +48,53 @@ def _contents(base: pathlib.Path) -> dict:
 
 MNIST = "--config=binarized_mnist/gated_pixel_vae"
 CASES = {
-    "preset": (TRAIN, ["--config=digits/gan", "--workdir={empty}/new"], "must be one of the presets"),
-    "no preset": (TRAIN, ["--workdir={empty}/new"], "--config=PRESET is required"),
+    "preset": (TRAIN, ["--config=digits/gan"], "must be one of the presets"),
+    "no preset": (TRAIN, [], "--config=PRESET is required"),
     "no workdir": (TRAIN, [PRESET], "--workdir=DIR is required"),
     "field": (
         TRAIN,
-        [PRESET, "--config.train.stepz=3", "--workdir={empty}/new"],
+        [PRESET, "--config.train.stepz=3"],
         "every --config.FIELD must name a field",
     ),
-    "level": (TRAIN, [PRESET, "--config.model.levels[3].dim=3", "--workdir={empty}/new"], "must name a field of the"),
-    "type": (TRAIN, [PRESET, "--config.train.steps=many", "--workdir={empty}/new"], "flag --config.train.steps=many: "),
-    "value": (TRAIN, [PRESET, "--config.train.steps=0", "--workdir={empty}/new"], "train.steps must be at least 1"),
-    "dtype": (TRAIN, [PRESET, "--config.train.dtype=int8", "--workdir={empty}/new"], "train.dtype must be one of"),
+    "level": (TRAIN, [PRESET, "--config.model.levels[3].dim=3"], "must name a field of the"),
+    "type": (TRAIN, [PRESET, "--config.train.steps=many"], "flag --config.train.steps=many: "),
+    "value": (TRAIN, [PRESET, "--config.train.steps=0"], "train.steps must be at least 1"),
+    "dtype": (TRAIN, [PRESET, "--config.train.dtype=int8"], "train.dtype must be one of"),
     "strategy": (
         TRAIN,
-        [PRESET, "--strategy=tpu", "--workdir={empty}/new"],
+        [PRESET, "--strategy=tpu"],
         "value should be one of <auto|one_device|",
     ),
-    "argument": (TRAIN, [PRESET, "--workdir={empty}/new", "more"], "unknown arguments: more"),
-    "data set": (TRAIN, [PRESET, "--config.data.name=lsun", "--workdir={empty}/new"], "data.name must be one of"),
+    "argument": (TRAIN, [PRESET, "more"], "unknown arguments: more"),
+    "data set": (TRAIN, [PRESET, "--config.data.name=lsun"], "data.name must be one of"),
     "shape": (
         TRAIN,
-        [PRESET, "--config.model.image_shape=(28, 28, 1)", "--workdir={empty}/new"],
+        [PRESET, "--config.model.image_shape=(28, 28, 1)"],
         "must fit the images of digits/train, (8, 8, 1) and 256",
     ),
-    "values": (TRAIN, [PRESET, "--config.model.num_values=2", "--workdir={empty}/new"], "must fit the images"),
+    "values": (TRAIN, [PRESET, "--config.model.num_values=2"], "must fit the images"),
     "replicas": (
         TRAIN,
-        [PRESET, "--strategy=mirrored", "--virtual_cpus=2", "--config.train.batch_size=15", "--workdir={empty}/new"],
+        [PRESET, "--strategy=mirrored", "--virtual_cpus=2", "--config.train.batch_size=15"],
         "train.batch_size must be a multiple of the number of replicas",
     ),
-    "no data": (TRAIN, [MNIST, "--config.data.data_dir={empty}/no", "--workdir={empty}/new"], "must be a directory"),
-    "empty data": (TRAIN, [MNIST, "--config.data.data_dir={empty}", "--workdir={empty}/new"], "data.data_dir must be"),
-    "noise": (TRAIN, [MNIST, "--config.data.data_dir={damaged}", "--workdir={empty}/new"], "data.data_dir must be"),
+    "likelihood": (
+        TRAIN,
+        [PRESET, "--config.model.likelihood=bernoulli"],
+        "model.likelihood must be categorical, quant",
+    ),
+    "mixture": (TRAIN, [PRESET, "--config.model.num_mixtures=3"], "model.num_mixtures must be at least 1 for"),
+    "network": (TRAIN, [PRESET, "--config.model.pixels.network=row_lstm"], "model.pixels.network says which fields"),
+    "field of another": (TRAIN, ["--config=digits/vae", "--config.model.pixels.filters=3"], "must name a field of the"),
+    "classes": (TRAIN, [PRESET, "--config.model.num_classes=3"], "must be 0, or fit the labels of digits/train"),
+    "strides": (
+        TRAIN,
+        ["--config=digits/pixel_cnn_pp", "--config.model.pixels.num_scales=5"],
+        "multiples of 16 for model.pixels.num_scales=5",
+    ),
+    "no data": (TRAIN, [MNIST, "--config.data.data_dir={empty}/no"], "must be a directory"),
+    "empty data": (TRAIN, [MNIST, "--config.data.data_dir={empty}"], "data.data_dir must be"),
+    "noise": (TRAIN, [MNIST, "--config.data.data_dir={damaged}"], "data.data_dir must be"),
     "other config": (TRAIN, [PRESET, "--workdir={run}"], "holds a run with another config: "),
     "no directory": (TRAIN, [PRESET, "--workdir={file}/new"], "workdir must be a directory that can be written"),
     "damaged config": (TRAIN, [PRESET, "--workdir={torn_config}"], "config must be a JSON object"),
@@ -98,6 +113,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_command_refuses_with_one_message(places, case):
     module, arguments, message = CASES[case]
+    if module == TRAIN and case != "no workdir" and not any("--workdir" in argument for argument in arguments):
+        arguments = [*arguments, "--workdir={empty}/new"]
     folders = {path.name: path for path in places.iterdir()}
     before = _contents(places)
     status, out, errors = run_command(module, *(argument.format(**folders) for argument in arguments))
@@ -116,7 +133,8 @@ def test_a_run_does_not_go_on_with_the_weights_of_another_model(places):
     assert {path: content for path, content in _contents(places).items() if path in before} == before
 
 
-CONFIG = ModelConfig((5, 4, 1), 4, [LevelConfig(3, (6,))], PixelsConfig(1, 6, 3, 3, 1))
+SMALL = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3, num_output_layers=1)
+CONFIG = ModelConfig((5, 4, 1), 4, [LevelConfig(3, (6,))], SMALL)
 IMAGES = np.random.default_rng(0).integers(0, 4, (2, 5, 4, 1))
 SEEDS = tf.range(2, dtype=tf.int64)
 LATENTS = np.zeros((2, 3), np.float32)
@@ -162,7 +180,7 @@ def test_a_batch_of_the_trainer_is_not_images(model):
 @pytest.mark.parametrize("case", ["dtype", "too large", "negative"])
 def test_fit_refuses_wrong_images(case):
     # The embedding of a value that is out of range must not be the first to complain.
-    pixels = PixelsConfig(1, 6, 3, 3, 1, embedding_dim=2)
+    pixels = dataclasses.replace(SMALL, embedding_dim=2)
     model = pixelvae_tf.build(Config(model=ModelConfig((5, 4, 1), 4, [], pixels)))
     model.compile("adam")
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="images must be integer pixel values"):
@@ -181,8 +199,42 @@ def test_fit_refuses_wrong_images(case):
         (lambda model: model.sample(SEEDS, method="slow"), "method must be"),
         (lambda model: model.likelihood([LATENTS], temperature=-1.0), "temperature must be positive and finite"),
         (lambda model: model.sample(SEEDS[:, None]), r"seeds must be int64 \[B\]"),
+        (lambda model: model.sample(SEEDS, labels=tf.constant([0, 1])), "labels must be .* and None for another"),
     ],
 )
 def test_wrong_arguments_of_a_sampler_are_refused(model, call, message):
     with pytest.raises(ValueError, match=message):
         call(model)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, r"labels must be integers \[B\] in 0..2 for a class-conditional model"),
+        ([0, 3], "labels must be .* in 0..2. Received: int32 of shape .*, from 0 to 3"),
+        ([-1, 0], "Received: int32 of shape .*, from -1 to 0"),
+        ([0.0, 1.0], "labels must be integers .* Received: float32"),
+        ([[0], [1]], r"labels must be integers \[B\] in 0..2. Received: int32 of shape \(., 1\)"),
+    ],
+)
+def test_wrong_labels_are_refused(labels, message):
+    model = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, num_classes=3)))
+    for door in (
+        lambda: model.sample(SEEDS, labels=labels),
+        lambda: model.decode([LATENTS], SEEDS, labels=labels),
+        lambda: model.likelihood([LATENTS], labels=labels),
+        lambda: bounds.elbo(model, IMAGES, SEEDS, labels=labels),
+        lambda: bounds.importance_weighted(model, IMAGES, SEEDS, 2, labels=labels),
+    ):
+        with pytest.raises(ValueError, match=message):
+            door()
+
+
+def test_a_class_conditional_model_is_fitted_to_images_and_labels():
+    model = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, num_classes=3)))
+    model.compile("adam")
+    with pytest.raises(ValueError, match=r"a class-conditional model takes .*Received: "):
+        model.fit(IMAGES, verbose=0)
+    model.compile("adam")
+    history = model.fit({"images": IMAGES, "labels": np.array([0, 2])}, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()

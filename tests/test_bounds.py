@@ -9,9 +9,9 @@ from scipy import special
 
 import pixelvae_tf
 from pixelvae_tf import bounds, noise
-from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig
+from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig
 
-SMALL = PixelsConfig(num_layers=1, filters=4, kernel_size=3, first_kernel_size=3)
+SMALL = GatedPixelCNNConfig(num_layers=1, filters=4, kernel_size=3, first_kernel_size=3)
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,6 @@ from pixelvae_tf import runs
 from pixelvae_tf.train import trainer
 
 
-def _command(module, *arguments):
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return [sys.executable, "-m", f"pixelvae_tf.{module}", *map(str, arguments)], environment
-
-
 def test_evaluate_prints_one_json_line(tmp_path):
     config = small_config(steps=2)
     trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
@@ -37,7 +32,8 @@ def test_evaluate_prints_one_json_line(tmp_path):
 def test_the_same_command_goes_on_after_a_signal(tmp_path, number):
     options = ["--config=digits/gated_pixel_vae", f"--workdir={tmp_path}", "--config.train.steps=400"]
     options += ["--config.train.steps_per_loop=10", "--config.train.checkpoint_every=50"]
-    command, environment = _command("train.main", *options)
+    command = [sys.executable, "-m", "pixelvae_tf.train.main", *options]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list((tmp_path / runs.CHECKPOINTS).glob("*.index")) and time.monotonic() < deadline:

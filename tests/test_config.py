@@ -1,12 +1,16 @@
 """Configs and presets: data that survives JSON, and errors that name the field."""
 
 import dataclasses
+import functools
+import re
+import typing
 
 import pytest
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import presets, runs
 from pixelvae_tf.config import Config
+from pixelvae_tf.layers.weight_norm import multiply_adds
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -16,8 +20,10 @@ def test_presets_survive_json_and_say_what_they_are(name):
     again = config_lib.from_json(config_lib.to_json(config))
     assert again == config and type(again.model.image_shape) is tuple
     assert presets.get(name) is not presets.get(name)
-    assert len(presets.summary(name)) > 20
-    assert f"--config={name} " in presets._PRESETS[name].__doc__
+    description = presets.describe(name)
+    assert len(description.summary) > 20
+    assert description.command == f"pixelvae-train --config={name} --workdir=DIR"
+    assert any(words in description.expected for words in ("nats", "bits/dim", "no published number"))
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -26,6 +32,11 @@ def test_presets_build(name):
     assert model.count_params() > 10_000
     # Names that a checkpoint of another process will find again: none counts how many layers were made before.
     assert list(runs.weights_of(model)) == list(runs.weights_of(runs.build(presets.get(name))))
+    # What the docstring says it costs.
+    weights, adds = re.fullmatch(r"([\d,]+) weights, ([\d.]+ [MG]) multiply-adds", presets.describe(name).cost).groups()
+    assert int(weights.replace(",", "")) == model.count_params()
+    number, unit = adds.split()
+    assert float(number) * {"M": 1e6, "G": 1e9}[unit] == pytest.approx(multiply_adds(model), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -53,11 +64,41 @@ def test_what_makes_no_sense_is_named(change, message):
         config.validate()
 
 
-def test_channels_must_divide_the_filters():
-    config = presets.get("cifar10/gated_pixel_cnn_tiny")
-    config.model.pixels.filters = 16
-    with pytest.raises(ValueError, match="multiple of the image's channels"):
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("cifar10/gated_pixel_cnn", {"pixels.filters": 16}, "model.pixels.filters must be a multiple of the image's"),
+        ("cifar10/row_lstm", {"pixels.output_filters": 64}, "model.pixels.output_filters must be a multiple of the"),
+        ("digits/gated_pixel_vae", {"likelihood": "bernoulli"}, "model.likelihood must be categorical, quantized_norm"),
+        ("digits/gated_pixel_vae", {"likelihood": "poisson"}, "model.likelihood must be one of auto, bernoulli"),
+        ("digits/gated_pixel_vae", {"likelihood": "logistic_mixture"}, "model.num_mixtures must be at least 1 for"),
+        ("digits/gated_pixel_vae", {"num_mixtures": 3}, "and 0 for every other. Received: num_mixtures=3"),
+        ("digits/gated_pixel_vae", {"num_classes": 1}, "model.num_classes must be 0, or at least 2. Received: 1"),
+        ("digits/gated_pixel_vae", {"pixels.network": "row_lstm"}, "model.pixels.network says which fields there are"),
+        ("digits/vae", {"levels": []}, "model.levels must have an entry with upsampling=True"),
+        (
+            "cifar10/pixel_cnn_pp",
+            {"likelihood": "auto", "num_mixtures": 0},
+            "model.likelihood must be logistic_mixture",
+        ),
+        (
+            "cifar10/pixel_cnn_pp",
+            {"pixels.num_scales": 7},
+            "model.image_shape must have sides that are multiples of 64",
+        ),
+        ("cifar10/pixel_cnn_pp", {"pixels.num_blocks": 0}, "model.pixels.num_blocks must be at least 1. Received: 0"),
+        ("mnist/pixel_cnn_pp", {"image_shape": (30, 28, 1)}, r"multiples of 4 .* Received: \(30, 28, 1\)"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_named(name, changes, message):
+    config = presets.get(name)
+    for path, value in changes.items():
+        *parents, field = path.split(".")
+        setattr(functools.reduce(getattr, parents, config.model), field, value)
+    with pytest.raises(ValueError, match=message):
         config.validate()
+    with pytest.raises(ValueError, match=message):
+        runs.build(config)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +109,12 @@ def test_channels_must_divide_the_filters():
         ('{"modle": {}}', "config has no field 'modle'; its fields are data, model, train"),
         ('{"train": {"steps": "many"}}', "config.train.steps must be of type int"),
         ('{"train": {"steps": 1.5}}', "config.train.steps must be of type int"),
+        ('{"model": {"pixels": {"network": "gan"}}}', "config.model.pixels.network must be one of gated_pixel_cnn, "),
+        ('{"model": {"pixels": []}}', "config.model.pixels.network must be one of gated_pixel_cnn, "),
+        (
+            '{"model": {"pixels": {"network": "row_lstm", "dropout": 0.1}}}',
+            "config.model.pixels has no field 'dropout'",
+        ),
         ('{"model": {"levels": 3}}', "config.model.levels must be a list"),
         ('{"model": {"levels": [{"dims": 3}]}}', r"config.model.levels\[0\] has no field 'dims'"),
     ],
@@ -83,7 +130,9 @@ def test_unknown_preset():
 
 
 def test_fields_of_configs_are_documented():
-    for kind in (Config, *(field.type for field in dataclasses.fields(Config)), config_lib.LevelConfig):
+    kinds = [Config, *(field.type for field in dataclasses.fields(Config)), config_lib.LevelConfig]
+    for kind in (*kinds, *typing.get_args(typing.get_type_hints(config_lib.ModelConfig)["pixels"])):
+        documented = "".join(parent.__doc__ for parent in kind.__mro__[:-1])
         for field in dataclasses.fields(kind):
             if not dataclasses.is_dataclass(field.type):
-                assert field.name in kind.__doc__, f"{kind.__name__}.{field.name}"
+                assert field.name in documented, f"{kind.__name__}.{field.name}"

@@ -1,23 +1,23 @@
 """Export: what is served equals the model, row by row; a request can spoil its own row only."""
 
 import json
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_command
+from family import MODELS, make_model
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 import pixelvae_tf
-from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig
+from pixelvae_tf import bounds, pictures
+from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig
 from pixelvae_tf.export import card, exporter
 from pixelvae_tf.export.signatures import signatures
 
-SMALL = PixelsConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
+SMALL = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
 CONFIGS = {
     "latents": ModelConfig((6, 6, 1), 4, [LevelConfig(3, (4,), upsampling=True)], SMALL),
     "no_latents": ModelConfig((4, 5, 3), 256, [], SMALL),
@@ -110,6 +110,30 @@ def test_bad_images_and_latents_fail_alone(with_latents):
         z1=tf.constant([[0.0, 1, 2], [0, np.nan, 0]]), seed=seeds(1, 2), temperature=tf.ones(2)
     )
     assert [bool(error) for error in outputs["error"].numpy()] == [False, True]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in MODELS] + ["pixel_vae_pp"])
+def test_every_model_of_the_family_is_exported_and_checked(name, tmp_path):
+    """`export` compares all signatures with the model's, in a fresh process."""
+    assert exporter.export(make_model(name), {}, tmp_path) == tmp_path / "1"
+
+
+def test_a_class_is_an_input_of_everything_but_encode(tmp_path):
+    model = make_model("pixel_vae_classes")
+    loaded = tf.saved_model.load(str(exporter.export(model, {}, tmp_path)))
+    inputs = {name: set(function.structured_input_signature[1]) for name, function in loaded.signatures.items()}
+    assert {name for name, names in inputs.items() if "label" not in names} == {"encode", "serving_default"}
+    seed, label = seeds(1, 2, 3, 4), tf.constant([2, 3, -1, 0], tf.int64)
+    outputs = loaded.signatures["sample"](seed=seed, temperature=tf.ones(4), label=label)
+    assert [error.decode() for error in outputs["error"].numpy()] == ["", *["label must be in 0..2"] * 2, ""]
+    good = [0, 3]
+    expected = model.sample(tf.gather(seed, good), labels=tf.gather(label, good))
+    np.testing.assert_array_equal(outputs["images"].numpy()[good], expected)
+    assert not outputs["images"].numpy()[1:3].any()
+    labels = tf.constant([0, 1, 2, 0], tf.int64)
+    bound = loaded.signatures["log_prob"](images=outputs["images"], seed=seed, label=labels)["elbo_nats"]
+    # The same arithmetic as another graph: float32 rounding of sums of 20 terms.
+    np.testing.assert_allclose(bound, bounds.elbo(model, outputs["images"], seed, labels=labels).elbo_nats, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -205,19 +229,21 @@ def test_the_check_finds_a_model_that_differs(with_latents):
         bias.assign(before)
 
 
-def test_sample_command_needs_the_saved_model_alone(with_latents, tmp_path):
-    model, _, path = with_latents
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "pixelvae_tf.export.sample_main", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-    output = tmp_path / "grid.png"
-    arguments = [f"--output={output}", "--num_images=6", "--batch_size=4", "--scale=2"]
-    assert run(f"--saved_model={path}", *arguments).returncode == 0
+@pytest.mark.parametrize("name", ["pixel_vae_classes", "pixel_vae"])
+def test_sample_command_needs_the_saved_model_alone(name, tmp_path):
+    model, output = make_model(name), tmp_path / "grid.png"
+    path = exporter.export(model, card.make_card(Config(model=model.config), "best", 3), tmp_path / "base")
+    arguments = [f"--saved_model={path}", f"--output={output}", "--num_images=6", "--batch_size=4", "--scale=2"]
+    status, _, errors = run_command("export.sample_main", *arguments)
+    assert status == 0, errors
     height, width = model.config.image_shape[:2]
+    # Three columns either way: those of the classes, or a grid that is about square.
     assert Image.open(output).size == (3 * (width + 1) * 2, 2 * (height + 1) * 2)
-    refused = run(f"--saved_model={tmp_path}", *arguments)
-    assert refused.returncode and "must be a version directory" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    status, _, errors = run_command("export.sample_main", *arguments, "--label=2")
+    assert (status == 0) == (model.config.num_classes == 3), errors
+    if model.config.num_classes:
+        drawn = model.sample(tf.range(6, dtype=tf.int64), labels=tf.fill([6], 2)).numpy()
+        grid = pictures.tile(drawn, model.config.num_values, scale=2)[..., 0]
+        np.testing.assert_array_equal(np.asarray(Image.open(output)), grid)
+        status, _, errors = run_command("export.sample_main", *arguments, "--label=3")
+    assert status != 0 and "pixelvae-sample: label must be" in errors and "Traceback" not in errors

@@ -10,12 +10,12 @@ from small_run import small_config
 
 import pixelvae_tf
 from pixelvae_tf import bounds, data
-from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig, TrainConfig
+from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig, TrainConfig
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train import steps
 
 # Nothing in it is a default but the site.
-PIXELS = PixelsConfig(
+PIXELS = GatedPixelCNNConfig(
     num_layers=1, filters=6, kernel_size=3, first_kernel_size=5, num_output_layers=1, embedding_dim=2, dropout=0.2
 )
 CONFIG = ModelConfig((7, 6, 3), 8, [LevelConfig(4, (6, 8), upsampling=True)], PIXELS)

@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from family import MODELS, labels_for, make_model
 
 import pixelvae_tf
 from pixelvae_tf import bounds, pictures, pixels
-from pixelvae_tf.config import Config, LevelConfig, ModelConfig, PixelsConfig, TrainConfig
+from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig, TrainConfig
 
-SMALL = PixelsConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3, embedding_dim=2)
+SMALL = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3, embedding_dim=2)
 CONFIG = ModelConfig((7, 6, 3), 8, [LevelConfig(4, (6, 8), upsampling=True)], SMALL)
 
 
@@ -27,19 +28,68 @@ def test_posterior_and_prior_are_distributions_of_a_level():
     assert model.likelihood([posterior.mean()]).batch_shape == (3,)
 
 
-def test_every_weight_gets_a_gradient():
-    for config in (
-        CONFIG,
-        ModelConfig((7, 6, 3), 8, [LevelConfig(4, (6,))], SMALL),
-        ModelConfig((7, 6, 3), 8, [], SMALL),
-    ):
-        model = pixelvae_tf.build(Config(model=config))
+@pytest.mark.parametrize("name", MODELS)
+def test_every_weight_gets_a_gradient(name):
+    model = make_model(name)
+    generator, number = np.random.default_rng(0), 9
+    images = generator.integers(0, model.config.num_values, (number, *model.config.image_shape))
+    with tf.GradientTape() as tape:
+        seeds, labels = tf.range(number, dtype=tf.int64), labels_for(model, number)
+        loss = -tf.reduce_sum(bounds.elbo(model, tf.constant(images), seeds, labels=labels).elbo_nats)
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    # On an image of one pixel there is no pixel before.
+    unused = "one_pixel" in name
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert gradient is not None and np.isfinite(gradient).all(), variable.path
+        assert unused or np.any(gradient), variable.path
+
+
+@pytest.mark.parametrize("name", ["pixel_cnn_pp", "pixel_vae_pp", "pixel_cnn_pp_classes"])
+def test_data_dependent_start_standardises_what_units_make(name):
+    model = make_model(name)
+    generator = np.random.default_rng(0)
+    # Images with structure: noise around a level of their own.
+    levels = generator.integers(0, model.config.num_values, (40, 1, 1, 1))
+    images = levels + generator.integers(-1, 2, (40, *model.config.image_shape))
+    images = np.clip(images, 0, model.config.num_values - 1).astype(np.uint8)
+    labels = labels_for(model, 40)
+    model.start_from(images, None if labels is None else labels.numpy())
+    first = model.network.layers[1].first_vertical
+    features = model.network.layers[0](images)
+    made = first(features).numpy().reshape(-1, first.filters)
+    np.testing.assert_allclose(made.mean(axis=0), 0.0, atol=1e-4)
+    np.testing.assert_allclose(made.std(axis=0), first.gain, rtol=1e-3)
+    again = make_model(name)
+    again.start_from(images, None if labels is None else labels.numpy())
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("value", [0, 7, 15])
+def test_data_dependent_start_survives_constant_images(value):
+    model = make_model("pixel_cnn_pp")
+    images = np.full((8, *model.config.image_shape), value, np.uint8)
+    model.start_from(images)
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
+    other = np.random.default_rng(0).integers(0, 16, images.shape).astype(np.uint8)
+    for some in (images, other):
         with tf.GradientTape() as tape:
-            loss = -tf.reduce_sum(bounds.elbo(model, _images(), tf.range(3, dtype=tf.int64)).elbo_nats)
-        gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
-        for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
-            assert gradient is not None and np.isfinite(gradient).all(), variable.path
-            assert np.any(gradient), variable.path
+            bound = tf.reduce_mean(bounds.elbo(model, tf.constant(some), tf.range(8, dtype=tf.int64)).elbo_nats)
+        gradients = tape.gradient(bound, [variable.value for variable in model.trainable_variables])
+        assert np.isfinite(bound) and all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].num_classes])
+def test_the_class_matters(name):
+    model = make_model(name)
+    seeds = tf.zeros(3, tf.int64)
+    latents = model.sample_prior(seeds)
+    image = tf.repeat(model.decode(latents, seeds, labels=tf.zeros(3, tf.int64))[:1], 3, axis=0)
+    log_prob = model.likelihood(latents, labels=tf.range(3)).log_prob(image).numpy()
+    assert len(set(log_prob)) == 3
+    # Labels are the images' own: in another order, the same numbers in that order.
+    swapped = model.likelihood(latents, labels=tf.constant([2, 0, 1])).log_prob(image).numpy()
+    np.testing.assert_allclose(swapped, log_prob[[2, 0, 1]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
@@ -74,7 +124,7 @@ def test_start_from_gives_the_pixels_their_marginal():
     params = model.network.layers[-1]
     params.g.assign(0.0 * params.g)  # what the network adds at its start
     model.start_from(images)
-    site = model.likelihood([]).site.distribution(model.site.split(model.network(images[:20]), 3))
+    site = model.site.channel_distribution(model.network(images[:20]))
     probabilities = tf.reduce_mean(site.prob(tf.reshape(tf.range(4), (4, 1, 1, 1, 1))), axis=(1, 2, 3)).numpy()
     # Frequencies in 5,000 draws have a standard deviation of 0.006; five of them.
     np.testing.assert_allclose(

@@ -24,7 +24,7 @@ def test_bfloat16_keeps_likelihoods_and_weights_in_float32():
     (posterior,) = model.posterior(images)
     likelihood = model.likelihood([posterior.mean()])
     raw = model.network(images, context=model.levels[0].condition(posterior.mean()))
-    site = likelihood.site.distribution(likelihood.site.split(raw, 1))
+    site = likelihood.site.channel_distribution(raw)
     assert raw.dtype == tf.bfloat16 and site.logits.dtype == tf.float32
     assert posterior.mean().dtype == posterior.stddev().dtype == tf.float32
     assert all(variable.dtype == "float32" for variable in model.variables)
@@ -67,7 +67,7 @@ def test_a_trained_model_has_the_same_bound_in_both(trained_in):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     train, validation = data.load(config.data, "train"), data.load(config.data, "validation")
     state = steps.TrainState(config)
-    state.start_from(train.images)
+    state.start_from(train)
     loop = steps.make_training_loop(strategy, state, config.train)
     loop(iter(data.training_batches(train, 32, 0)), tf.constant(150))
     found = {}

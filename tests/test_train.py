@@ -1,6 +1,7 @@
 """Training: replicas equal one device, resumed equals uninterrupted, evaluation is of the split, not of batches."""
 
 import copy
+import dataclasses
 import signal
 
 import keras
@@ -65,7 +66,7 @@ def test_replicas_drop_out_different_units():
     strategy = tf.distribute.MirroredStrategy(CPUS)
     config = small_config()
 
-    def spy(model, images, seeds, training, dropout_seed):
+    def spy(model, images, seeds, training, dropout_seed, labels):
         seen.append(dropout_seed)
         raise StopIteration
 
@@ -106,6 +107,32 @@ def test_training_lowers_the_bound_and_fills_the_workdir(tmp_path):
     frequencies = np.bincount(values.ravel(), minlength=256) / values.size
     entropy = -64 * np.sum(frequencies * np.log(frequencies + 1e-12))
     assert reached[0] == pytest.approx(entropy, rel=0.1)
+
+
+@pytest.mark.parametrize("preset", ["vae", "row_lstm", "diagonal_bilstm", "pixel_cnn_pp_class_conditional"])
+def test_every_kind_of_model_goes_through_the_road(preset, tmp_path):
+    """Trains, draws, saves, is loaded and evaluated, labels and all."""
+    config = small_config(f"digits/{preset}", steps=4)
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    model, again, step = runs.load(tmp_path)
+    assert again == config and step == 4 and (tmp_path / "samples.png").exists()
+    small = data.load(config.data, "test")
+    small = dataclasses.replace(small, images=small.images[:30], labels=small.labels[:30])
+    report = evaluation.Evaluator(model, batch_size=20, importance_samples=2)(small)
+    assert np.isfinite(report["bound_nats"]) and report["exact"] == (not config.model.levels)
+    if config.model.num_classes:
+        shuffled = dataclasses.replace(small, labels=(small.labels + 1) % 10)
+        assert evaluation.Evaluator(model, batch_size=20)(shuffled)["bound_nats"] != report["bound_nats"]
+
+
+@pytest.mark.parametrize(("labels", "found"), [(None, "none"), (np.arange(3), r"0\.\.2")])
+def test_classes_must_fit_the_labels(labels, found, tmp_path, monkeypatch):
+    config = small_config("digits/gated_pixel_cnn_class_conditional")
+    config.model.num_classes = 2
+    images = dataclasses.replace(data.load(config.data, "train"), labels=labels)
+    monkeypatch.setattr(data, "load", lambda *_: images)
+    with pytest.raises(ValueError, match=f"model.num_classes must be 0, or fit the labels of .* are: {found}"):
+        trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
 
 
 class _StopAt(Interruption):

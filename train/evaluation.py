@@ -40,15 +40,18 @@ class Evaluator:
         self.share = -(-batch_size // replicas)
         self.batch_size = self.share * replicas
 
+        # What `per_image` takes of a batch.
+        self.inputs = ("images", "seeds", "labels") if model.config.num_classes else ("images", "seeds")
+
         @tf.function
-        def per_image(images, seeds):
-            parts = bounds.elbo(model, images, seeds)
+        def per_image(images, seeds, labels=None):
+            parts = bounds.elbo(model, images, seeds, labels=labels)
             result = {"reconstruction_nats": parts.reconstruction_nats, "kl_nats": parts.kl_nats}
             for level, posterior in enumerate(model.posterior(images)):
                 result[f"mean_{level}"] = posterior.mean()
             if importance_samples:
                 result["importance_weighted_nats"] = -bounds.importance_weighted(
-                    model, images, seeds, importance_samples, chunk_size
+                    model, images, seeds, importance_samples, chunk_size, labels
                 )
             return result
 
@@ -60,7 +63,7 @@ class Evaluator:
                 lambda context: tf.constant(batch[name][context.replica_id_in_sync_group * self.share :][: self.share])
             )
 
-        outcome = self.strategy.run(self._per_image, args=(share("images"), share("seeds")))
+        outcome = self.strategy.run(self._per_image, args=tuple(share(name) for name in self.inputs))
         return {
             name: np.concatenate([x.numpy() for x in self.strategy.experimental_local_results(values)])
             for name, values in outcome.items()

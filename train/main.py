@@ -32,8 +32,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     if _LIST.value:
+        print(f"{'preset':46} {'cost (an evaluation of the bound, an image)':44} should give\n    what it is\n")
         for name in presets.names():
-            print(f"{name:50} {presets.summary(name)}")
+            description = presets.describe(name)
+            print(f"{name:46} {description.cost:44} {description.expected}\n    {description.summary}")
         return
     if _WORKDIR.value is None:
         raise app.UsageError("--workdir=DIR is required")

@@ -24,6 +24,8 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
             rate = rate * 0.5 * (1.0 + tf.cos(math.pi * progress))
         elif config.learning_rate_decay == "drop":
             rate = tf.where(progress < 0.9, rate, 0.1 * rate)
+        elif config.learning_rate_decay == "exponential":
+            rate = rate * tf.pow(0.999995, step)
         if config.learning_rate_warmup_steps:
             rate = rate * tf.minimum((step + 1.0) / config.learning_rate_warmup_steps, 1.0)
         return rate

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf import bounds, layers
+from pixelvae_tf import bounds, data, layers
 from pixelvae_tf.config import Config, TrainConfig
 from pixelvae_tf.runs import build, weights_of
 from pixelvae_tf.train import schedules
@@ -31,10 +30,10 @@ class TrainState:
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
         self.best_bound_nats = tf.Variable(float("inf"), dtype=tf.float64, name="best_bound_nats")
 
-    def start_from(self, images: np.ndarray) -> None:
+    def start_from(self, image_set: data.ImageSet) -> None:
         """Starts the weights and their average from the training data; see `PixelVAE.start_from`."""
-        for model in (self.model, self.average):
-            model.start_from(images)
+        self.model.start_from(image_set.images, image_set.labels if self.model.config.num_classes else None)
+        self.average.set_weights(self.model.get_weights())
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Tracks everything that a resumed run needs."""
@@ -80,7 +79,14 @@ def _train_step(state: TrainState, config: TrainConfig, batch: dict[str, tf.Tens
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, x)
 
     with tf.GradientTape() as tape:
-        parts = bounds.elbo(model, batch["images"], batch["seeds"], training=True, dropout_seed=dropout_seed)
+        parts = bounds.elbo(
+            model,
+            batch["images"],
+            batch["seeds"],
+            training=True,
+            dropout_seed=dropout_seed,
+            labels=batch["labels"] if model.config.num_classes else None,
+        )
         reconstruction = tf.reduce_sum(parts.reconstruction_nats) / config.batch_size
         kl = tf.reduce_sum(parts.kl_nats, axis=0) / config.batch_size
         global_kl = global_sum(tf.stop_gradient(kl))

@@ -85,6 +85,12 @@ class Trainer:
                 f"{images.images.shape[1:]} and {images.num_values}. "
                 f"Received: {tuple(model.image_shape)} and {model.num_values}"
             )
+        if model.num_classes and (images.labels is None or images.labels.max() >= model.num_classes):
+            found = "none" if images.labels is None else f"0..{images.labels.max()}"
+            raise ValueError(
+                f"model.num_classes must be 0, or fit the labels of {images.name}, which are: {found}. "
+                f"Received: {model.num_classes}"
+            )
 
     @property
     def step(self) -> int:
@@ -113,7 +119,7 @@ class Trainer:
                 "workdir must hold a checkpoint of this model that can be read. "
                 f"Received: {str(self.workdir)!r}, where none of {len(self.latest.checkpoints)} can"
             )
-        self.state.start_from(self.images["train"].images)
+        self.state.start_from(self.images["train"])
         self._restore_best_bound()
 
     def _restore_best_bound(self) -> None:
@@ -237,21 +243,25 @@ class Trainer:
             self.state.best_bound_nats.assign(report["bound_nats"])
             self.best.save(checkpoint_number=self.step)
 
-    def _make_pictures(self, images: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _make_pictures(self, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None) -> dict[str, tf.Tensor]:
         model = self.state.average
-        drawn = {"samples": model.sample(seeds)}
+        classes = None if labels is None else tf.range(tf.shape(seeds)[0]) % model.config.num_classes
+        drawn = {"samples": model.sample(seeds, labels=classes)}
         if model.num_levels:
             latents = [posterior.mean() for posterior in model.posterior(images)]
-            drawn["reconstructions"] = model.decode(latents, seeds)
+            drawn["reconstructions"] = model.decode(latents, seeds, labels=labels)
         return drawn
 
     def _grids(self) -> dict[str, np.ndarray]:
         """Draws samples and reconstructions, and leaves them in the workdir."""
-        originals = self.images["validation"].images[:NUM_PICTURES]
+        images = self.images["validation"]
+        originals, num_classes = images.images[:NUM_PICTURES], self.config.model.num_classes
         seeds = noise.derive_seeds(self.config.train.seed, tf.range(len(originals), dtype=tf.int64))
-        drawn = {name: values.numpy() for name, values in self._draw(tf.constant(originals), seeds).items()}
+        labels = tf.constant(images.labels[:NUM_PICTURES]) if num_classes else None
+        drawn = {name: values.numpy() for name, values in self._draw(tf.constant(originals), seeds, labels).items()}
         num_values, scale = self.config.model.num_values, max(1, 64 // self.config.model.image_shape[0])
-        grids = {"samples": pictures.tile(drawn["samples"], num_values, scale=scale)}
+        # A class-conditional model's samples have a column a class.
+        grids = {"samples": pictures.tile(drawn["samples"], num_values, columns=num_classes or None, scale=scale)}
         if "reconstructions" in drawn:
             pairs = pictures.beside(originals, drawn["reconstructions"])
             grids["reconstructions"] = pictures.tile(pairs, num_values, columns=16, scale=scale)

@@ -41,7 +41,8 @@ def training_batches(
       input_context: which share of each step this worker reads; None for all.
 
     Returns:
-      Elements {"images": uint8 [b, H, W, C], "seeds": int64 [b]}, one a replica and step, in that order.
+      Elements {"images": uint8 [b, H, W, C], "seeds": int64 [b]}, with "labels": int64 [b] where the set has them,
+      one a replica and step, in that order.
 
     Raises:
       ValueError: if the replicas do not divide the batch.
@@ -52,7 +53,9 @@ def training_batches(
     share = batch_size // replicas
     local = replicas // context.num_input_pipelines
     num_images = len(image_set.images)
-    images = tf.constant(image_set.images)
+    arrays = {"images": tf.constant(image_set.images)}
+    if image_set.labels is not None:
+        arrays["labels"] = tf.constant(image_set.labels)
 
     def element(index: tf.Tensor) -> dict[str, tf.Tensor]:
         step, replica = start_step + index // local, index % local + context.input_pipeline_id * local
@@ -64,7 +67,8 @@ def training_batches(
             seed=tf.stack([tf.zeros_like(epoch), tf.fill([share], tf.constant(seed, tf.int64)), epoch], axis=1),
             max_index=tf.constant(num_images - 1, tf.int64),
         )
-        return {"images": tf.gather(images, shuffled), "seeds": noise.derive_seeds(seed, position)}
+        batch = {name: tf.gather(array, shuffled) for name, array in arrays.items()}
+        return {**batch, "seeds": noise.derive_seeds(seed, position)}
 
     dataset = tf.data.Dataset.range(np.iinfo(np.int64).max)
     return dataset.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
@@ -79,14 +83,17 @@ def evaluation_batches(image_set: ImageSet, batch_size: int, seed: int) -> Itera
       seed: of the noise.
 
     Yields:
-      {"images": uint8 [batch_size, H, W, C], "seeds": int64 [batch_size], "real": bool [batch_size]}; the
-      last batch is filled up with copies of the last image, which are not `real`.
+      {"images": uint8 [batch_size, H, W, C], "seeds": int64 [batch_size], "real": bool [batch_size]}, with
+      "labels": int64 [batch_size] where the set has them; the last batch is filled up with copies of the last image,
+      which are not `real`.
     """
     num_images = len(image_set.images)
     for start in range(0, num_images, batch_size):
         positions = np.arange(start, start + batch_size, dtype=np.int64)
         indices = np.minimum(positions, num_images - 1)
+        labels = {} if image_set.labels is None else {"labels": image_set.labels[indices]}
         yield {
+            **labels,
             "images": image_set.images[indices],
             "seeds": noise.derive_seeds(seed, tf.constant(positions)).numpy(),
             "real": positions < num_images,

@@ -2,14 +2,40 @@
 
 from pixelvae_tf.distributions.autoregressive_grid import AutoregressiveGrid
 from pixelvae_tf.distributions.gaussian import diagonal_gaussian, standard_gaussian
-from pixelvae_tf.distributions.sites import BernoulliSite, CategoricalSite, GaussianSite, pixel_site
+from pixelvae_tf.distributions.logistic_mixture import LogisticMixture, LogisticMixtureSite
+from pixelvae_tf.distributions.quantized import QuantizedLogistic, QuantizedNormal, QuantizedNormalSite
+from pixelvae_tf.distributions.sites import BernoulliSite, CategoricalSite, ChannelwiseSite, GaussianSite, Site
 
 __all__ = [
     "AutoregressiveGrid",
     "BernoulliSite",
     "CategoricalSite",
+    "ChannelwiseSite",
     "GaussianSite",
+    "LogisticMixture",
+    "LogisticMixtureSite",
+    "QuantizedLogistic",
+    "QuantizedNormal",
+    "QuantizedNormalSite",
+    "Site",
     "diagonal_gaussian",
     "pixel_site",
     "standard_gaussian",
 ]
+
+
+def pixel_site(likelihood: str, num_values: int, channels: int = 1, num_mixtures: int = 0) -> Site:
+    """The site of pixels.
+
+    Args:
+      likelihood: "bernoulli", "categorical", "quantized_normal" or "logistic_mixture".
+      num_values: how many values a channel can take.
+      channels: C.
+      num_mixtures: components of a logistic mixture.
+    """
+    return {
+        "bernoulli": lambda: BernoulliSite(channels),
+        "categorical": lambda: CategoricalSite(num_values, channels),
+        "quantized_normal": lambda: QuantizedNormalSite(num_values, channels),
+        "logistic_mixture": lambda: LogisticMixtureSite(num_values, channels, num_mixtures),
+    }[likelihood]()

@@ -25,7 +25,7 @@ class AutoregressiveGrid(tfd.Distribution):
     It holds tensors and layers but owns no variables: models own the layers.
 
     Args:
-      network: a raster-causal layer from values [N, H, W, C] to [N, H, W, site.num_params * C].
+      network: a raster-causal layer from values [N, H, W, C] to [N, H, W, site.units].
       site: what stands at a location.
       event_shape: (H, W, C).
       context: None, or what the network is conditioned on: [B, D], or [B, H, W, D]. Its first
@@ -105,10 +105,8 @@ class AutoregressiveGrid(tfd.Distribution):
         params = self._network(
             flat, context=self._tiled(self._context, count), training=self._training, seed=self._dropout_seed
         )
-        site = self._site.distribution(
-            self._site.split(params, self._grid_shape[-1]), self._tiled(self._temperature, count)
-        )
-        return tf.reshape(tf.reduce_sum(site.log_prob(flat), axis=(1, 2, 3)), prefix)
+        site = self._site.distribution(params, self._tiled(self._temperature, count))
+        return tf.reshape(tf.reduce_sum(site.log_prob(flat), axis=(1, 2)), prefix)
 
     def noise(self, seeds: tf.Tensor, stream: tf.Tensor) -> tf.Tensor:
         """The noise of samples, one seed an image.
@@ -118,16 +116,16 @@ class AutoregressiveGrid(tfd.Distribution):
           stream: from `noise.stream`.
 
         Returns:
-          [N, H, W, C], uniform or normal as the site asks.
+          [N, H, W, site.noise_size], uniform or normal as the site asks.
         """
         make = noise_lib.uniform if self._site.noise == "uniform" else noise_lib.normal
-        return make(seeds, stream, self._grid_shape)
+        return make(seeds, stream, (*self._grid_shape[:-1], self._site.noise_size))
 
     def transform(self, noise: tf.Tensor) -> tf.Tensor:
         """Turns noise into samples, one for each image of the batch.
 
         Args:
-          noise: [B, H, W, C]; any B without a context.
+          noise: [B, H, W, site.noise_size]; any B without a context.
 
         Returns:
           Values [B, H, W, C].

@@ -33,6 +33,7 @@ def loc_and_scale(params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def at_least_float32(x: tf.Tensor) -> tf.Tensor:
     """Casts half precision up: log-probabilities are float32 under any dtype policy."""
+    x = tf.convert_to_tensor(x)
     return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
 
 

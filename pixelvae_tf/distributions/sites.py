@@ -1,8 +1,9 @@
 """What stands at one location of a grid: the distribution of its channels given network outputs.
 
 A site turns a network's raw parameters [..., units] into a TFP distribution over [..., C], and noise
-into a sample of it. It knows nothing of the locations before; the network does. Unit k of the
-network's output belongs to channel k mod C, so that channel groups order R, G, B.
+into a sample of it. It knows nothing of the locations before; the network does. Where the channels are
+independent given the parameters, unit k of the network's output belongs to channel k mod C, so that
+channel groups order R, G, B.
 
 Legend: C channels, P parameters of a channel.
 """
@@ -20,34 +21,32 @@ tfd = tfp.distributions
 
 
 class Site(abc.ABC):
-    """The distribution of one location's channels, independent of each other given the parameters.
+    """The distribution of one location's channels.
 
     Attributes:
-      num_params: P, parameters of a channel.
+      channels: C.
+      units: how many raw parameters a location has.
+      noise_size: how many random numbers a location takes.
+      noise: what they are, "uniform" in (0, 1) or "normal".
       dtype: dtype of the values.
-      noise: what `transform` takes, "uniform" in (0, 1) or "normal".
     """
 
-    num_params: int
-    dtype: ClassVar[tf.DType] = tf.int32
+    channels: int
+    units: int
+    noise_size: int
     noise: ClassVar[Literal["uniform", "normal"]] = "uniform"
-
-    def split(self, params: tf.Tensor, channels: int) -> tf.Tensor:
-        """Raw parameters [..., P * C] -> [..., C, P], in at least float32."""
-        shape = (-1, *params.shape[1:-1], self.num_params, channels)
-        params = tf.reshape(at_least_float32(params), shape)
-        return tf.linalg.matrix_transpose(params)
+    dtype: ClassVar[tf.DType] = tf.int32
 
     @abc.abstractmethod
     def distribution(self, params: tf.Tensor, temperature=1.0) -> tfd.Distribution:
-        """The distribution of each channel.
+        """The distribution of a location.
 
         Args:
-          params: [..., C, P], from `split`.
+          params: [..., units], raw.
           temperature: positive; scalar, or [B] for the first dimension of `params`.
 
         Returns:
-          A distribution with batch shape [..., C] and event shape [].
+          A distribution with batch shape [...] and event shape [C], in at least float32.
         """
 
     @abc.abstractmethod
@@ -55,16 +54,27 @@ class Site(abc.ABC):
         """Turns noise into a sample of `distribution(params, temperature)`.
 
         Args:
-          params: [..., C, P], from `split`.
-          noise: [..., C], of the kind `noise`.
+          params: [..., units], raw.
+          noise: [..., noise_size], of the kind `noise`.
           temperature: as for `distribution`.
 
         Returns:
           Values [..., C].
         """
 
+    @abc.abstractmethod
+    def marginal_params(self, images: np.ndarray) -> np.ndarray:
+        """The parameters of about the same distribution as the pixels of images, all places together.
 
-def _per_batch(temperature, like: tf.Tensor) -> tf.Tensor:
+        Args:
+          images: integer pixel values [N, H, W, C].
+
+        Returns:
+          float32 [units].
+        """
+
+
+def per_batch(temperature, like: tf.Tensor) -> tf.Tensor:
     """A scalar or [B] temperature, shaped to divide a tensor [B, ...]."""
     temperature = tf.cast(temperature, like.dtype)
     if temperature.shape.rank == 0:
@@ -72,76 +82,132 @@ def _per_batch(temperature, like: tf.Tensor) -> tf.Tensor:
     return tf.reshape(temperature, [-1] + [1] * (like.shape.rank - 1))
 
 
-class BernoulliSite(Site):
-    """A value 0 or 1 a channel; one logit."""
+class ChannelwiseSite(Site):
+    """Channels that are independent of each other given the parameters, P of them a channel.
 
-    num_params = 1
+    Args:
+      channels: C.
+      num_params: P.
+    """
 
-    def marginal_params(self, images: np.ndarray) -> np.ndarray:
-        """The parameters [C, P] of each channel's frequencies in images [N, H, W, C]."""
-        # Half a count more of either value: one that is missing is unlikely, not impossible.
-        ones, total = images.sum(axis=(0, 1, 2), dtype=np.float64) + 0.5, images[..., 0].size + 1.0
-        return np.log(ones / (total - ones))[:, None].astype(np.float32)
+    def __init__(self, channels: int, num_params: int):
+        self.channels, self.num_params = channels, num_params
+        self.units, self.noise_size = channels * num_params, channels
+
+    def split(self, params: tf.Tensor) -> tf.Tensor:
+        """Raw parameters [..., P * C] -> [..., C, P], in at least float32."""
+        shape = (-1, *params.shape[1:-1], self.num_params, self.channels)
+        return tf.linalg.matrix_transpose(tf.reshape(at_least_float32(params), shape))
+
+    @abc.abstractmethod
+    def channel_distribution(self, params: tf.Tensor, temperature=1.0) -> tfd.Distribution:
+        """As `distribution`, with batch shape [..., C] and event shape []."""
 
     def distribution(self, params, temperature=1.0):
+        """The product over channels."""
+        return tfd.Independent(self.channel_distribution(params, temperature), 1)
+
+    @abc.abstractmethod
+    def channel_marginal(self, values: np.ndarray) -> np.ndarray:
+        """The parameters [P] of the frequencies of values [N]."""
+
+    def marginal_params(self, images):
+        """Those of every channel; unit k is of channel k mod C."""
+        return np.stack([self.channel_marginal(images[..., c].ravel()) for c in range(self.channels)], axis=1).ravel()
+
+
+class BernoulliSite(ChannelwiseSite):
+    """A value 0 or 1 a channel; one logit.
+
+    Args:
+      channels: C.
+    """
+
+    def __init__(self, channels: int = 1):
+        super().__init__(channels, 1)
+
+    def channel_marginal(self, values):
+        """The logit of the frequency of 1."""
+        # Half a count more of either value: one that is missing is unlikely, not impossible.
+        ones, total = values.sum(dtype=np.float64) + 0.5, values.size + 1.0
+        return np.log([ones / (total - ones)]).astype(np.float32)
+
+    def _logits(self, params, temperature):
+        logits = self.split(params)[..., 0]
+        return logits / per_batch(temperature, logits)
+
+    def channel_distribution(self, params, temperature=1.0):
         """Bernoulli(logits / temperature)."""
-        logits = params[..., 0]
-        return tfd.Bernoulli(logits=logits / _per_batch(temperature, logits), dtype=self.dtype)
+        return tfd.Bernoulli(logits=self._logits(params, temperature), dtype=self.dtype)
 
     def transform(self, params, noise, temperature=1.0):
         """Inverse CDF: 1 where u lies above P(0)."""
-        logits = params[..., 0]
-        logits = logits / _per_batch(temperature, logits)
+        logits = self._logits(params, temperature)
         return tf.cast(tf.cast(noise, logits.dtype) >= tf.sigmoid(-logits), self.dtype)
 
 
-class CategoricalSite(Site):
+class CategoricalSite(ChannelwiseSite):
     """One of `num_values` values a channel; a softmax (2016a, section 3.3).
 
     Args:
       num_values: how many values a channel can take.
+      channels: C.
     """
 
-    def __init__(self, num_values: int):
-        self.num_params = num_values
+    def __init__(self, num_values: int, channels: int = 1):
+        super().__init__(channels, num_values)
 
-    def marginal_params(self, images: np.ndarray) -> np.ndarray:
-        """The parameters [C, P] of each channel's frequencies in images [N, H, W, C]."""
-        channels = np.moveaxis(images, -1, 0).reshape(images.shape[-1], -1)
-        counts = np.stack([np.bincount(values, minlength=self.num_params) for values in channels]) + 0.5
-        return np.log(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+    def channel_marginal(self, values):
+        """The logarithms of the frequencies."""
+        counts = np.bincount(values, minlength=self.num_params) + 0.5
+        return np.log(counts / counts.sum()).astype(np.float32)
 
-    def distribution(self, params, temperature=1.0):
+    def _logits(self, params, temperature):
+        logits = self.split(params)
+        return logits / per_batch(temperature, logits)
+
+    def channel_distribution(self, params, temperature=1.0):
         """Categorical(logits / temperature)."""
-        return tfd.Categorical(logits=params / _per_batch(temperature, params), dtype=self.dtype)
+        return tfd.Categorical(logits=self._logits(params, temperature), dtype=self.dtype)
 
     def transform(self, params, noise, temperature=1.0):
         """Inverse CDF: the number of values whose cumulative probability u exceeds."""
-        cumulative = tf.cumsum(tf.nn.softmax(params / _per_batch(temperature, params)), axis=-1)
-        below = tf.cast(noise, cumulative.dtype)[..., None] > cumulative[..., :-1]
-        return tf.reduce_sum(tf.cast(below, self.dtype), axis=-1)
+        return inverse_cdf(self._logits(params, temperature), noise)
 
 
-class GaussianSite(Site):
-    """A real number a channel; mean and raw scale (PixelVAE, section 3.1)."""
+def inverse_cdf(logits: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
+    """The categorical values [...], int32, of uniform numbers [...] under softmax(logits [..., K])."""
+    cumulative = tf.cumsum(tf.nn.softmax(logits), axis=-1)
+    below = tf.cast(uniforms, cumulative.dtype)[..., None] > cumulative[..., :-1]
+    return tf.reduce_sum(tf.cast(below, tf.int32), axis=-1)
 
-    num_params = 2
+
+class GaussianSite(ChannelwiseSite):
+    """A real number a channel; mean and raw scale (PixelVAE, section 3.1).
+
+    Args:
+      channels: C.
+    """
+
     dtype = tf.float32
     noise = "normal"
 
-    def distribution(self, params, temperature=1.0):
+    def __init__(self, channels: int = 1):
+        super().__init__(channels, 2)
+
+    def channel_marginal(self, values):
+        """Mean, and the raw scale of a standard deviation of one."""
+        return np.array([values.mean(), 0.0], np.float32)
+
+    def _loc_and_scale(self, params, temperature):
+        loc, scale = (x[..., 0] for x in loc_and_scale(self.split(params)))
+        return loc, scale * per_batch(temperature, scale)
+
+    def channel_distribution(self, params, temperature=1.0):
         """Normal(mean, temperature * sigma)."""
-        loc, scale = (x[..., 0] for x in loc_and_scale(params))
-        return tfd.Normal(loc, scale * _per_batch(temperature, scale))
+        return tfd.Normal(*self._loc_and_scale(params, temperature))
 
     def transform(self, params, noise, temperature=1.0):
         """mean + temperature * sigma * noise."""
-        loc, scale = (x[..., 0] for x in loc_and_scale(params))
-        return tf.cast(loc + scale * _per_batch(temperature, scale) * tf.cast(noise, loc.dtype), self.dtype)
-
-
-def pixel_site(num_values: int) -> Site:
-    """The site of pixels with `num_values` values: Bernoulli for 2, else categorical."""
-    if num_values < 2:
-        raise ValueError(f"num_values must be at least 2. Received: num_values={num_values}")
-    return BernoulliSite() if num_values == 2 else CategoricalSite(num_values)
+        loc, scale = self._loc_and_scale(params, temperature)
+        return tf.cast(loc + scale * tf.cast(noise, loc.dtype), self.dtype)

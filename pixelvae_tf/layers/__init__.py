@@ -1,31 +1,42 @@
 """Keras layers. The causal ones obey the contract of `causal.CausalLayer`."""
 
-from pixelvae_tf.layers.causal import CausalLayer, Chain, PointwiseLayer
+from pixelvae_tf.layers.causal import Activation, CausalLayer, Chain, PointwiseLayer, Residual
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, MaskedConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout_seed
 from pixelvae_tf.layers.gated import GatedBlock, GatedPointwise, SplitStreams
-from pixelvae_tf.layers.inputs import EmbedPixels, ScalePixels
+from pixelvae_tf.layers.inputs import EmbedPixels, FromContext, ScalePixels
 from pixelvae_tf.layers.masks import raster_mask
+from pixelvae_tf.layers.pixel_cnn_pp import PixelCNNPP
+from pixelvae_tf.layers.recurrent import DiagonalBiLSTM, RowLSTM
 from pixelvae_tf.layers.residual import Encoder, FeatureDecoder, ResidualBlock
-from pixelvae_tf.layers.weight_norm import WeightNormConv2D, WeightNormDense
+from pixelvae_tf.layers.residual_streams import DownRightConv2D
+from pixelvae_tf.layers.weight_norm import WeightNormConv2D, WeightNormDense, data_dependent_start
 
 __all__ = [
+    "Activation",
     "CausalLayer",
     "Chain",
+    "DiagonalBiLSTM",
+    "DownRightConv2D",
     "EmbedPixels",
     "Encoder",
     "FeatureDecoder",
+    "FromContext",
     "GatedBlock",
     "GatedPointwise",
     "HorizontalConv2D",
     "MaskedConv2D",
+    "PixelCNNPP",
     "PointwiseLayer",
+    "Residual",
     "ResidualBlock",
+    "RowLSTM",
     "ScalePixels",
     "SplitStreams",
     "VerticalConv2D",
     "WeightNormConv2D",
     "WeightNormDense",
+    "data_dependent_start",
     "dropout_seed",
     "raster_mask",
 ]

@@ -25,23 +25,8 @@ A raster has two clocks: rows that are finished, and the pixel that is being mad
 In a gated block x is the pair (vertical, horizontal) for `call`; `finished` is a vertical row, and
 `step` moves the horizontal stream alone. In a masked convolution `finished` is its input row.
 
-Two layers that are not written yet, sketched to see that the contract holds them:
-
-*Diagonal BiLSTM* (van den Oord et al. 2016a, section 3.2). The left-to-right half at (r, c) takes
-the hidden states of (r, c-1) and (r-1, c): its state is the hidden row above [B, W, h], the row in
-the making, and the cell; `step` is one LSTM cell and writes its hidden state to the row in the
-making. The right-to-left half is shifted down one row before it is added, so at row r it is needed
-for row r-1 only: `start_row` scans it from right to left over `finished` with its own hidden row of
-r-2 in the state, and keeps the outcome as the addend [B, W, h] of the new row. `finished_out` is the
-row in the making plus the addend that row had.
-
-*A strided scale of PixelCNN++* (Salimans et al. 2017, section 2.3). Row i of the coarse map sees
-fine rows up to 2i, and location (i, j) fine locations up to (2i, 2j). `start_row(row)` therefore
-computes when `(row - 1) % 2 == 0` and otherwise hands on the row that its state holds (`tf.cond`, or
-a select: both branches have the same shape [B, W/2, C]); `step` computes when `row` and `column` are
-both even and otherwise repeats the y in its state. The way back up holds the 2x2 outputs of one
-coarse location and picks by `row % 2` and `column % 2`. The shortcuts between the way down and the
-way up are the network's own, which composes begin, start_row and step as `Chain` does here.
+A Diagonal BiLSTM (`layers.recurrent`) scans its right-to-left half over `finished`; the coarser scales of
+PixelCNN++ (`layers.pixel_cnn_pp`) hold their outputs between their ticks, which `row` and `column` tell.
 
 Legend: B batch, H height, W width, C channels.
 """
@@ -51,6 +36,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.layers.weight_norm import PACKAGE
 
 Nest = Any  # a nest of tensors
@@ -69,7 +55,22 @@ class CausalLayer(keras.layers.Layer):
       size: (H, W), static.
       finished: [B, W, C].
       row, column: scalar int32 tensors.
+
+    Attributes:
+      groups: how many groups the layer orders the channels of a pixel in.
+      reads_values: whether anything but the context matters.
     """
+
+    groups: int = 1
+    reads_values: bool = True
+
+    @property
+    def channel_groups(self) -> int:
+        """How many groups the channels of a pixel are made in, one after the other.
+
+        1 if the distribution at a location is given by the locations before it.
+        """
+        return self.groups
 
     def call(self, x: Nest, context: tf.Tensor | None = None, training: bool = False, seed=None) -> Nest:
         """Computes the whole image."""
@@ -134,11 +135,13 @@ class Chain(CausalLayer):
 
     @property
     def channel_groups(self) -> int:
-        """How many groups the channels of a pixel are made in, one after the other.
+        """Those of the layer that orders them."""
+        return max(layer.channel_groups for layer in self.layers)
 
-        1 if the distribution at a location is given by the locations before it.
-        """
-        return max(getattr(layer, "groups", 1) for layer in self.layers)
+    @property
+    def reads_values(self) -> bool:
+        """False if one layer forgets what those below it made."""
+        return all(layer.reads_values for layer in self.layers)
 
     def build(self, x_shape, context_shape=None) -> None:
         """Builds the layers one after the other."""
@@ -155,8 +158,7 @@ class Chain(CausalLayer):
     def call(self, x, context=None, training=False, seed=None):
         """Computes the whole image."""
         for index, layer in enumerate(self.layers):
-            layer_seed = None if seed is None else tf.random.experimental.stateless_fold_in(seed, index)
-            x = layer(x, context=context, training=training, seed=layer_seed)
+            x = layer(x, context=context, training=training, seed=fold_in(seed, index))
         return x
 
     def begin(self, context, batch, size):
@@ -202,6 +204,53 @@ class Chain(CausalLayer):
         """Rebuilds the layers, then the chain."""
         layers = [keras.saving.deserialize_keras_object(layer) for layer in config["layers"]]
         return cls(**{**config, "layers": layers})
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Residual(Chain):
+    """x + chain(x); no layer in it may be strict."""
+
+    def call(self, x, context=None, training=False, seed=None):
+        """Computes the whole image."""
+        return x + super().call(x, context, training, seed)
+
+    def start_row(self, constants, state, finished, row):
+        """Adds the row to what the chain makes of it."""
+        y, state = super().start_row(constants, state, finished, row)
+        return tf.cast(finished, y.dtype) + y, state
+
+    def step(self, constants, state, x, row, column):
+        """Adds the location to what the chain makes of it."""
+        y, state = super().step(constants, state, x, row, column)
+        return tf.cast(x, y.dtype) + y, state
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Activation(PointwiseLayer):
+    """A nonlinearity.
+
+    Args:
+      function: Keras' name of it.
+    """
+
+    def __init__(self, function: str = "relu", **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Has no weights."""
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """The shape of the input."""
+        return tuple(x_shape)
+
+    def apply(self, constants, x):
+        """Applies it."""
+        return keras.activations.get(self.function)(tf.cast(x, self.compute_dtype))
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        return {**super().get_config(), "function": self.function}
 
 
 def take_row(rows: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

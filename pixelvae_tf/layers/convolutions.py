@@ -14,17 +14,20 @@ needs and apply the same folded kernel.
 Legend: B batch, H height, W width, C channels, F filters.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers import masks
-from pixelvae_tf.layers.causal import CausalLayer, shift_down
+from pixelvae_tf.layers.causal import CausalLayer, shift_down, take_row
+from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 
-def _without_padding(config: dict) -> dict:
-    """A config less what causal convolutions leave no choice in."""
-    return {name: value for name, value in config.items() if name not in ("strides", "padding")}
+def without(config: dict, *names: str) -> dict:
+    """A config less what a causal convolution leaves no choice in."""
+    return {name: value for name, value in config.items() if name not in names}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -37,16 +40,27 @@ class VerticalConv2D(WeightNormConv2D, CausalLayer):
     Args:
       filters: number of output channels.
       kernel_size: (rows, columns); columns odd.
+      strides: step in both directions. Row i then sees input rows up to `strides * i`; the caller who goes row by row
+        takes the rows that `start_row` gives for those.
       gain, use_bias: as for `WeightNormConv2D`.
     """
 
-    def __init__(self, filters: int, kernel_size: tuple[int, int], gain: float = 1.0, use_bias: bool = True, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: tuple[int, int],
+        strides: int = 1,
+        gain: float = 1.0,
+        use_bias: bool = True,
+        **kwargs,
+    ):
         masks.check_kernel_size(kernel_size[1])
-        super().__init__(filters, kernel_size, 1, "valid", gain=gain, use_bias=use_bias, **kwargs)
+        super().__init__(filters, kernel_size, strides, "valid", gain=gain, use_bias=use_bias, **kwargs)
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[B, H, W, C] -> [B, H, W, F]."""
-        return (*x_shape[:-1], self.filters)
+        """[B, H, W, C] -> [B, H / strides, W / strides, F]."""
+        batch, height, width, _ = x_shape
+        return (batch, -(-height // self.strides), -(-width // self.strides), self.filters)
 
     def build(self, x_shape, context_shape=None) -> None:
         """Creates the weights."""
@@ -63,15 +77,18 @@ class VerticalConv2D(WeightNormConv2D, CausalLayer):
         return (kernel, bias), tf.zeros((batch, self.kernel_size[0] - 1, size[1], kernel.shape[2]), kernel.dtype)
 
     def start_row(self, constants, state, finished, row):
-        """Convolves the finished row [B, W, C] with those above it to [B, W, F]."""
-        side = self.kernel_size[1] // 2
+        """Convolves the finished row [B, W, C] with those above it to [B, W / strides, F]."""
         window = tf.concat([state, tf.cast(finished, state.dtype)[:, None]], axis=1)
-        y = self.convolve(tf.pad(window, ((0, 0), (0, 0), (side, side), (0, 0))), *constants)
-        return y[:, 0], window[:, 1:]
+        return self.row(window, *constants), window[:, 1:]
+
+    def row(self, window: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+        """Convolves as many rows as the kernel has, [B, rows, W, C], to one [B, W / strides, F]."""
+        side = self.kernel_size[1] // 2
+        return self.convolve(tf.pad(window, ((0, 0), (0, 0), (side, side), (0, 0))), kernel, bias)[:, 0]
 
     def get_config(self) -> dict:
         """Keras' config."""
-        return _without_padding(super().get_config())
+        return without(super().get_config(), "padding")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -117,7 +134,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         if self.groups > 1:
             whole = masks.raster_mask(self.mask_type, 2 * self.reach + 1, channels, self.filters, self.groups)
             mask = whole[self.reach : self.reach + 1, : self.reach + 1]
-        self.add_kernel((*self.kernel_size, channels, self.filters), mask)
+        self.add_kernel((*self.kernel_size, channels, self.filters), mask, math.prod(x_shape[1:3]))
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
         """[B, H, W, C] -> [B, H, W, F]."""
@@ -164,15 +181,16 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
     def get_config(self) -> dict:
         """Keras' config."""
         own = {"kernel_size": 2 * self.reach + 1, "mask_type": self.mask_type, "groups": self.groups}
-        return {**_without_padding(super().get_config()), **own}
+        return {**without(super().get_config(), "padding", "strides"), **own}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MaskedConv2D(CausalLayer):
+class MaskedConv2D(Conditioned):
     """The masked convolution of 2016a: one stream, one k x k kernel, and its blind spot.
 
     Equal to a convolution with the kernel times `masks.raster_mask`, in two cropped parts, each
     with its own weight norm. Stacked, such layers never see a wedge above and to the right of the pixel.
+    A context is added to what it makes.
 
     Args:
       filters: number of output channels.
@@ -208,6 +226,7 @@ class MaskedConv2D(CausalLayer):
         self.beside.build(x_shape)
         if self.above is not None:
             self.above.build(x_shape)
+        self.build_projections(context_shape, self.filters, ("context_projection",))
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
         """[B, H, W, C] -> [B, H, W, F]."""
@@ -215,35 +234,37 @@ class MaskedConv2D(CausalLayer):
 
     def call(self, x, context=None, training=False, seed=None):
         """Convolves x [B, H, W, C] to [B, H, W, F]."""
-        y = self.beside(x)
+        y = add_optional(self.beside(x), self.project("context_projection", context))
         return y if self.above is None else y + shift_down(self.above(x))
 
     def begin(self, context, batch, size):
         """Begins both parts; above row 0 is nothing."""
-        beside, beside_state = self.beside.begin(context, batch, size)
-        if self.above is None:
-            return (beside, ()), (beside_state, (), ())
-        above, above_state = self.above.begin(context, batch, size)
-        return (beside, above), (beside_state, above_state, tf.zeros((batch, size[1], self.filters), above[0].dtype))
+        beside, beside_state = self.beside.begin(None, batch, size)
+        above, above_state = ((), ()) if self.above is None else self.above.begin(None, batch, size)
+        constants = (beside, above, self.project("context_projection", context))
+        nothing = tf.zeros((batch, size[1], self.filters), beside[0].dtype)
+        return constants, (beside_state, above_state, self._addend(constants, nothing, tf.constant(0)))
+
+    @staticmethod
+    def _addend(constants, from_above: tf.Tensor, row) -> tf.Tensor:
+        """[B, W, F]: what `row` gets from above and from the context."""
+        context = constants[2]
+        return from_above if context is None else from_above + take_row(context, row)
 
     def start_row(self, constants, state, finished, row):
         """Makes the finished row whole, and what the new row gets from above."""
-        beside, above = constants
-        beside_state, above_state, from_above = state
+        beside_state, above_state, addend = state
         # The row was made location by location already; once more as a whole is cheaper than keeping it.
-        y, beside_state = self.beside.start_row(beside, beside_state, finished, row)
-        if self.above is None:
-            return y, (beside_state, (), ())
-        y = y + from_above
-        from_above, above_state = self.above.start_row(above, above_state, finished, row)
-        return y, (beside_state, above_state, from_above)
+        y, beside_state = self.beside.start_row(constants[0], beside_state, finished, row)
+        from_above = tf.zeros_like(addend)
+        if self.above is not None:
+            from_above, above_state = self.above.start_row(constants[1], above_state, finished, row)
+        return y + addend, (beside_state, above_state, self._addend(constants, from_above, row))
 
     def step(self, constants, state, x, row, column):
         """Computes one location."""
         y, beside_state = self.beside.step(constants[0], state[0], x, row, column)
-        if self.above is not None:
-            y = y + tf.gather(state[2], column, axis=1)
-        return y, (beside_state, *state[1:])
+        return y + tf.gather(state[2], column, axis=1), (beside_state, *state[1:])
 
     def observe(self, constants, state, x, row, column):
         """Tells the horizontal part."""

@@ -30,6 +30,11 @@ def dropout(x: tf.Tensor, rate: float, training: bool, seed: tf.Tensor | None) -
     return tf.where(keep, x / tf.cast(1.0 - rate, x.dtype), tf.zeros([], x.dtype))
 
 
+def fold_in(seed: tf.Tensor | None, index: int) -> tf.Tensor | None:
+    """The seed of a part: int32 [2], or None where there is none."""
+    return None if seed is None else tf.random.experimental.stateless_fold_in(seed, index)
+
+
 def dropout_seed(seed: int, step: tf.Tensor, replica: int | tf.Tensor = 0) -> tf.Tensor:
     """The seed of a training step's dropout; every replica has its own.
 

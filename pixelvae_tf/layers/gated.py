@@ -17,7 +17,8 @@ Legend: B batch, H height, W width, F filters.
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, shift_down, take_row
+from pixelvae_tf.layers.causal import PointwiseLayer, shift_down, take_row
+from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout
 from pixelvae_tf.layers.masks import MaskType, check_groups
@@ -36,45 +37,8 @@ def gate(x: tf.Tensor) -> tf.Tensor:
 GAIN_AFTER_GATE = 3.0
 
 
-class ContextProjection(WeightNormConv2D):
-    """A context, [B, D] or [B, H, W, D], as addends of pre-activations: [B, 1, 1, F] or [B, H, W, F]."""
-
-    def __init__(self, filters: int, **kwargs):
-        super().__init__(filters, use_bias=False, **kwargs)
-
-    def call(self, context):
-        """Projects."""
-        if context.shape.rank == 2:
-            context = context[:, None, None, :]
-        return super().call(context)
-
-
-class _Conditioned(CausalLayer):
-    """A causal layer that may be conditioned on a context; knows it from `build`."""
-
-    def build_projections(self, context_shape, filters: int, names: tuple[str, ...]) -> None:
-        """Creates a projection under each name, or None without a context."""
-        self.context_rank = None if context_shape is None else len(context_shape)
-        for name in names:
-            layer = None
-            if context_shape is not None:
-                layer = ContextProjection(filters, name=name, dtype=self.dtype_policy)
-                layer.build(context_shape)
-            setattr(self, name, layer)
-
-    def project(self, name: str, context) -> tf.Tensor | None:
-        """The projection called `name` of the context, or None."""
-        given = None if context is None else context.shape.rank
-        if given != self.context_rank:
-            raise ValueError(
-                f"context of layer {self.name!r} must have rank {self.context_rank}, as when it was built. "
-                f"Received: context of rank {given}"
-            )
-        return None if context is None else getattr(self, name)(context)
-
-
 @keras.saving.register_keras_serializable(PACKAGE)
-class GatedBlock(_Conditioned):
+class GatedBlock(Conditioned):
     """One block of the Gated PixelCNN, on a pair of streams (vertical, horizontal).
 
     Args:
@@ -205,7 +169,7 @@ class GatedBlock(_Conditioned):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class GatedPointwise(_Conditioned):
+class GatedPointwise(Conditioned):
     """A gated 1x1 layer on one stream: x [B, H, W, C] -> [B, H, W, F].
 
     Args:

@@ -1,10 +1,10 @@
-"""How pixel values enter a causal network: scaled to [-1, 1], or embedded."""
+"""How pixel values enter a causal network: scaled to [-1, 1], embedded, or not at all."""
 
 import keras
 import tensorflow as tf
 
 from pixelvae_tf import pixels
-from pixelvae_tf.layers.causal import PointwiseLayer
+from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, take_row
 from pixelvae_tf.layers.weight_norm import PACKAGE
 
 
@@ -81,3 +81,44 @@ class EmbedPixels(PointwiseLayer):
     def get_config(self) -> dict:
         """Keras' config."""
         return {**super().get_config(), "num_values": self.num_values, "dim": self.dim}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FromContext(CausalLayer):
+    """The context itself, a map [B, H, W, D], instead of x: pixels independent of each other (a VAE's)."""
+
+    reads_values = False
+
+    def __init__(self, **kwargs):
+        # Pixel values are not floats, and nothing is done with them.
+        super().__init__(**{"autocast": False, **kwargs})
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Has no weights.
+
+        Raises:
+          ValueError: if the context is not a map of the size of x.
+        """
+        if context_shape is None or len(context_shape) != 4:
+            raise ValueError(f"context must be a map [B, H, W, D]. Received: a context of shape {context_shape}")
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """[B, H, W, C] -> [B, H, W, D]."""
+        return (*x_shape[:-1], context_shape[-1])
+
+    def call(self, x, context=None, training=False, seed=None):
+        """The whole map."""
+        return tf.cast(context, self.compute_dtype)
+
+    def begin(self, context, batch, size):
+        """The map is constant, its row the state."""
+        context = tf.cast(context, self.compute_dtype)
+        return context, take_row(context, tf.constant(0))
+
+    def start_row(self, constants, state, finished, row):
+        """The row above, and the new one."""
+        return state, take_row(constants, row)
+
+    def step(self, constants, state, x, row, column):
+        """One location."""
+        return tf.gather(state, column, axis=1), state

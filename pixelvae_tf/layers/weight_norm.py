@@ -1,14 +1,39 @@
 """Weight normalisation: w = g v / |v| (Salimans and Kingma 2016), one norm an output unit.
 
 The norm is taken in float32 under any dtype policy. A layer starts with |w| = `gain`, so that an
-input of unit variance gives outputs of variance `gain ** 2`, whatever the fan-in or the mask.
+input of unit variance gives outputs of variance `gain ** 2`, whatever the fan-in or the mask. Or, within
+`data_dependent_start`, so that the data at hand gives outputs of mean 0 and standard deviation `gain` (section 3).
 """
+
+import contextlib
+import contextvars
+import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 PACKAGE = "pixelvae_tf"
+
+
+# How far a data-dependent start may move a norm, in either direction: where the data do not vary (a constant
+# image), no norm gives a unit its variance.
+MAX_START_FACTOR = 10.0
+_starting = contextvars.ContextVar("starting", default=False)
+
+
+@contextlib.contextmanager
+def data_dependent_start():
+    """A call of weight-normalised convolutions inside, eagerly, first sets their norms and biases by the data.
+
+    Salimans and Kingma 2016, section 3: one batch goes up through the layers, each of which starts from what
+    those below it have become.
+    """
+    token = _starting.set(True)
+    try:
+        yield
+    finally:
+        _starting.reset(token)
 
 
 class WeightNormalized(keras.layers.Layer):
@@ -19,9 +44,16 @@ class WeightNormalized(keras.layers.Layer):
         self.filters, self.gain, self.use_bias = filters, gain, use_bias
         self.kernel_mask: np.ndarray | None = None
 
-    def add_kernel(self, kernel_shape: tuple[int, ...], mask: np.ndarray | None = None) -> None:
-        """Creates the weights of a kernel [..., filters]; `mask` is multiplied onto `v`."""
+    def add_kernel(self, kernel_shape: tuple[int, ...], mask: np.ndarray | None = None, num_locations: int = 1) -> None:
+        """Creates the weights of a kernel [..., filters].
+
+        Args:
+          kernel_shape: its shape.
+          mask: multiplied onto `v`, or None.
+          num_locations: how often an image applies it.
+        """
         self.kernel_mask = mask
+        self.multiply_adds = num_locations * int(math.prod(kernel_shape) if mask is None else np.count_nonzero(mask))
         # Not autocast: under a bfloat16 policy the norm would be taken of rounded weights.
         self.v = self.add_weight(
             name="v", shape=kernel_shape, initializer=keras.initializers.RandomNormal(stddev=0.05), autocast=False
@@ -44,9 +76,23 @@ class WeightNormalized(keras.layers.Layer):
         bias = None if self.bias is None else tf.cast(tf.convert_to_tensor(self.bias), self.compute_dtype)
         return tf.cast(kernel, self.compute_dtype), bias
 
+    def start_from_outputs(self, y: tf.Tensor) -> None:
+        """Sets norm and bias so that outputs [..., filters] of the weights as they are would be standardised."""
+        mean, variance = tf.nn.moments(tf.cast(y, self.g.dtype), axes=list(range(y.shape.rank - 1)))
+        factor = self.gain / tf.maximum(tf.sqrt(variance), self.gain / MAX_START_FACTOR)
+        factor = tf.maximum(factor, 1.0 / MAX_START_FACTOR)
+        self.g.assign(self.g * factor)
+        if self.bias is not None:
+            self.bias.assign((self.bias - mean) * factor)
+
     def get_config(self) -> dict:
         """Keras' config."""
         return {**super().get_config(), "filters": self.filters, "gain": self.gain, "use_bias": self.use_bias}
+
+
+def multiply_adds(layer: keras.layers.Layer) -> int:
+    """Multiply-adds of an image through all weight-normalised layers in a built one, without what masks hide."""
+    return sum(part.multiply_adds for part in layer._flatten_layers() if isinstance(part, WeightNormalized))
 
 
 def add_optional(x: tf.Tensor, addend: tf.Tensor | None) -> tf.Tensor:
@@ -100,7 +146,10 @@ class WeightNormConv2D(WeightNormalized):
 
     def build(self, input_shape) -> None:
         """Creates the weights for inputs [B, H, W, C]."""
-        self.add_kernel((*self.kernel_size, input_shape[-1], self.filters))
+        self.add_kernel(
+            (*self.kernel_size, input_shape[-1], self.filters),
+            num_locations=math.prod(self.compute_output_shape(input_shape)[1:3]),
+        )
 
     def compute_output_shape(self, input_shape) -> tuple:
         """[B, H, W, C] -> [B, H', W', filters]."""
@@ -113,6 +162,8 @@ class WeightNormConv2D(WeightNormalized):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Convolves x [B, H, W, C]."""
+        if _starting.get():
+            self.start_from_outputs(self.convolve(x, *self.folded()))
         return self.convolve(x, *self.folded())
 
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:

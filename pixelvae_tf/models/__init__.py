@@ -1,6 +1,6 @@
-"""Models: chains of conditional distributions, described by `config.ModelConfig`."""
+"""The models: one class, whose levels are a list, over the networks of the family."""
 
-from pixelvae_tf.models.config import LevelConfig, ModelConfig, PixelsConfig
+from pixelvae_tf.models.config import LevelConfig, ModelConfig
 from pixelvae_tf.models.pixel_vae import PixelVAE
 
-__all__ = ["LevelConfig", "ModelConfig", "PixelVAE", "PixelsConfig"]
+__all__ = ["LevelConfig", "ModelConfig", "PixelVAE"]

@@ -1,6 +1,7 @@
 """What a model is made of, as data. The only place for the defaults of models."""
 
 import dataclasses
+import types
 import typing
 from typing import Any
 
@@ -22,44 +23,155 @@ class LevelConfig:
 
 
 @dataclasses.dataclass
-class PixelsConfig:
-    """The Gated PixelCNN over the pixels.
+class IndependentConfig:
+    """Pixels independent of each other given the latents: a VAE. No network but the latents' feature decoder."""
+
+    network: str = "independent"
+
+
+@dataclasses.dataclass
+class _RasterConfig:
+    """What the networks over a raster of full resolution share.
 
     Attributes:
-      num_layers: gated blocks behind the first.
-      filters: channels of both streams.
-      kernel_size: k of these blocks' k x k kernels.
-      first_kernel_size: k of the first block, which leaves the pixel itself out.
-      num_output_layers: gated 1x1 layers before the last 1x1.
+      network: which network; a preset's choice.
+      num_layers: blocks behind the first layer.
+      filters: h, the unit of width; what is that wide is said by the network.
+      first_kernel_size: k of the first layer's k x k kernel, which leaves the pixel itself out.
+      num_output_layers: 1x1 layers before the last 1x1.
       embedding_dim: length of the vector that stands for an input value; 0 scales the value to
         [-1, 1] instead.
-      dropout: share of the gated units dropped in training.
     """
 
+    network: str = ""
     num_layers: int = 12
     filters: int = 16
-    kernel_size: int = 5
     first_kernel_size: int = 7
     num_output_layers: int = 2
     embedding_dim: int = 0
+
+
+@dataclasses.dataclass
+class _OneStreamConfig(_RasterConfig):
+    """What the networks of 2016a share.
+
+    Attributes:
+      output_filters: channels of the 1x1 layers before the last.
+    """
+
+    output_filters: int = 32
+
+
+@dataclasses.dataclass
+class PixelCNNConfig(_OneStreamConfig):
+    """PixelCNN (2016a): residual blocks of masked convolutions, h channels inside and 2 h between them.
+
+    Attributes:
+      kernel_size: k of the blocks' masked kernels.
+    """
+
+    network: str = "pixel_cnn"
+    kernel_size: int = 3
+
+
+@dataclasses.dataclass
+class GatedPixelCNNConfig(_RasterConfig):
+    """Gated PixelCNN (2016b): gated blocks of two streams with h channels each.
+
+    Attributes:
+      kernel_size: k of the blocks' kernels.
+      dropout: share of the gated units dropped in training.
+    """
+
+    network: str = "gated_pixel_cnn"
+    kernel_size: int = 5
     dropout: float = 0.0
 
 
 @dataclasses.dataclass
+class RowLSTMConfig(_OneStreamConfig):
+    """PixelRNN with Row LSTM layers (2016a): h units, 2 h channels between the layers.
+
+    Attributes:
+      kernel_size: k of the 1 x k kernels, input to state and state to state.
+    """
+
+    network: str = "row_lstm"
+    num_layers: int = 7
+    kernel_size: int = 3
+
+
+@dataclasses.dataclass
+class DiagonalBiLSTMConfig(_OneStreamConfig):
+    """PixelRNN with Diagonal BiLSTM layers (2016a): h units, 2 h channels between the layers."""
+
+    network: str = "diagonal_bilstm"
+    num_layers: int = 7
+
+
+@dataclasses.dataclass
+class PixelCNNPPConfig:
+    """PixelCNN++ (2017): two streams at several resolutions.
+
+    Attributes:
+      network: which network; a preset's choice.
+      num_blocks: residual blocks of a resolution on the way down; one more on the way up, but at the lowest.
+      num_scales: resolutions, each half the one before; the image's sides must be divisible accordingly.
+      filters: channels of both streams.
+      dropout: share of the units dropped in training.
+    """
+
+    network: str = "pixel_cnn_pp"
+    num_blocks: int = 5
+    num_scales: int = 3
+    filters: int = 160
+    dropout: float = 0.5
+
+
+PixelsConfig = (
+    GatedPixelCNNConfig | PixelCNNConfig | RowLSTMConfig | DiagonalBiLSTMConfig | PixelCNNPPConfig | IndependentConfig
+)
+LIKELIHOODS = ("auto", "bernoulli", "categorical", "quantized_normal", "logistic_mixture")
+
+
+@dataclasses.dataclass
 class ModelConfig:
-    """A PixelVAE: its levels are a list; with none it is the PixelCNN over the pixels alone.
+    """A PixelVAE: its levels are a list; with none it is the autoregressive network over the pixels alone.
 
     Attributes:
       image_shape: (H, W, C).
-      num_values: how many values a channel can take; 2 makes the pixels Bernoulli.
+      num_values: how many values a channel can take.
       levels: levels of latents, the one that the pixels see first.
-      pixels: the distribution of the pixels.
+      pixels: the network over the pixels.
+      likelihood: what stands at a pixel: "bernoulli" (two values), "categorical", "quantized_normal",
+        "logistic_mixture" (a pixel's channels together); "auto" is bernoulli for two values, else categorical.
+      num_mixtures: logistics of a pixel's mixture; 0 for the other likelihoods.
+      num_classes: how many classes the model is conditioned on; 0 for none.
     """
 
     image_shape: tuple[int, int, int] = (28, 28, 1)
     num_values: int = 2
     levels: list[LevelConfig] = dataclasses.field(default_factory=list)
-    pixels: PixelsConfig = dataclasses.field(default_factory=PixelsConfig)
+    pixels: PixelsConfig = dataclasses.field(default_factory=GatedPixelCNNConfig)
+    likelihood: str = "auto"
+    num_mixtures: int = 0
+    num_classes: int = 0
+
+    @property
+    def resolved_likelihood(self) -> str:
+        """The likelihood that "auto" stands for, or the one given."""
+        if self.likelihood != "auto":
+            return self.likelihood
+        return "bernoulli" if self.num_values == 2 else "categorical"
+
+    @property
+    def channel_groups(self) -> int:
+        """In how many groups the network makes a pixel's channels, one after the other.
+
+        1 if the likelihood or the network takes a pixel as a whole.
+        """
+        whole = isinstance(self.pixels, PixelCNNPPConfig | IndependentConfig)
+        return 1 if whole or self.resolved_likelihood == "logistic_mixture" else self.image_shape[-1]
 
     def validate(self) -> None:
         """Raises a ValueError that names the first field that makes no sense."""
@@ -67,39 +179,95 @@ class ModelConfig:
             raise ValueError(f"model.image_shape must be (H, W, C), all positive. Received: {self.image_shape}")
         if self.num_values < 2 or self.num_values > 256:
             raise ValueError(f"model.num_values must be in 2..256. Received: {self.num_values}")
-        channels = self.image_shape[-1]
+        if self.num_classes < 0 or self.num_classes == 1:
+            raise ValueError(f"model.num_classes must be 0, or at least 2. Received: {self.num_classes}")
         if len(self.levels) > 1:
             raise ValueError(f"model.levels must have at most one entry. Received: {len(self.levels)} levels")
-        if self.pixels.filters < 1 or self.pixels.filters % channels:
-            raise ValueError(
-                "model.pixels.filters must be a multiple of the image's channels, so that R, G and B get as "
-                f"many units each. Received: filters={self.pixels.filters}, channels={channels}"
-            )
-        for name in ("num_layers", "num_output_layers", "embedding_dim"):
-            if getattr(self.pixels, name) < 0:
-                raise ValueError(f"model.pixels.{name} must not be negative. Received: {getattr(self.pixels, name)}")
-        for name, least in (("kernel_size", 1), ("first_kernel_size", 3)):
-            size = getattr(self.pixels, name)
-            if size < least or size % 2 == 0:
-                raise ValueError(f"model.pixels.{name} must be odd and at least {least}. Received: {size}")
-        if not 0 <= self.pixels.dropout < 1:
-            raise ValueError(f"model.pixels.dropout must be in [0, 1). Received: {self.pixels.dropout}")
         for level in self.levels:
             if level.dim < 1 or not level.filters or min(level.filters) < 1:
                 raise ValueError(f"a level needs dim >= 1 and filters, all at least 1. Received: {level}")
+        self._validate_likelihood()
+        self._validate_pixels()
+
+    def _validate_likelihood(self) -> None:
+        if self.likelihood not in LIKELIHOODS:
+            raise ValueError(f"model.likelihood must be one of {', '.join(LIKELIHOODS)}. Received: {self.likelihood!r}")
+        if self.likelihood == "bernoulli" and self.num_values != 2:
+            raise ValueError(
+                "model.likelihood must be categorical, quantized_normal or logistic_mixture for more than two values. "
+                f"Received: bernoulli with model.num_values={self.num_values}"
+            )
+        if (self.num_mixtures > 0) != (self.likelihood == "logistic_mixture"):
+            raise ValueError(
+                "model.num_mixtures must be at least 1 for the likelihood logistic_mixture, and 0 for every other. "
+                f"Received: num_mixtures={self.num_mixtures}, likelihood={self.likelihood!r}"
+            )
+        channels = self.image_shape[-1]
+        if isinstance(self.pixels, PixelCNNPPConfig) and channels > 1 and self.likelihood != "logistic_mixture":
+            raise ValueError(
+                "model.likelihood must be logistic_mixture for pixel_cnn_pp on images of several channels: it makes "
+                "pixels as a whole, and any other likelihood would leave their channels independent. "
+                f"Received: {self.likelihood!r}, {channels} channels"
+            )
+
+    def _validate_pixels(self) -> None:
+        pixels = self.pixels
+        default = type(pixels)().network
+        if pixels.network != default:
+            raise ValueError(
+                f"model.pixels.network says which fields there are and cannot be changed; choose another preset. "
+                f"Received: {pixels.network!r} for a preset of {default!r}"
+            )
+        if isinstance(pixels, IndependentConfig):
+            if not self.levels or not self.levels[0].upsampling:
+                raise ValueError(
+                    "model.levels must have an entry with upsampling=True for independent pixels: without a feature "
+                    f"map nothing would tell one pixel from another. Received: {self.levels}"
+                )
+            return
+        least = {"num_layers": 0, "num_output_layers": 0, "embedding_dim": 0, "num_blocks": 1, "num_scales": 1}
+        for name, value in least.items():
+            if getattr(pixels, name, value) < value:
+                raise ValueError(f"model.pixels.{name} must be at least {value}. Received: {getattr(pixels, name)}")
+        for name, value in (("kernel_size", 1), ("first_kernel_size", 3)):
+            size = getattr(pixels, name, 3)
+            if size < value or size % 2 == 0:
+                raise ValueError(f"model.pixels.{name} must be odd and at least {value}. Received: {size}")
+        if not 0 <= getattr(pixels, "dropout", 0.0) < 1:
+            raise ValueError(f"model.pixels.dropout must be in [0, 1). Received: {pixels.dropout}")
+        for name in ("filters", "output_filters"):
+            units = getattr(pixels, name, self.channel_groups)
+            if units < 1 or units % self.channel_groups:
+                raise ValueError(
+                    f"model.pixels.{name} must be a multiple of the image's channels, so that R, G and B get as "
+                    f"many units each. Received: {name}={units}, channels={self.channel_groups}"
+                )
+        if isinstance(pixels, PixelCNNPPConfig):
+            stride = 2 ** (pixels.num_scales - 1)
+            if self.image_shape[0] % stride or self.image_shape[1] % stride:
+                raise ValueError(
+                    f"model.image_shape must have sides that are multiples of {stride} for "
+                    f"model.pixels.num_scales={pixels.num_scales}. Received: {tuple(self.image_shape)}"
+                )
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
     """A JSON value as the type of a field.
 
     Args:
-      kind: the type; a dataclass, a list or tuple of one type, or a plain type.
+      kind: the type; a dataclass, a union of networks' dataclasses, a list or tuple of one type, or a plain type.
       value: what JSON gave.
       where: its name, for messages.
 
     Raises:
       ValueError: for a field that is unknown, or a value of another type.
     """
+    if typing.get_origin(kind) is types.UnionType:
+        kinds = {member().network: member for member in typing.get_args(kind)}
+        network = value.get("network") if isinstance(value, dict) else None
+        if network not in kinds:
+            raise ValueError(f"{where}.network must be one of {', '.join(kinds)}. Received: {network!r}")
+        kind = kinds[network]
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be an object. Received: {value!r}")

@@ -68,14 +68,15 @@ class ElboModel(keras.Model):
         super().compile(optimizer=optimizer, **options)
         self._fit_options = {"seed": seed, "kl_warmup_steps": kl_warmup_steps, "free_nats": free_nats, **options}
 
-    def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def call(self, images: tf.Tensor | dict[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         """The ELBO's parts; what `fit` minimises and `predict` gives.
 
         In training, the noise is that of the optimizer's step and the place in the batch; else it is the
         image's own, a function of its pixels.
 
         Args:
-          images: integer pixel values [B, H, W, C].
+          images: integer pixel values [B, H, W, C]; for a class-conditional model {"images": [B, H, W, C],
+            "labels": integers [B]}.
           training: whether dropout is on.
 
         Returns:
@@ -86,9 +87,17 @@ class ElboModel(keras.Model):
             training=True before `compile`.
           tf.errors.InvalidArgumentError: in a graph, if values are out of range (not under XLA).
         """
+        labels = None
+        if self.config.num_classes:
+            if not isinstance(images, dict) or set(images) != {"images", "labels"}:
+                raise ValueError(
+                    'a class-conditional model takes {"images": ..., "labels": ...}. '
+                    f"Received: {sorted(images) if isinstance(images, dict) else type(images).__name__}"
+                )
+            images, labels = images["images"], images["labels"]
         images = pixels.require_images(images, self.config.image_shape, self.config.num_values)
         if not training:
-            return bounds.elbo(self, images, noise.image_seeds(images))._asdict()
+            return bounds.elbo(self, images, noise.image_seeds(images), labels=labels)._asdict()
         if not self.compiled:
             raise ValueError(
                 "compile must come before a call with training=True: the noise is that of the optimizer's step. "
@@ -98,7 +107,7 @@ class ElboModel(keras.Model):
         step, seed = tf.cast(self.optimizer._iterations, tf.int64), self._fit_options["seed"]
         batch = tf.shape(images, tf.int64)[0]
         seeds = noise.derive_seeds(seed, step * batch + tf.range(batch))
-        return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step))._asdict()
+        return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step), labels)._asdict()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
         """Keras' hook: the loss of what `call` gave, a mean over the batch. Labels `y` are not used.

@@ -21,10 +21,14 @@ import tensorflow_probability as tfp
 from pixelvae_tf import distributions, layers, noise, pixels, sampling
 from pixelvae_tf.layers.weight_norm import PACKAGE
 from pixelvae_tf.models import networks
-from pixelvae_tf.models.config import LevelConfig, ModelConfig, decode
+from pixelvae_tf.models.config import ModelConfig, PixelCNNPPConfig, decode
 from pixelvae_tf.models.elbo_model import ElboModel
+from pixelvae_tf.models.level import Level
 
 tfd = tfp.distributions
+
+# Images of a data-dependent start.
+START_IMAGES = 64
 
 
 @contextlib.contextmanager
@@ -42,46 +46,6 @@ def _check_temperature(temperature) -> None:
     value = tf.get_static_value(tf.convert_to_tensor(temperature))
     if value is not None and not (np.isfinite(value).all() and (value > 0).all()):
         raise ValueError(f"temperature must be positive and finite. Received: {value}")
-
-
-class Level(keras.layers.Layer):
-    """One level of latents: encoder and posterior head going up, decoder going down.
-
-    Args:
-      config: sizes.
-      size: (H, W) of what the decoder conditions.
-    """
-
-    def __init__(self, config: LevelConfig, size: tuple[int, int], **kwargs):
-        super().__init__(**kwargs)
-        self.config = config
-        self.encoder = layers.Encoder(config.filters, name="encoder")
-        self.posterior_head = layers.WeightNormDense(2 * config.dim, name="posterior_head")
-        self.decoder = layers.FeatureDecoder(size, config.filters, name="decoder") if config.upsampling else None
-
-    def build(self, features_shape) -> None:
-        """Builds for the features of the level below, [B, H, W, C]."""
-        self.encoder.build(features_shape)
-        batch, height, width, channels = self.encoder.compute_output_shape(features_shape)
-        self.posterior_head.build((batch, height * width * channels))
-        if self.decoder is not None:
-            self.decoder.build((batch, self.config.dim))
-
-    def context_shape(self, batch) -> tuple:
-        """Shape of what `condition` returns."""
-        latents = (batch, self.config.dim)
-        return latents if self.decoder is None else self.decoder.compute_output_shape(latents)
-
-    def encode(self, features: tf.Tensor) -> tuple[tf.Tensor, tfd.Distribution]:
-        """Features of the level below -> features of this one, and q(z | x) with event shape [D]."""
-        features = self.encoder(features)
-        flat = tf.reshape(features, (-1, self.posterior_head.v.shape[0]))
-        return features, distributions.diagonal_gaussian(self.posterior_head(flat))
-
-    def condition(self, latents: tf.Tensor) -> tf.Tensor:
-        """Latents [B, D] -> the context of the level below: [B, D], or a map [B, H, W, F]."""
-        latents = tf.cast(latents, self.compute_dtype)
-        return latents if self.decoder is None else self.decoder(latents)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -105,12 +69,15 @@ class PixelVAE(ElboModel):
         config.validate()
         self.config = config
         height, width, channels = config.image_shape
-        self.site = distributions.pixel_site(config.num_values)
+        self.site = distributions.pixel_site(
+            config.resolved_likelihood, config.num_values, channels, config.num_mixtures
+        )
         with _default_policy(self.dtype_policy):
             self.levels = [
-                Level(level, (height, width), name=f"level_{index + 1}") for index, level in enumerate(config.levels)
+                Level(level, (height, width), 0 if index else config.num_classes, name=f"level_{index + 1}")
+                for index, level in enumerate(config.levels)
             ]
-            self.network = networks.gated_pixel_cnn(config.pixels, config.num_values, self.site.num_params, channels)
+            self.network = networks.make(config, self.site.units)
         self.track_parts(self.num_levels)
 
     def build(self, input_shape=None) -> None:
@@ -119,25 +86,66 @@ class PixelVAE(ElboModel):
         for level in self.levels:
             level.build(features_shape)
             features_shape = level.encoder.compute_output_shape(features_shape)
-        context_shape = self.levels[0].context_shape(None) if self.levels else None
+        context_shape = (None, self.config.num_classes) if self.config.num_classes else None
+        if self.levels:
+            context_shape = self.levels[0].context_shape(None)
         self.network.build((None, *self.config.image_shape), context_shape)
         self.built = True
 
-    def start_from(self, images: np.ndarray) -> None:
-        """Lets the untrained pixels have the marginal distribution of data.
+    def start_from(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
+        """Lets the untrained pixels have about the marginal distribution of data.
 
         Without this, all gates first learn that one distribution together, close on the way, and a
-        256-way model without latents stays there.
+        256-way model without latents stays there. The norms of PixelCNN++ start from the data too.
 
         Args:
           images: integer pixel values [N, H, W, C].
+          labels: [N], for a class-conditional model.
 
         Raises:
-          ValueError: for images of another shape or dtype, or values out of range.
+          ValueError: for images of another shape or dtype, or values out of range; or as `likelihood`.
         """
         pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        params = self.site.marginal_params(images)  # [C, P]; unit k of the output is channel k mod C
-        self.network.layers[-1].bias.assign(params.T.reshape(-1))
+        if isinstance(self.config.pixels, PixelCNNPPConfig):
+            some = tf.constant(images[:START_IMAGES])
+            latents = self.sample_posterior(self.posterior(some), noise.image_seeds(some))
+            context = self.context(latents, None if labels is None else labels[:START_IMAGES])
+            with layers.data_dependent_start():
+                self.network(tf.cast(some, self.site.dtype), context=context)
+        self.network.layers[-1].bias.assign(self.site.marginal_params(images))
+
+    def context(self, latents: list[tf.Tensor], labels: tf.Tensor | None = None) -> tf.Tensor | None:
+        """What the pixels are conditioned on: [B, D], a map [B, H, W, D], or None.
+
+        Args:
+          latents: L tensors [B, D_l].
+          labels: integers [B], for a class-conditional model.
+
+        Raises:
+          ValueError: as `likelihood`.
+        """
+        self._check_latents(latents)
+        one_hot = self._one_hot(labels)
+        return self.levels[0].condition(latents[0], one_hot) if self.levels else one_hot
+
+    def _one_hot(self, labels) -> tf.Tensor | None:
+        num_classes = self.config.num_classes
+        if (labels is None) != (num_classes == 0):
+            raise ValueError(
+                f"labels must be integers [B] in 0..{num_classes - 1} for a class-conditional model, and None for "
+                f"another. Received: labels={labels} for a model of {num_classes} classes"
+            )
+        if labels is None:
+            return None
+        labels = tf.convert_to_tensor(labels)
+        value = tf.get_static_value(labels)
+        wrong = value is not None and value.size and (value.min() < 0 or value.max() >= num_classes)
+        if not labels.dtype.is_integer or labels.shape.rank != 1 or wrong:
+            raise ValueError(
+                f"labels must be integers [B] in 0..{num_classes - 1}. Received: {labels.dtype.name} of shape "
+                f"{labels.shape}" + (f", from {value.min()} to {value.max()}" if wrong else "")
+            )
+        return tf.one_hot(labels, num_classes, dtype=self.compute_dtype)
 
     @property
     def num_levels(self) -> int:
@@ -180,8 +188,9 @@ class PixelVAE(ElboModel):
         method: sampling.Method = "cached",
         training: bool = False,
         dropout_seed: tf.Tensor | None = None,
+        labels: tf.Tensor | None = None,
     ) -> distributions.AutoregressiveGrid:
-        """p(x | z_1).
+        """p(x | z_1), of a class-conditional model p(x | z_1, label).
 
         Args:
           latents: L tensors [B, D_l].
@@ -189,21 +198,21 @@ class PixelVAE(ElboModel):
           method: how samples are made, see `sampling`.
           training: whether dropout is on.
           dropout_seed: int32 [2], for dropout.
+          labels: integers [B], for a class-conditional model alone.
 
         Returns:
-          A distribution with batch shape [B] (without latents ()), event shape [H, W, C].
+          A distribution with batch shape [B] (without latents and labels ()), event shape [H, W, C].
 
         Raises:
-          ValueError: if the latents are not one [B, D_l] a level, or (outside graphs) not finite; or if a
-            temperature is not positive and finite.
+          ValueError: if the latents are not one [B, D_l] a level, or (outside graphs) not finite; if labels
+            are missing, not wanted or (outside graphs) out of range; or if a temperature is not positive and finite.
         """
-        self._check_latents(latents)
         _check_temperature(temperature)
         return distributions.AutoregressiveGrid(
             self.network,
             self.site,
             self.config.image_shape,
-            context=self.levels[0].condition(latents[0]) if self.levels else None,
+            context=self.context(latents, labels),
             temperature=temperature,
             method=method,
             training=training,
@@ -253,13 +262,16 @@ class PixelVAE(ElboModel):
         normals = noise.normal(seeds, stream, tuple(gaussian.event_shape))
         return gaussian.mean() + gaussian.stddev() * tf.cast(scale, gaussian.dtype) * tf.cast(normals, gaussian.dtype)
 
-    def sample(self, seeds: tf.Tensor, temperature=1.0, method: sampling.Method = "cached") -> tf.Tensor:
+    def sample(
+        self, seeds: tf.Tensor, temperature=1.0, method: sampling.Method = "cached", labels: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Images from the model.
 
         Args:
           seeds: int64 [B]; an image depends on its own seed alone.
           temperature: scalar or [B], for latents and pixels.
           method: see `sampling`.
+          labels: as for `likelihood`.
 
         Returns:
           Pixel values [B, H, W, C], int32.
@@ -267,10 +279,15 @@ class PixelVAE(ElboModel):
         Raises:
           ValueError: as `decode`.
         """
-        return self.decode(self.sample_prior(seeds, temperature), seeds, temperature, method)
+        return self.decode(self.sample_prior(seeds, temperature), seeds, temperature, method, labels)
 
     def decode(
-        self, latents: list[tf.Tensor], seeds: tf.Tensor, temperature=1.0, method: sampling.Method = "cached"
+        self,
+        latents: list[tf.Tensor],
+        seeds: tf.Tensor,
+        temperature=1.0,
+        method: sampling.Method = "cached",
+        labels: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Images from p(x | z_1).
 
@@ -279,6 +296,7 @@ class PixelVAE(ElboModel):
           seeds: int64 [B], for the pixels.
           temperature: scalar or [B], for the pixels.
           method: see `sampling`.
+          labels: as for `likelihood`.
 
         Returns:
           Pixel values [B, H, W, C], int32.
@@ -286,7 +304,7 @@ class PixelVAE(ElboModel):
         Raises:
           ValueError: as `likelihood`; or if the seeds are not int64 [B].
         """
-        likelihood = self.likelihood(latents, temperature, method)
+        likelihood = self.likelihood(latents, temperature, method, labels=labels)
         return likelihood.transform(likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS)))
 
     def _check_latents(self, latents: list[tf.Tensor]) -> None:

@@ -1,0 +1,144 @@
+"""Redraws the paper's figures 4, 5 and 2 from runs.
+
+    python benchmarks/figures.py --layers=DIR --samples=RUN,RUN,RUN --output=FOLDER
+
+Figure 4 is the bound against the number of autoregressive layers, PixelVAE beside PixelCNN; figure 5 its split into
+reconstruction and KL. They take every run below --layers: one data set, one budget, any depth; a VAE is a PixelVAE of
+no such layer. Figure 2 is samples of the runs of --samples side by side. Bounds are those of the whole test split with
+the averaged weights that were best on validation; each is computed once and kept beside its run (test.json).
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+from absl import app, flags
+
+_LAYERS = flags.DEFINE_string("layers", None, "A folder of runs that differ in depth, with latents and without.")
+_SAMPLES = flags.DEFINE_list("samples", [], "Runs, for samples side by side.")
+_OUTPUT = flags.DEFINE_string("output", None, "Where the PNGs go.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the runs'.")
+GRID = 8  # samples of a model, across and down
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A trained run in the figures.
+
+    Attributes:
+      has_latents: PixelVAE, or PixelCNN.
+      num_layers: autoregressive layers.
+      report: of the test split.
+      budget: what training it cost.
+    """
+
+    has_latents: bool
+    num_layers: int
+    report: dict
+    budget: str
+
+
+def read_point(run: pathlib.Path) -> Point:
+    """Evaluates a run, or reads what was computed before."""
+    from pixelvae_tf import data, runs
+    from pixelvae_tf.train import evaluation
+
+    config = runs.read_config(run)
+    model, _, step = runs.load(run)
+    path = run / "test.json"
+    report = json.loads(path.read_text()) if path.exists() else {}
+    if report.get("step") != step:
+        if _DATA_DIR.value:
+            config.data.data_dir = _DATA_DIR.value
+        report = {**evaluation.Evaluator(model)(data.load(config.data, "test")), "step": step}
+        path.write_text(json.dumps(report))
+    pixels = config.model.pixels
+    # The first layer, which leaves the pixel itself out, counts; a VAE has none.
+    num_layers = 0 if pixels.network == "independent" else 1 + pixels.num_layers
+    budget = f"{config.train.steps:,} steps of {config.train.batch_size} images"
+    return Point(bool(config.model.levels), num_layers, report, budget)
+
+
+def draw_layers(points: list[Point], output: pathlib.Path) -> None:
+    """Writes figure_4.png and figure_5.png."""
+    from matplotlib import pyplot
+
+    told_apart = {(point.report["data"], point.report["binarization"], point.budget) for point in points}
+    if len(told_apart) != 1:
+        raise SystemExit(f"figures: the runs must be of one data set and one budget. Received: {sorted(told_apart)}")
+    ((data, binarization, budget),) = told_apart
+    title = f"{data} ({binarization})\n{budget}"
+    vaes = sorted((point for point in points if point.has_latents), key=lambda point: point.num_layers)
+    cnns = sorted((point for point in points if not point.has_latents), key=lambda point: point.num_layers)
+
+    figure, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
+    for some, label, marker in ((vaes, "PixelVAE, upper bound", "o-"), (cnns, "PixelCNN, exact", "s--")):
+        x, y = [point.num_layers for point in some], [point.report["bound_nats"] for point in some]
+        axes.plot(x, y, marker, label=label)
+        for place in zip(x, y, strict=True):
+            axes.annotate(f"{place[1]:.1f}", place, textcoords="offset points", xytext=(4, 6), fontsize=9)
+    axes.set(xlabel="autoregressive layers", ylabel="negative log-likelihood, nats an image", title=title)
+    axes.set_xticks(sorted({point.num_layers for point in points}))
+    axes.margins(0.1)
+    axes.legend()
+    figure.savefig(output / "figure_4.png", dpi=120)
+
+    figure, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
+    places = np.arange(len(vaes))
+    reconstruction = [point.report["reconstruction_nats"] for point in vaes]
+    kl = [sum(point.report["kl_nats"]) for point in vaes]
+    for heights, bottom, label in ((reconstruction, 0, "reconstruction"), (kl, reconstruction, "KL")):
+        bars = axes.bar(places, heights, bottom=bottom, label=label)
+        axes.bar_label(bars, [f"{height:.1f}" for height in heights], label_type="center")
+    axes.set_xticks(places, [str(point.num_layers) for point in vaes])
+    axes.set(xlabel="autoregressive layers of PixelVAE", ylabel="upper bound, nats an image", title=title)
+    axes.legend(loc="lower right")
+    figure.savefig(output / "figure_5.png", dpi=120)
+
+
+def draw_samples(workdirs: list[str], output: pathlib.Path) -> None:
+    """Writes figure_2.png."""
+    import tensorflow as tf
+    from matplotlib import pyplot
+
+    from pixelvae_tf import pictures, runs
+
+    figure, axes = pyplot.subplots(1, len(workdirs), figsize=(4 * len(workdirs), 4.6), layout="constrained")
+    for place, workdir in zip(np.atleast_1d(axes), workdirs, strict=True):
+        model, config, _ = runs.load(workdir)
+        report = read_point(pathlib.Path(workdir)).report
+        seeds = tf.range(GRID * GRID, dtype=tf.int64)
+        classes = config.model.num_classes
+        labels = tf.range(GRID * GRID) % classes if classes else None
+        images = tf.function(model.sample)(seeds, labels=labels).numpy()
+        grid = pictures.tile(images, config.model.num_values, columns=GRID, scale=4)
+        place.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap="gray", vmin=0, vmax=255)
+        place.set_axis_off()
+        bound = "exact" if report["exact"] else "bound"
+        place.set_title(f"{pathlib.Path(workdir).name}\n{report['bound_nats']:.2f} nats ({bound})", fontsize=10)
+        title = f"samples; {report['data']} ({report['binarization']})"
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(output / "figure_2.png", dpi=120)
+
+
+def main(argv: list[str]) -> None:
+    """Draws what is asked for."""
+    del argv
+    import matplotlib
+
+    matplotlib.use("Agg")
+    output = pathlib.Path(_OUTPUT.value)
+    output.mkdir(parents=True, exist_ok=True)
+    if _LAYERS.value:
+        found = sorted(path.parent for path in pathlib.Path(_LAYERS.value).glob("*/config.json"))
+        if not found:
+            raise SystemExit(f"figures: layers must be a folder of runs. Received: {_LAYERS.value!r}")
+        draw_layers([read_point(run) for run in found], output)
+    if _SAMPLES.value:
+        draw_samples(_SAMPLES.value, output)
+    print(f"drawn: {output}")
+
+
+if __name__ == "__main__":
+    app.run(main)

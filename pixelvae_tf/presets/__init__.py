@@ -1,0 +1,11 @@
+"""Every run of the papers as data: `get("binarized_mnist/gated_pixel_vae")` is a `Config`.
+
+A preset is a function that states its difference from another. Its docstring says what it is, its command, its
+cost (weights, and multiply-adds of one evaluation of the bound of an image), and the number that it should give, with
+who says so.
+"""
+
+from pixelvae_tf.presets import cifar10, digits, mnist
+from pixelvae_tf.presets.registry import Description, describe, get, names
+
+__all__ = ["Description", "cifar10", "describe", "digits", "get", "mnist", "names"]

@@ -1,0 +1,290 @@
+"""MNIST, 28x28: binarized (Larochelle's static files, as in Table 1 of PixelVAE) and with all 256 values.
+
+All are trained as the paper trained its own (section 4.1 and the released program): Adam 1e-3, batch
+100, 200,000 steps, KL weight rising over 10,000 steps.
+"""
+
+from pixelvae_tf.config import (
+    Config,
+    DataConfig,
+    DiagonalBiLSTMConfig,
+    IndependentConfig,
+    LevelConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    PixelCNNPPConfig,
+    RowLSTMConfig,
+    TrainConfig,
+)
+from pixelvae_tf.presets.registry import preset
+
+
+@preset("binarized_mnist/gated_pixel_vae_no_upsampling")
+def binarized_gated_pixel_vae_no_upsampling() -> Config:
+    """Gated PixelVAE without upsampling, the best row of Table 1: 12 layers, filter 5, 16 channels, 16 latents.
+
+    pixelvae-train --config=binarized_mnist/gated_pixel_vae_no_upsampling --workdir=DIR
+
+    Cost: 335,346 weights, 122 M multiply-adds.
+
+    Expected: <= 79.77 nats, about 79.17 with 50 importance samples (PixelVAE, Table 1).
+    """
+    return Config(
+        data=DataConfig(name="binarized_mnist"),
+        model=ModelConfig(image_shape=(28, 28, 1), num_values=2, levels=[LevelConfig()]),
+        train=TrainConfig(learning_rate_decay="drop"),
+    )
+
+
+@preset("binarized_mnist/gated_pixel_vae")
+def binarized_gated_pixel_vae() -> Config:
+    """Gated PixelVAE with upsampling.
+
+    pixelvae-train --config=binarized_mnist/gated_pixel_vae --workdir=DIR
+
+    Cost: 863,026 weights, 174 M multiply-adds.
+
+    Expected: <= 80.08 nats (PixelVAE, Table 1).
+    """
+    config = binarized_gated_pixel_vae_no_upsampling()
+    config.model.levels = [LevelConfig(upsampling=True)]
+    return config
+
+
+@preset("binarized_mnist/gated_pixel_cnn")
+def binarized_gated_pixel_cnn() -> Config:
+    """Gated PixelCNN, no latents: exact likelihood.
+
+    pixelvae-train --config=binarized_mnist/gated_pixel_cnn --workdir=DIR
+
+    Cost: 131,890 weights, 101 M multiply-adds.
+
+    Expected: 80.1 nats (PixelVAE, Table 1).
+    """
+    config = binarized_gated_pixel_vae_no_upsampling()
+    config.model.levels = []
+    return config
+
+
+@preset("binarized_mnist/vae")
+def binarized_vae() -> Config:
+    """VAE: Bernoulli pixels, independent given the latents.
+
+    pixelvae-train --config=binarized_mnist/vae --workdir=DIR
+
+    Cost: 702,658 weights, 51 M multiply-adds.
+
+    Expected: <= 87.4 nats (PixelVAE, Table 1).
+    """
+    config = binarized_gated_pixel_vae()
+    config.model.pixels = IndependentConfig()
+    return config
+
+
+@preset("binarized_mnist/pixel_cnn")
+def binarized_pixel_cnn() -> Config:
+    """PixelCNN (2016a): 7 residual blocks of masked convolutions, 16 channels inside, with their blind spot.
+
+    pixelvae-train --config=binarized_mnist/pixel_cnn --workdir=DIR
+
+    Cost: 20,210 weights, 15 M multiply-adds.
+
+    Expected: 81.3 nats (2016a, as Table 1 of PixelVAE reports it).
+
+    The size is that of PixelRNN on MNIST; the paper gives none for this row.
+    """
+    config = binarized_gated_pixel_cnn()
+    config.model.pixels = PixelCNNConfig(num_layers=7)
+    return config
+
+
+@preset("binarized_mnist/pixel_vae")
+def binarized_pixel_vae() -> Config:
+    """PixelVAE: a PixelCNN of masked convolutions given upsampled latents.
+
+    pixelvae-train --config=binarized_mnist/pixel_vae --workdir=DIR
+
+    Cost: 727,586 weights, 70 M multiply-adds.
+
+    Expected: <= 80.64 nats (PixelVAE, Table 1).
+    """
+    config = binarized_pixel_cnn()
+    config.model.levels = [LevelConfig(upsampling=True)]
+    return config
+
+
+@preset("binarized_mnist/row_lstm")
+def binarized_row_lstm() -> Config:
+    """PixelRNN with Row LSTMs (2016a): 7 layers of 16 units.
+
+    pixelvae-train --config=binarized_mnist/row_lstm --workdir=DIR
+
+    Cost: 58,626 weights, 44 M multiply-adds.
+
+    Expected: between 79.20 and 81.3 nats, the Diagonal BiLSTM and the PixelCNN of 2016a, which reports none.
+    """
+    config = binarized_pixel_cnn()
+    config.model.pixels = RowLSTMConfig()
+    return config
+
+
+@preset("binarized_mnist/diagonal_bilstm")
+def binarized_diagonal_bilstm() -> Config:
+    """PixelRNN with Diagonal BiLSTMs (2016a): 7 layers of 16 units.
+
+    pixelvae-train --config=binarized_mnist/diagonal_bilstm --workdir=DIR
+
+    Cost: 67,138 weights, 50 M multiply-adds.
+
+    Expected: 79.20 nats (2016a).
+
+    The paper trained with RMSProp; here it is Adam, as for all.
+    """
+    config = binarized_pixel_cnn()
+    config.model.pixels = DiagonalBiLSTMConfig()
+    return config
+
+
+@preset("binarized_mnist/pixel_cnn_pp")
+def binarized_pixel_cnn_pp() -> Config:
+    """PixelCNN++ (2017) with Bernoulli pixels: two streams at three resolutions.
+
+    pixelvae-train --config=binarized_mnist/pixel_cnn_pp --workdir=DIR
+
+    Cost: 966,594 weights, 341 M multiply-adds.
+
+    Expected: no published number.
+
+    The size is ours: 2 blocks and 32 filters for the 5 and 160 of CIFAR-10.
+    """
+    config = binarized_gated_pixel_cnn()
+    config.model.pixels = PixelCNNPPConfig(num_blocks=2, filters=32)
+    return config
+
+
+def _with_256_values(config: Config) -> Config:
+    """The same model on the images before binarization; autoregressive networks embed the values."""
+    config.data.name = "mnist"
+    config.model.num_values = 256
+    if hasattr(config.model.pixels, "embedding_dim"):
+        config.model.pixels.embedding_dim = 16
+    return config
+
+
+@preset("mnist/gated_pixel_vae_no_upsampling")
+def mnist_gated_pixel_vae_no_upsampling() -> Config:
+    """Gated PixelVAE without upsampling on all 256 values.
+
+    pixelvae-train --config=mnist/gated_pixel_vae_no_upsampling --workdir=DIR
+
+    Cost: 358,912 weights, 136 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return _with_256_values(binarized_gated_pixel_vae_no_upsampling())
+
+
+@preset("mnist/gated_pixel_vae")
+def mnist_gated_pixel_vae() -> Config:
+    """Gated PixelVAE with upsampling on all 256 values.
+
+    pixelvae-train --config=mnist/gated_pixel_vae --workdir=DIR
+
+    Cost: 886,592 weights, 189 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return _with_256_values(binarized_gated_pixel_vae())
+
+
+@preset("mnist/gated_pixel_cnn")
+def mnist_gated_pixel_cnn() -> Config:
+    """Gated PixelCNN on all 256 values: exact likelihood.
+
+    pixelvae-train --config=mnist/gated_pixel_cnn --workdir=DIR
+
+    Cost: 155,456 weights, 116 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return _with_256_values(binarized_gated_pixel_cnn())
+
+
+@preset("mnist/vae")
+def mnist_vae() -> Config:
+    """VAE on all 256 values, a softmax each.
+
+    pixelvae-train --config=mnist/vae --workdir=DIR
+
+    Cost: 711,328 weights, 58 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return _with_256_values(binarized_vae())
+
+
+@preset("mnist/pixel_cnn")
+def mnist_pixel_cnn() -> Config:
+    """PixelCNN (2016a) on all 256 values.
+
+    pixelvae-train --config=mnist/pixel_cnn --workdir=DIR
+
+    Cost: 44,496 weights, 30 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return _with_256_values(binarized_pixel_cnn())
+
+
+@preset("mnist/pixel_vae")
+def mnist_pixel_vae() -> Config:
+    """PixelVAE on all 256 values.
+
+    pixelvae-train --config=mnist/pixel_vae --workdir=DIR
+
+    Cost: 751,872 weights, 85 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return _with_256_values(binarized_pixel_vae())
+
+
+@preset("mnist/row_lstm")
+def mnist_row_lstm() -> Config:
+    """PixelRNN with Row LSTMs (2016a) on all 256 values.
+
+    pixelvae-train --config=mnist/row_lstm --workdir=DIR
+
+    Cost: 82,912 weights, 60 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return _with_256_values(binarized_row_lstm())
+
+
+@preset("mnist/diagonal_bilstm")
+def mnist_diagonal_bilstm() -> Config:
+    """PixelRNN with Diagonal BiLSTMs (2016a) on all 256 values.
+
+    pixelvae-train --config=mnist/diagonal_bilstm --workdir=DIR
+
+    Cost: 91,424 weights, 65 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return _with_256_values(binarized_diagonal_bilstm())
+
+
+@preset("mnist/pixel_cnn_pp")
+def mnist_pixel_cnn_pp() -> Config:
+    """PixelCNN++ (2017) on all 256 values: a mixture of 10 quantised logistics.
+
+    pixelvae-train --config=mnist/pixel_cnn_pp --workdir=DIR
+
+    Cost: 967,580 weights, 341 M multiply-adds.
+
+    Expected: no published number.
+    """
+    config = _with_256_values(binarized_pixel_cnn_pp())
+    config.model.likelihood, config.model.num_mixtures = "logistic_mixture", 10
+    return config
