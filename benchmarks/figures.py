@@ -39,8 +39,8 @@ class Point:
     budget: str
 
 
-def read_point(run: pathlib.Path) -> Point:
-    """Evaluates a run, or reads what was computed before."""
+def read_report(run: pathlib.Path) -> dict:
+    """Evaluates a run on the test split, or reads what was computed before."""
     from pixelvae_tf import data, runs
     from pixelvae_tf.train import evaluation
 
@@ -53,11 +53,23 @@ def read_point(run: pathlib.Path) -> Point:
             config.data.data_dir = _DATA_DIR.value
         report = {**evaluation.Evaluator(model)(data.load(config.data, "test")), "step": step}
         path.write_text(json.dumps(report))
+    return report
+
+
+def read_point(run: pathlib.Path) -> Point:
+    """A run of the figures of layers."""
+    from pixelvae_tf import runs
+
+    config = runs.read_config(run)
     pixels = config.model.pixels
+    if not hasattr(pixels, "num_layers") and pixels.network != "independent":
+        raise SystemExit(
+            f"figures: layers must hold networks with layers to count. Received: {pixels.network} in {run}"
+        )
     # The first layer, which leaves the pixel itself out, counts; a VAE has none.
     num_layers = 0 if pixels.network == "independent" else 1 + pixels.num_layers
     budget = f"{config.train.steps:,} steps of {config.train.batch_size} images"
-    return Point(bool(config.model.levels), num_layers, report, budget)
+    return Point(bool(config.model.levels), num_layers, read_report(run), budget)
 
 
 def draw_layers(points: list[Point], output: pathlib.Path) -> None:
@@ -107,7 +119,7 @@ def draw_samples(workdirs: list[str], output: pathlib.Path) -> None:
     figure, axes = pyplot.subplots(1, len(workdirs), figsize=(4 * len(workdirs), 4.6), layout="constrained")
     for place, workdir in zip(np.atleast_1d(axes), workdirs, strict=True):
         model, config, _ = runs.load(workdir)
-        report = read_point(pathlib.Path(workdir)).report
+        report = read_report(pathlib.Path(workdir))
         seeds = tf.range(GRID * GRID, dtype=tf.int64)
         classes = config.model.num_classes
         labels = tf.range(GRID * GRID) % classes if classes else None
@@ -115,7 +127,7 @@ def draw_samples(workdirs: list[str], output: pathlib.Path) -> None:
         grid = pictures.tile(images, config.model.num_values, columns=GRID, scale=4)
         place.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap="gray", vmin=0, vmax=255)
         place.set_axis_off()
-        bound = "exact" if report["exact"] else "bound"
+        bound = ("exact" if report["exact"] else "bound") + (", given the class" if classes else "")
         place.set_title(f"{pathlib.Path(workdir).name}\n{report['bound_nats']:.2f} nats ({bound})", fontsize=10)
         title = f"samples; {report['data']} ({report['binarization']})"
     figure.suptitle(title, fontsize=10)

@@ -25,6 +25,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     import tensorflow as tf
 
+    from pixelvae_tf import config as config_lib
     from pixelvae_tf import pictures
     from pixelvae_tf.export.card import CARD
 
@@ -37,9 +38,9 @@ def main(argv: list[str]) -> None:
     parent = pathlib.Path(_OUTPUT.value).absolute().parent
     if not parent.is_dir():
         raise SystemExit(f"pixelvae-sample: output must be in a directory that exists. Received: {_OUTPUT.value!r}")
-    model = json.loads((directory / CARD).read_text())["config"]["model"]
-    if _LABEL.value is not None and not 0 <= _LABEL.value < model["num_classes"]:
-        classes = f"in 0..{model['num_classes'] - 1}" if model["num_classes"] else "left out: this model has no classes"
+    model = config_lib.from_json(json.dumps(json.loads((directory / CARD).read_text())["config"])).model
+    if _LABEL.value is not None and not 0 <= _LABEL.value < model.num_classes:
+        classes = f"in 0..{model.num_classes - 1}" if model.num_classes else "left out: this model has no classes"
         raise SystemExit(f"pixelvae-sample: label must be {classes}. Received: {_LABEL.value}")
     loaded = tf.saved_model.load(str(directory))
     seeds = np.arange(_SEED.value, _SEED.value + _NUM_IMAGES.value, dtype=np.int64)
@@ -48,15 +49,15 @@ def main(argv: list[str]) -> None:
         seed = tf.constant(seeds[start : start + _BATCH_SIZE.value])
         temperature = tf.fill(seed.shape, tf.constant(_TEMPERATURE.value, tf.float32))
         inputs = {"seed": seed, "temperature": temperature}
-        if model["num_classes"]:
-            in_turn = tf.range(start, start + seed.shape[0], dtype=tf.int64) % model["num_classes"]
+        if model.num_classes:
+            in_turn = tf.range(start, start + seed.shape[0], dtype=tf.int64) % model.num_classes
             inputs["label"] = in_turn if _LABEL.value is None else tf.fill(seed.shape, tf.cast(_LABEL.value, tf.int64))
         outputs = loaded.signatures["sample"](**inputs)
         if outputs["error"][0] != b"":
             raise SystemExit(f"pixelvae-sample: {outputs['error'][0].numpy().decode()}. Received: {_TEMPERATURE.value}")
         images.append(outputs["images"].numpy())
-    columns = model["num_classes"] if model["num_classes"] and _LABEL.value is None else None
-    grid = pictures.tile(np.concatenate(images), model["num_values"], columns=columns, scale=_SCALE.value)
+    columns = model.num_classes if model.num_classes and _LABEL.value is None else None
+    grid = pictures.tile(np.concatenate(images), model.num_values, columns=columns, scale=_SCALE.value)
     pictures.write_png(_OUTPUT.value, grid)
     print(f"{len(seeds)} samples: {_OUTPUT.value}")
 

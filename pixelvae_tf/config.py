@@ -63,7 +63,7 @@ class TrainConfig:
       average_decay: of the moving average of the weights, which is what is evaluated and exported.
       steps_per_loop: steps run by one call into the graph.
       log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
-      dtype: Keras' dtype policy, "float32" or "mixed_bfloat16".
+      dtype: Keras' dtype policy, "float32", "mixed_bfloat16" or, for checks, "float64".
     """
 
     steps: int = 200_000

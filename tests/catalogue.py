@@ -115,10 +115,15 @@ def gated_end(kernel_size: int, mask_type: str):
     return lambda output, source, at, place: pair(1, source, at, place)
 
 
-def triangle(output, source, at, place):
-    """A Row LSTM with kernels of 3: one column more to either side with every row up, and one to the left."""
+def triangle(output, source, at, place, reach=1):
+    """A Row LSTM: `reach` columns more to either side with every row up, and `reach` to the left."""
     (r, c, _), (i, j, _) = at, place
-    return i <= r and c - (r - i) - 1 <= j <= c + (r - i)
+    return i <= r and c - reach * (r - i + 1) <= j <= c + reach * (r - i)
+
+
+def wide_triangle(*args):
+    """The same with kernels of 5."""
+    return triangle(*args, reach=2)
 
 
 def triangle_rgb(output, source, at, place):
@@ -180,6 +185,7 @@ CAUSAL_LAYERS = [
         context="vector",
     ),
     Case("row_lstm", lambda: layers.RowLSTM(2), triangle, context="map"),
+    Case("row_lstm_wide", lambda: layers.RowLSTM(2, 5), wide_triangle, context="vector"),
     Case("row_lstm_rgb", lambda: layers.RowLSTM(3, 3, 3), triangle_rgb),
     Case("diagonal_bilstm", lambda: layers.DiagonalBiLSTM(2), before("B"), context="map"),
     Case("diagonal_bilstm_rgb", lambda: layers.DiagonalBiLSTM(3, 3), before("B", 3)),

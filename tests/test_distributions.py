@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from family import MIXTURE, SIZES, STREAMS
 from scipy import stats
 
 import pixelvae_tf
@@ -18,7 +19,6 @@ from pixelvae_tf.config import (
     LevelConfig,
     ModelConfig,
     PixelCNNConfig,
-    PixelCNNPPConfig,
     RowLSTMConfig,
 )
 from pixelvae_tf.distributions import (
@@ -47,16 +47,13 @@ def _all_images(shape, num_values):
     return np.array(list(itertools.product(range(num_values), repeat=int(np.prod(shape))))).reshape(-1, *shape)
 
 
-MIXTURE = {"likelihood": "logistic_mixture", "num_mixtures": 3}
-RASTER = {"num_layers": 1, "filters": 6, "first_kernel_size": 3, "output_filters": 6}
-STREAMS = PixelCNNPPConfig(num_blocks=1, num_scales=2, filters=4)
 MAP = LevelConfig(2, (4,), upsampling=True)
 CASES = {
     "all 512 binary 3x3 images": ModelConfig((3, 3, 1), 2, [], SMALL),
     "all 512 binary 3x3 images given z": ModelConfig((3, 3, 1), 2, [LevelConfig(2, (4,))], SMALL),
-    "all 512 binary 3x3 images of a PixelCNN": ModelConfig((3, 3, 1), 2, [], PixelCNNConfig(**RASTER)),
-    "all 512 binary 3x3 images of a Row LSTM": ModelConfig((3, 3, 1), 2, [], RowLSTMConfig(**RASTER)),
-    "all 512 binary 3x3 images of a Diagonal BiLSTM": ModelConfig((3, 3, 1), 2, [], DiagonalBiLSTMConfig(**RASTER)),
+    "all 512 binary 3x3 images of a PixelCNN": ModelConfig((3, 3, 1), 2, [], PixelCNNConfig(**SIZES)),
+    "all 512 binary 3x3 images of a Row LSTM": ModelConfig((3, 3, 1), 2, [], RowLSTMConfig(**SIZES)),
+    "all 512 binary 3x3 images of a Diagonal BiLSTM": ModelConfig((3, 3, 1), 2, [], DiagonalBiLSTMConfig(**SIZES)),
     "all 64 colours of a pixel": ModelConfig((1, 1, 3), 4, [], SMALL),
     "all 64 colours of a pixel, a mixture": ModelConfig((1, 1, 3), 4, [], SMALL, **MIXTURE),
     "all 256 2x2 images of 4 values": ModelConfig((2, 2, 1), 4, [], SMALL),

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from family import labels_for, make_model
 from small_run import small_config
 
 import pixelvae_tf
@@ -55,6 +56,16 @@ def test_fit_has_the_trainers_loss_and_weights():
         assert found["kl_nats_level_1"][0] == pytest.approx(float(totals.kl_nats[0]), rel=1e-4)
     for a, b in zip(model.get_weights(), state.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["diagonal_bilstm", "pixel_cnn_pp_classes", "vae_quantized_normal"])
+def test_a_keras_file_holds_every_kind_of_model(name, tmp_path):
+    model = make_model(name)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    seeds = tf.range(3, dtype=tf.int64)
+    options = {"labels": labels_for(model, 3)}
+    np.testing.assert_array_equal(again.sample(seeds, **options), model.sample(seeds, **options))
 
 
 def test_fit_lowers_the_loss_and_evaluate_reports_the_bound():

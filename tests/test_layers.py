@@ -41,6 +41,23 @@ def test_the_contract_test_finds_an_unlisted_blind_spot():
         contract.check_dependence(no_blind_spot, (4, 5))
 
 
+@pytest.mark.parametrize("layer", [layers.VerticalConv2D(4, (2, 3), strides=2), layers.DownRightConv2D(4, strides=2)])
+def test_strided_layers_see_up_to_their_stride(layer):
+    """Output (i, j) is that of the layer without strides at (2 i, 2 j); and the config says so."""
+    layer.build((None, 6, 8, 3))
+    config = keras.saving.serialize_keras_object(layer)
+    twin = keras.saving.deserialize_keras_object(config)
+    assert twin.strides == 2 and keras.saving.serialize_keras_object(twin)["config"] == config["config"]
+    config["config"]["strides"] = 1
+    plain = keras.saving.deserialize_keras_object(config)
+    if not plain.built:
+        plain.build((None, 6, 8, 3))
+    plain.set_weights(layer.get_weights())
+    x = tf.random.stateless_normal((2, 6, 8, 3), (1, 2))
+    assert layer.compute_output_shape((2, 6, 8, 3)) == (2, 3, 4, 4)
+    np.testing.assert_allclose(layer(x), plain(x)[:, ::2, ::2], atol=1e-5)  # sums of 18 products of order one
+
+
 def test_mask_is_as_drawn():
     np.testing.assert_array_equal(layers.raster_mask("A", 3, 1, 1)[..., 0, 0], [[1, 1, 1], [1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(

@@ -87,7 +87,14 @@ def test_the_distance_to_a_boundary_is_small_where_a_draw_is_about_to_change(nam
     assert changed.any() and (distance[..., 0][changed] < 1.1e-3).all()
 
 
-XLA_AND_UNKNOWN_BATCH = ["gated_pixel_vae_no_upsampling", "row_lstm", "diagonal_bilstm", "pixel_vae_pp"]
+XLA_AND_UNKNOWN_BATCH = [
+    "gated_pixel_vae_no_upsampling",
+    "row_lstm",
+    "diagonal_bilstm",
+    "pixel_vae_pp",
+    "pixel_cnn_pp_classes",
+    "vae_quantized_normal",
+]
 
 
 @pytest.mark.parametrize("name", XLA_AND_UNKNOWN_BATCH)

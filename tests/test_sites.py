@@ -85,6 +85,25 @@ def test_quantized_draws_follow_their_probabilities(kind):
     np.testing.assert_allclose(frequencies, exact_probabilities(CDFS[kind], loc, scale, 8), atol=5e-5)
 
 
+@pytest.mark.parametrize("kind", CDFS)
+def test_quantized_samples_as_tfp_distributions_do(kind):
+    loc, scale = np.array([2.3, -4.0]), np.array([0.7, 5.0])
+    distribution = kind(tf.constant(loc, tf.float32), tf.constant(scale, tf.float32), 8)
+    draws = distribution.sample((200, 250), seed=(1, 2))
+    assert draws.shape == (200, 250, 2) and draws.dtype == tf.int32
+    frequencies = np.stack([(draws.numpy() == value).mean(axis=(0, 1)) for value in range(8)], axis=-1)
+    # 50,000 draws: a frequency has a standard deviation of at most 0.0022; five of them.
+    np.testing.assert_allclose(frequencies, exact_probabilities(CDFS[kind], loc, scale, 8), atol=0.011)
+
+
+def test_mixture_samples_as_tfp_distributions_do():
+    site = LogisticMixtureSite(4, channels=3, num_mixtures=2)
+    mixture = site.distribution(tf.random.stateless_normal((5, site.units), (1, 2)))
+    draws = mixture.sample(7, seed=(3, 4))
+    assert draws.shape == (7, 5, 3) and draws.dtype == tf.int32
+    np.testing.assert_array_equal(draws, mixture.sample(7, seed=(3, 4)))
+
+
 def _colours(num_values):
     return np.array(list(itertools.product(range(num_values), repeat=3)), np.int32)
 

@@ -26,12 +26,16 @@ def largest_difference(first, second):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "number"),
-    [(lambda: keras.optimizers.SGD(1e-3), 10), (None, 1)],
-    ids=["sgd", "adam"],
+    ("preset", "optimizer", "number"),
+    [
+        ("gated_pixel_vae", lambda: keras.optimizers.SGD(1e-3), 10),
+        ("gated_pixel_vae", None, 1),
+        ("pixel_cnn_pp_class_conditional", lambda: keras.optimizers.SGD(1e-3), 3),
+    ],
+    ids=["sgd", "adam", "labels"],
 )
-def test_replicas_equal_one_device(optimizer, number):
-    config = small_config(clip_norm=1.0, kl_warmup_steps=5)
+def test_replicas_equal_one_device(preset, optimizer, number):
+    config = small_config(f"digits/{preset}", clip_norm=1.0, kl_warmup_steps=5)
     config.model.pixels.dropout = 0.0  # its numbers are each replica's own
     one = run_steps(config, tf.distribute.OneDeviceStrategy("CPU:0"), number, optimizer)
     two = run_steps(config, tf.distribute.MirroredStrategy(CPUS), number, optimizer)
@@ -125,7 +129,9 @@ def test_every_kind_of_model_goes_through_the_road(preset, tmp_path):
         assert evaluation.Evaluator(model, batch_size=20)(shuffled)["bound_nats"] != report["bound_nats"]
 
 
-@pytest.mark.parametrize(("labels", "found"), [(None, "none"), (np.arange(3), r"0\.\.2")])
+@pytest.mark.parametrize(
+    ("labels", "found"), [(None, "none"), (np.arange(3), r"0\.\.2"), (np.array([-1, 1]), r"-1\.\.1")]
+)
 def test_classes_must_fit_the_labels(labels, found, tmp_path, monkeypatch):
     config = small_config("digits/gated_pixel_cnn_class_conditional")
     config.model.num_classes = 2

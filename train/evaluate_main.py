@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
         if _DATA_DIR.value is not None:
             config.data.data_dir = _DATA_DIR.value
         images = data.load(config.data, _SPLIT.value)
+        data.check_fits(images, config.model)
     except ValueError as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
     evaluator = evaluation.Evaluator(

@@ -78,7 +78,11 @@ class Evaluator:
 
         Returns:
           The report: plain data, negative bounds in nats per image and bits/dim.
+
+        Raises:
+          ValueError: if the split does not fit the model; see `data.check_fits`.
         """
+        data.check_fits(image_set, self.model.config)
         start = time.monotonic()
         collected: dict[str, list[np.ndarray]] = {}
         number, done = len(image_set.images), 0
@@ -100,6 +104,7 @@ class Evaluator:
             "data": image_set.name,
             "binarization": image_set.binarization,
             "num_images": number,
+            "of": "log p(x | label)" if self.model.config.num_classes else "log p(x)",
             "exact": not self.model.num_levels,
             "bound_nats": bound.mean(),
             "bound_standard_error": bound.std(ddof=1) / np.sqrt(number),

@@ -56,7 +56,8 @@ class Trainer:
         data.check_batch_size(config.train.batch_size, strategy.num_replicas_in_sync)
         workdir_lib.check(config, self.workdir)
         self.images = {split: data.load(config.data, split) for split in ("train", "validation")}
-        self._check_images()
+        for images in self.images.values():
+            data.check_fits(images, config.model)
         with strategy.scope():
             self.state = steps.TrainState(config)
         self.loop = steps.make_training_loop(strategy, self.state, config.train)
@@ -75,22 +76,6 @@ class Trainer:
             for name in ("train", "validation")
         }
         self._draw = tf.function(self._make_pictures)
-
-    def _check_images(self) -> None:
-        """The model must fit the images."""
-        images, model = self.images["train"], self.config.model
-        if images.images.shape[1:] != tuple(model.image_shape) or images.num_values != model.num_values:
-            raise ValueError(
-                f"model.image_shape and model.num_values must fit the images of {images.name}, "
-                f"{images.images.shape[1:]} and {images.num_values}. "
-                f"Received: {tuple(model.image_shape)} and {model.num_values}"
-            )
-        if model.num_classes and (images.labels is None or images.labels.max() >= model.num_classes):
-            found = "none" if images.labels is None else f"0..{images.labels.max()}"
-            raise ValueError(
-                f"model.num_classes must be 0, or fit the labels of {images.name}, which are: {found}. "
-                f"Received: {model.num_classes}"
-            )
 
     @property
     def step(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pixelvae_tf.config import DataConfig
+from pixelvae_tf.config import DataConfig, ModelConfig
 
 SPLITS = ("train", "validation", "test")
 
@@ -112,3 +112,25 @@ def load(config: DataConfig, split: str) -> ImageSet:
             f"Received: {images.dtype} of shape {images.shape}, up to {images.max(initial=0)}"
         )
     return ImageSet(images, labels, f"{config.name}/{split}", source.num_values, source.binarization)
+
+
+def check_fits(image_set: ImageSet, model: ModelConfig) -> None:
+    """Checks that a model can be trained on a split, or evaluated on it.
+
+    Raises:
+      ValueError: if its images have another shape or number of values, or its labels are not those that a
+        class-conditional model takes.
+    """
+    if image_set.images.shape[1:] != tuple(model.image_shape) or image_set.num_values != model.num_values:
+        raise ValueError(
+            f"model.image_shape and model.num_values must fit the images of {image_set.name}, "
+            f"{image_set.images.shape[1:]} and {image_set.num_values}. "
+            f"Received: {tuple(model.image_shape)} and {model.num_values}"
+        )
+    labels = image_set.labels
+    if model.num_classes and (labels is None or labels.min() < 0 or labels.max() >= model.num_classes):
+        found = "none" if labels is None else f"{labels.min()}..{labels.max()}"
+        raise ValueError(
+            f"model.num_classes must be 0, or fit the labels of {image_set.name}, which are: {found}. "
+            f"Received: {model.num_classes}"
+        )

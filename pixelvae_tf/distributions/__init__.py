@@ -32,6 +32,12 @@ def pixel_site(likelihood: str, num_values: int, channels: int = 1, num_mixtures
       num_values: how many values a channel can take.
       channels: C.
       num_mixtures: components of a logistic mixture.
+
+    Returns:
+      The site.
+
+    Raises:
+      KeyError: for another likelihood; `ModelConfig.validate` names it.
     """
     return {
         "bernoulli": lambda: BernoulliSite(channels),

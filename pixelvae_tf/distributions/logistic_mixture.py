@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import pixels
 from pixelvae_tf.distributions.gaussian import at_least_float32
-from pixelvae_tf.distributions.quantized import MIN_LOG_SCALE, QuantizedLogistic, to_values
+from pixelvae_tf.distributions.quantized import MIN_LOG_SCALE, Marginal, QuantizedLogistic, open_uniform, to_values
 from pixelvae_tf.distributions.sites import Site, inverse_cdf, per_batch
 
 tfd = tfp.distributions
@@ -33,7 +33,15 @@ class LogisticMixture(tfd.Distribution):
       scale_factor: multiplies all scales; a scalar, or [..., 1].
     """
 
-    def __init__(self, logits, loc, log_scale, coefficients, num_values: int, scale_factor=1.0):
+    def __init__(
+        self,
+        logits: tf.Tensor,
+        loc: tf.Tensor,
+        log_scale: tf.Tensor,
+        coefficients: tf.Tensor,
+        num_values: int,
+        scale_factor: tf.Tensor | float = 1.0,
+    ):
         parameters = dict(locals())
         self.logits, self.loc, self.log_scale, self.coefficients = logits, loc, log_scale, coefficients
         self.num_values, self.scale_factor = num_values, scale_factor
@@ -101,6 +109,10 @@ class LogisticMixture(tfd.Distribution):
             total += self.channel(channel, value[..., None, :channel]).log_prob(value[..., None, channel])
         return tf.reduce_logsumexp(total, axis=-1)
 
+    def _sample_n(self, n, seed=None):
+        shape = tf.concat([[n], self._batch_shape_tensor(), [self.loc.shape[-1] + 1]], axis=0)
+        return self.transform(open_uniform(shape, tfp.random.sanitize_seed(seed, salt=self.name), self.loc.dtype))
+
     def transform(self, uniforms: tf.Tensor) -> tf.Tensor:
         """The draws that uniform numbers make.
 
@@ -111,10 +123,12 @@ class LogisticMixture(tfd.Distribution):
           int32 [..., C].
         """
         component = inverse_cdf(self.logits, uniforms[..., -1])
+        # Not a gather: there may be more draws than parameters.
+        mask = tf.one_hot(component, self.logits.shape[-1], dtype=self.loc.dtype)[..., None]
 
         def chosen(x: tf.Tensor) -> tf.Tensor:
             """[..., K, n] -> [..., n], of the component."""
-            return tf.gather(x, component, axis=-2, batch_dims=component.shape.rank)
+            return tf.reduce_sum(mask * x, axis=-2)
 
         loc, log_scale, coefficients = chosen(self.loc), chosen(self.log_scale), chosen(self.coefficients)
         # One factor serves all components.
@@ -149,11 +163,11 @@ class LogisticMixtureSite(Site):
 
     def marginal_params(self, images):
         """Equally likely components around the quantiles of every channel, as wide as their distances."""
-        scaled = pixels.to_unit_interval(images.reshape(-1, self.channels), self.num_values).numpy()
         count = self.num_mixtures
-        quantiles = np.quantile(scaled, (np.arange(count) + 0.5) / count, axis=0)  # [K, C]
+        marginals = [Marginal(images[..., channel], self.num_values) for channel in range(self.channels)]
+        quantiles = np.stack([marginal.quantiles((np.arange(count) + 0.5) / count) for marginal in marginals], axis=1)
         # A logistic variable of scale s has a standard deviation of 1.8 s.
-        width = np.std(scaled, axis=0) / (1.8 * np.sqrt(count)) + np.exp(MIN_LOG_SCALE)
+        width = np.array([marginal.stddev for marginal in marginals]) / (1.8 * np.sqrt(count)) + np.exp(MIN_LOG_SCALE)
         parts = [
             np.zeros((count, 1)),
             quantiles,

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import pixels
 from pixelvae_tf.distributions.sites import ChannelwiseSite, per_batch
 
 tfd = tfp.distributions
@@ -26,6 +25,26 @@ def to_values(loc: tf.Tensor, log_scale: tf.Tensor, num_values: int) -> tuple[tf
     """Location and log scale on [-1, 1] as location and scale in units of values."""
     half_range = (num_values - 1) / 2
     return (loc + 1.0) * half_range, tf.exp(tf.clip_by_value(log_scale, MIN_LOG_SCALE, MAX_LOG_SCALE)) * half_range
+
+
+def open_uniform(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Uniform numbers without 0, whose logarithm is not finite."""
+    return tf.random.stateless_uniform(shape, seed, minval=np.finfo(np.float32).tiny, dtype=dtype)
+
+
+class Marginal:
+    """Mean, standard deviation and quantiles, on [-1, 1], of integer values [N] in 0 .. num_values - 1."""
+
+    def __init__(self, values: np.ndarray, num_values: int):
+        # By their histogram: exact, however many there are.
+        self.frequencies = np.bincount(values.ravel(), minlength=num_values) / values.size
+        self.places = np.linspace(-1.0, 1.0, num_values)
+        self.mean = float(self.frequencies @ self.places)
+        self.stddev = float(np.sqrt(self.frequencies @ (self.places - self.mean) ** 2))
+
+    def quantiles(self, levels: np.ndarray) -> np.ndarray:
+        """The smallest values whose cumulative frequency reaches `levels`."""
+        return self.places[np.searchsorted(np.cumsum(self.frequencies), levels - 1e-12)]
 
 
 class Quantized(tfd.Distribution):
@@ -74,7 +93,16 @@ class Quantized(tfd.Distribution):
         """log(F(upper) - F(lower)), standardised; F(lower) is 0 where `first`, F(upper) is 1 where `last`."""
         raise NotImplementedError
 
-    def _quantile(self, value):
+    def _sample_n(self, n, seed=None):
+        shape = tf.concat([[n], self._batch_shape_tensor()], axis=0)
+        return self.transform(self._numbers(shape, tfp.random.sanitize_seed(seed, salt=self.name)))
+
+    def _numbers(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """The random numbers that `transform` takes."""
+        raise NotImplementedError
+
+    def transform(self, numbers: tf.Tensor) -> tf.Tensor:
+        """The draws, int32, that random numbers of the batch's shape make."""
         raise NotImplementedError
 
     def round(self, x: tf.Tensor) -> tf.Tensor:
@@ -96,9 +124,12 @@ class QuantizedLogistic(Quantized):
             + tf.where(first | last, zero, inner)
         )
 
-    def transform(self, uniforms: tf.Tensor) -> tf.Tensor:
-        """The draws, int32, that uniform numbers of the batch's shape make: the inverse CDF."""
-        u = tf.cast(uniforms, self.loc.dtype)
+    def _numbers(self, shape, seed):
+        return open_uniform(shape, seed, self.loc.dtype)
+
+    def transform(self, numbers):
+        """The inverse CDF of uniform numbers."""
+        u = tf.cast(numbers, self.loc.dtype)
         return self.round(self.loc + self.scale * (tf.math.log(u) - tf.math.log1p(-u)))
 
 
@@ -117,9 +148,12 @@ class QuantizedNormal(Quantized):
         # So far out that float32 cannot tell the two: still finite, still with a gradient towards the bin.
         return log_high + tf.math.log(-tf.math.expm1(tf.minimum(log_low - log_high, -1e-6)))
 
-    def transform(self, normals: tf.Tensor) -> tf.Tensor:
-        """The draws, int32, that standard normal numbers of the batch's shape make."""
-        return self.round(self.loc + self.scale * tf.cast(normals, self.loc.dtype))
+    def _numbers(self, shape, seed):
+        return tf.random.stateless_normal(shape, seed, dtype=self.loc.dtype)
+
+    def transform(self, numbers):
+        """Standard normal numbers, moved and scaled."""
+        return self.round(self.loc + self.scale * tf.cast(numbers, self.loc.dtype))
 
 
 class QuantizedNormalSite(ChannelwiseSite):
@@ -138,8 +172,8 @@ class QuantizedNormalSite(ChannelwiseSite):
 
     def channel_marginal(self, values):
         """Mean and log standard deviation on [-1, 1]."""
-        scaled = pixels.to_unit_interval(values, self.num_values).numpy()
-        return np.array([scaled.mean(), np.log(scaled.std() + np.exp(MIN_LOG_SCALE))], np.float32)
+        marginal = Marginal(values, self.num_values)
+        return np.array([marginal.mean, np.log(marginal.stddev + np.exp(MIN_LOG_SCALE))], np.float32)
 
     def channel_distribution(self, params, temperature=1.0):
         """Normal(mean, temperature * sigma), rounded."""

@@ -62,9 +62,8 @@ class Site(abc.ABC):
           Values [..., C].
         """
 
-    @abc.abstractmethod
     def marginal_params(self, images: np.ndarray) -> np.ndarray:
-        """The parameters of about the same distribution as the pixels of images, all places together.
+        """For sites of pixels: the parameters of about the distribution of images' pixels, all places together.
 
         Args:
           images: integer pixel values [N, H, W, C].
@@ -72,6 +71,7 @@ class Site(abc.ABC):
         Returns:
           float32 [units].
         """
+        raise NotImplementedError(f"{type(self).__name__} is no site of pixels")
 
 
 def per_batch(temperature, like: tf.Tensor) -> tf.Tensor:
@@ -107,9 +107,9 @@ class ChannelwiseSite(Site):
         """The product over channels."""
         return tfd.Independent(self.channel_distribution(params, temperature), 1)
 
-    @abc.abstractmethod
     def channel_marginal(self, values: np.ndarray) -> np.ndarray:
         """The parameters [P] of the frequencies of values [N]."""
+        raise NotImplementedError(f"{type(self).__name__} is no site of pixels")
 
     def marginal_params(self, images):
         """Those of every channel; unit k is of channel k mod C."""
@@ -194,10 +194,6 @@ class GaussianSite(ChannelwiseSite):
 
     def __init__(self, channels: int = 1):
         super().__init__(channels, 2)
-
-    def channel_marginal(self, values):
-        """Mean, and the raw scale of a standard deviation of one."""
-        return np.array([values.mean(), 0.0], np.float32)
 
     def _loc_and_scale(self, params, temperature):
         loc, scale = (x[..., 0] for x in loc_and_scale(self.split(params)))

@@ -10,7 +10,7 @@ from pixelvae_tf.layers.pixel_cnn_pp import PixelCNNPP
 from pixelvae_tf.layers.recurrent import DiagonalBiLSTM, RowLSTM
 from pixelvae_tf.layers.residual import Encoder, FeatureDecoder, ResidualBlock
 from pixelvae_tf.layers.residual_streams import DownRightConv2D
-from pixelvae_tf.layers.weight_norm import WeightNormConv2D, WeightNormDense, data_dependent_start
+from pixelvae_tf.layers.weight_norm import WeightNormConv2D, WeightNormDense, data_dependent_initialization
 
 __all__ = [
     "Activation",
@@ -36,7 +36,7 @@ __all__ = [
     "VerticalConv2D",
     "WeightNormConv2D",
     "WeightNormDense",
-    "data_dependent_start",
+    "data_dependent_initialization",
     "dropout_seed",
     "raster_mask",
 ]

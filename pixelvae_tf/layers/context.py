@@ -7,7 +7,7 @@ Legend: B batch, H height, W width, D dimensions of the context, F filters.
 
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import CausalLayer
+from pixelvae_tf.layers.causal import CausalLayer, take_row
 from pixelvae_tf.layers.weight_norm import WeightNormConv2D
 
 
@@ -50,3 +50,8 @@ class Conditioned(CausalLayer):
                 f"Received: context of rank {given}"
             )
         return None if context is None else getattr(self, name)(context)
+
+    @staticmethod
+    def add_context_row(from_above: tf.Tensor, context: tf.Tensor | None, row: tf.Tensor) -> tf.Tensor:
+        """What `row` gets from the row above [B, W, F] and from the projected context, or None: [B, W, F]."""
+        return from_above if context is None else from_above + take_row(context, row)

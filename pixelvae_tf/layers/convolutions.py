@@ -20,7 +20,7 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers import masks
-from pixelvae_tf.layers.causal import CausalLayer, shift_down, take_row
+from pixelvae_tf.layers.causal import CausalLayer, shift_down
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
@@ -30,8 +30,21 @@ def without(config: dict, *names: str) -> dict:
     return {name: value for name, value in config.items() if name not in names}
 
 
+class StridedCausalConv2D(WeightNormConv2D, CausalLayer):
+    """What the causal convolutions that may skip rows and columns share: shapes, and weights for x [B, H, W, C]."""
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """[B, H, W, C] -> [B, H / strides, W / strides, F]."""
+        batch, height, width, _ = x_shape
+        return (batch, -(-height // self.strides), -(-width // self.strides), self.filters)
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Creates the weights."""
+        super().build(x_shape)
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
-class VerticalConv2D(WeightNormConv2D, CausalLayer):
+class VerticalConv2D(StridedCausalConv2D):
     """Sees rows `r - rows + 1 .. r`, to the left and the right: the vertical stack of 2016b.
 
     It lives on the clock of finished rows alone, so it has no `step`: what is used of it at a
@@ -56,15 +69,6 @@ class VerticalConv2D(WeightNormConv2D, CausalLayer):
     ):
         masks.check_kernel_size(kernel_size[1])
         super().__init__(filters, kernel_size, strides, "valid", gain=gain, use_bias=use_bias, **kwargs)
-
-    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[B, H, W, C] -> [B, H / strides, W / strides, F]."""
-        batch, height, width, _ = x_shape
-        return (batch, -(-height // self.strides), -(-width // self.strides), self.filters)
-
-    def build(self, x_shape, context_shape=None) -> None:
-        """Creates the weights."""
-        super().build(x_shape)
 
     def call(self, x, context=None, training=False, seed=None):
         """Convolves x [B, H, W, C] to [B, H, W, F]."""
@@ -243,13 +247,7 @@ class MaskedConv2D(Conditioned):
         above, above_state = ((), ()) if self.above is None else self.above.begin(None, batch, size)
         constants = (beside, above, self.project("context_projection", context))
         nothing = tf.zeros((batch, size[1], self.filters), beside[0].dtype)
-        return constants, (beside_state, above_state, self._addend(constants, nothing, tf.constant(0)))
-
-    @staticmethod
-    def _addend(constants, from_above: tf.Tensor, row) -> tf.Tensor:
-        """[B, W, F]: what `row` gets from above and from the context."""
-        context = constants[2]
-        return from_above if context is None else from_above + take_row(context, row)
+        return constants, (beside_state, above_state, self.add_context_row(nothing, constants[2], tf.constant(0)))
 
     def start_row(self, constants, state, finished, row):
         """Makes the finished row whole, and what the new row gets from above."""
@@ -259,7 +257,7 @@ class MaskedConv2D(Conditioned):
         from_above = tf.zeros_like(addend)
         if self.above is not None:
             from_above, above_state = self.above.start_row(constants[1], above_state, finished, row)
-        return y + addend, (beside_state, above_state, self._addend(constants, from_above, row))
+        return y + addend, (beside_state, above_state, self.add_context_row(from_above, constants[2], row))
 
     def step(self, constants, state, x, row, column):
         """Computes one location."""

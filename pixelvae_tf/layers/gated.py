@@ -127,10 +127,8 @@ class GatedBlock(Conditioned):
 
     def _addend(self, constants, from_above, row):
         """What `row` gets from above and from the context: [W, B, 2 F], columns first for `step`."""
-        context = constants["horizontal_context"]
-        if context is not None:
-            from_above = from_above + take_row(context, row)
-        return tf.transpose(from_above, (1, 0, 2))
+        addend = self.add_context_row(from_above, constants["horizontal_context"], row)
+        return tf.transpose(addend, (1, 0, 2))
 
     def start_row(self, constants, state, finished, row):
         """Moves the vertical stream one row on, and prepares what the new row gets from it."""
@@ -145,8 +143,7 @@ class GatedBlock(Conditioned):
         }
         if not self.keep_vertical:
             return None, state
-        context = constants["vertical_context"]
-        return gate(above if context is None else above + take_row(context, row - 1)), state
+        return gate(self.add_context_row(above, constants["vertical_context"], row - 1)), state
 
     def step(self, constants, state, x, row, column):
         """Moves the horizontal stream one location on: x [B, C] -> [B, F]."""

@@ -99,8 +99,10 @@ class FromContext(CausalLayer):
         Raises:
           ValueError: if the context is not a map of the size of x.
         """
-        if context_shape is None or len(context_shape) != 4:
-            raise ValueError(f"context must be a map [B, H, W, D]. Received: a context of shape {context_shape}")
+        if context_shape is None or len(context_shape) != 4 or tuple(context_shape[1:3]) != tuple(x_shape[1:3]):
+            raise ValueError(
+                f"context must be a map [B, {x_shape[1]}, {x_shape[2]}, D]. Received: a shape of {context_shape}"
+            )
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
         """[B, H, W, C] -> [B, H, W, D]."""

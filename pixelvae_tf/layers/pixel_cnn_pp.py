@@ -12,7 +12,8 @@ A row of the coarse map sees fine rows up to 2 i, location (i, j) fine locations
 the fine location (2 i, 2 j) is, and serves the four locations from there on. Here the vertical stream at a row is what
 the *rows above* made, so it needs no shift on its way to the horizontal one.
 
-Departures: upsampling is a 1x1 convolution to four times the channels and depth-to-space (the program: a transposed
+Departures: the program adds a channel of ones to the input, to tell the padding from mid-grey; here there is none.
+Upsampling is a 1x1 convolution to four times the channels and depth-to-space (the program: a transposed
 2x2 convolution in the horizontal stream, which is the same, 2x3 in the vertical one). The horizontal stream's kernels
 on a shortcut and on the vertical stream have a norm each. A context enters with the shortcuts; a map is averaged to
 each scale.
@@ -51,11 +52,11 @@ class Scale(keras.layers.Layer):
         self.down = blocks(num_blocks, False, "down")
         self.inner = None
         if num_scales > 1:
-            self.shrink_vertical = VerticalConv2D(filters, (2, 3), strides=2, name="shrink_vertical", **options)
-            self.shrink_horizontal = DownRightConv2D(filters, strides=2, name="shrink_horizontal", **options)
+            self.downsample_vertical = VerticalConv2D(filters, (2, 3), strides=2, name="downsample_vertical", **options)
+            self.downsample_horizontal = DownRightConv2D(filters, strides=2, name="downsample_horizontal", **options)
             self.inner = Scale(filters, num_blocks, num_scales - 1, dropout, name="inner", **options)
-            self.grow_vertical = WeightNormConv2D(4 * filters, name="grow_vertical", **options)
-            self.grow_horizontal = WeightNormConv2D(4 * filters, name="grow_horizontal", **options)
+            self.upsample_vertical = WeightNormConv2D(4 * filters, name="upsample_vertical", **options)
+            self.upsample_horizontal = WeightNormConv2D(4 * filters, name="upsample_horizontal", **options)
         self.up = blocks(num_blocks + (num_scales > 1), True, "up")
 
     def build(self, x_shape, context_shape=None) -> None:
@@ -63,17 +64,17 @@ class Scale(keras.layers.Layer):
         for block in (*self.down, *self.up):
             block.build(x_shape, context_shape)
         if self.inner is not None:
-            for layer in (self.shrink_vertical, self.shrink_horizontal):
+            for layer in (self.downsample_vertical, self.downsample_horizontal):
                 layer.build(x_shape)
-            coarse = self.shrink_vertical.compute_output_shape(x_shape)
+            coarse = self.downsample_vertical.compute_output_shape(x_shape)
             if context_shape is not None and len(context_shape) == 4:
                 context_shape = (context_shape[0], *coarse[1:3], context_shape[3])
             self.inner.build(coarse, context_shape)
-            for layer in (self.grow_vertical, self.grow_horizontal):
+            for layer in (self.upsample_vertical, self.upsample_horizontal):
                 layer.build(coarse)
 
     @staticmethod
-    def _shrunk(context: tf.Tensor | None) -> tf.Tensor | None:
+    def _downsampled(context: tf.Tensor | None) -> tf.Tensor | None:
         """A map of the context at half the resolution."""
         if context is None or context.shape.rank == 2:
             return context
@@ -81,19 +82,22 @@ class Scale(keras.layers.Layer):
 
     def call(self, x: Pair, context=None, training=False, seed=None) -> Pair:
         """Maps the pair of streams."""
-        passed = [x]
+        shortcuts = [x]
         for index, block in enumerate(self.down):
             x = block(x, context=context, training=training, seed=fold_in(seed, index))
-            passed.append(x)
+            shortcuts.append(x)
         if self.inner is None:
-            passed.pop()
+            shortcuts.pop()
         else:
-            x = (self.shrink_vertical(x[0]), self.shrink_horizontal(x[1]))
-            x = self.inner(x, context=self._shrunk(context), training=training, seed=fold_in(seed, len(self.down)))
-            x = tf.nn.depth_to_space(self.grow_vertical(x[0]), 2), tf.nn.depth_to_space(self.grow_horizontal(x[1]), 2)
+            x = (self.downsample_vertical(x[0]), self.downsample_horizontal(x[1]))
+            x = self.inner(x, context=self._downsampled(context), training=training, seed=fold_in(seed, len(self.down)))
+            x = (
+                tf.nn.depth_to_space(self.upsample_vertical(x[0]), 2),
+                tf.nn.depth_to_space(self.upsample_horizontal(x[1]), 2),
+            )
         for index, block in enumerate(self.up):
             seed_here = fold_in(seed, len(self.down) + 1 + index)
-            x = block(x, passed.pop(), context=context, training=training, seed=seed_here)
+            x = block(x, shortcuts.pop(), context=context, training=training, seed=seed_here)
         return x
 
     def begin(self, context, batch, size):
@@ -103,21 +107,21 @@ class Scale(keras.layers.Layer):
         state = {"blocks": [state for _, state in begun]}
         if self.inner is not None:
             coarse = (size[0] // 2, size[1] // 2)
-            constants["inner"], state["inner"] = self.inner.begin(self._shrunk(context), batch, coarse)
-            for name in ("shrink_vertical", "shrink_horizontal"):
+            constants["inner"], state["inner"] = self.inner.begin(self._downsampled(context), batch, coarse)
+            for name in ("downsample_vertical", "downsample_horizontal"):
                 constants[name], state[name] = getattr(self, name).begin(None, batch, size)
-            for name in ("grow_vertical", "grow_horizontal"):
+            for name in ("upsample_vertical", "upsample_horizontal"):
                 constants[name] = getattr(self, name).folded()
-            # What the scale inside made last, grown: it serves two rows, or four locations.
+            # What the scale inside made last, upsampled: it serves two rows, or four locations.
             state["vertical"] = tf.zeros((batch, coarse[1], 4 * self.filters), self.compute_dtype)
             state["horizontal"] = tf.zeros((batch, coarse[1], 4 * self.filters), self.compute_dtype)
             state["here"] = tf.zeros((batch, 4 * self.filters), self.compute_dtype)
         return constants, state
 
-    def _halves(self, grown: tf.Tensor, row) -> tf.Tensor:
-        """The upper or lower half of a grown row [B, W / 2, 4 F], as [B, W, F]."""
-        parts = tf.reshape(grown, (-1, grown.shape[1], 2, 2, self.filters))
-        return tf.reshape(tf.gather(parts, row % 2, axis=2), (-1, 2 * grown.shape[1], self.filters))
+    def _halves(self, upsampled: tf.Tensor, row) -> tf.Tensor:
+        """The upper or lower half of a upsampled row [B, W / 2, 4 F], as [B, W, F]."""
+        parts = tf.reshape(upsampled, (-1, upsampled.shape[1], 2, 2, self.filters))
+        return tf.reshape(tf.gather(parts, row % 2, axis=2), (-1, 2 * upsampled.shape[1], self.filters))
 
     def _walk(self, constants, state, x, feed, through_inner):
         """Down, through the scales inside, and up: what all clocks have in common.
@@ -126,18 +130,18 @@ class Scale(keras.layers.Layer):
           feed: (block, its constants, its state, x, shortcut) -> x, state.
           through_inner: (x, state) -> x, state; the way to the scales inside and back.
         """
-        passed, states = [x], []
+        shortcuts, states = [x], []
         each = zip((*self.down, *self.up), constants["blocks"], state["blocks"], strict=True)
         for index, (block, block_constants, block_state) in enumerate(each):
             if index == len(self.down):
                 if self.inner is None:
-                    passed.pop()
+                    shortcuts.pop()
                 else:
                     x, state = through_inner(x, state)
-            shortcut = passed.pop() if index >= len(self.down) else None
+            shortcut = shortcuts.pop() if index >= len(self.down) else None
             x, block_state = feed(block, block_constants, block_state, x, shortcut)
             if index < len(self.down):
-                passed.append(x)
+                shortcuts.append(x)
             states.append(block_state)
         return x, {**state, "blocks": states}
 
@@ -145,17 +149,22 @@ class Scale(keras.layers.Layer):
         """Feeds the vertical stream's new row [B, W, F]."""
 
         def through_inner(x, state):
-            coarse, shrink = self.shrink_vertical.start_row(
-                constants["shrink_vertical"], state["shrink_vertical"], x, row
+            coarse, downsampling = self.downsample_vertical.start_row(
+                constants["downsample_vertical"], state["downsample_vertical"], x, row
             )
 
             def tick():
                 y, inner = self.inner.open_row(constants["inner"], state["inner"], coarse, row // 2)
-                return self.grow_vertical.convolve(y[:, None], *constants["grow_vertical"])[:, 0], inner
+                return self.upsample_vertical.convolve(y[:, None], *constants["upsample_vertical"])[:, 0], inner
 
-            grown, inner = tf.cond(row % 2 == 0, tick, lambda: (state["vertical"], state["inner"]))
-            grown = tf.ensure_shape(grown, state["vertical"].shape)
-            return self._halves(grown, row), {**state, "inner": inner, "shrink_vertical": shrink, "vertical": grown}
+            upsampled, inner = tf.cond(row % 2 == 0, tick, lambda: (state["vertical"], state["inner"]))
+            upsampled = tf.ensure_shape(upsampled, state["vertical"].shape)
+            return self._halves(upsampled, row), {
+                **state,
+                "inner": inner,
+                "downsample_vertical": downsampling,
+                "vertical": upsampled,
+            }
 
         def feed(block, block_constants, block_state, x, shortcut):
             return block.open_row(block_constants, block_state, x, shortcut, row)
@@ -167,18 +176,18 @@ class Scale(keras.layers.Layer):
         finished = row - 1
 
         def through_inner(x, state):
-            coarse, shrink = self.shrink_horizontal.start_row(
-                constants["shrink_horizontal"], state["shrink_horizontal"], x, row
+            coarse, downsampling = self.downsample_horizontal.start_row(
+                constants["downsample_horizontal"], state["downsample_horizontal"], x, row
             )
 
             def tick():
                 y, inner = self.inner.finish_row(constants["inner"], state["inner"], coarse, finished // 2 + 1)
-                return self.grow_horizontal.convolve(y[:, None], *constants["grow_horizontal"])[:, 0], inner
+                return self.upsample_horizontal.convolve(y[:, None], *constants["upsample_horizontal"])[:, 0], inner
 
-            grown, inner = tf.cond(finished % 2 == 0, tick, lambda: (state["horizontal"], state["inner"]))
-            grown = tf.ensure_shape(grown, state["horizontal"].shape)
-            state = {**state, "inner": inner, "shrink_horizontal": shrink, "horizontal": grown}
-            return self._halves(grown, finished), state
+            upsampled, inner = tf.cond(finished % 2 == 0, tick, lambda: (state["horizontal"], state["inner"]))
+            upsampled = tf.ensure_shape(upsampled, state["horizontal"].shape)
+            state = {**state, "inner": inner, "downsample_horizontal": downsampling, "horizontal": upsampled}
+            return self._halves(upsampled, finished), state
 
         def feed(block, block_constants, block_state, x, shortcut):
             return block.finish_row(block_constants, block_state, x, shortcut, row)
@@ -189,13 +198,13 @@ class Scale(keras.layers.Layer):
         """Feeds a location [B, F] of the horizontal stream."""
 
         def through_inner(x, state):
-            coarse, shrink = self.shrink_horizontal.step(
-                constants["shrink_horizontal"], state["shrink_horizontal"], x, row, column
+            coarse, downsampling = self.downsample_horizontal.step(
+                constants["downsample_horizontal"], state["downsample_horizontal"], x, row, column
             )
 
             def tick():
                 y, inner = self.inner.step(constants["inner"], state["inner"], coarse, row // 2, column // 2)
-                kernel, bias = constants["grow_horizontal"]
+                kernel, bias = constants["upsample_horizontal"]
                 return add_optional(tf.matmul(y, kernel[0, 0]), bias), inner
 
             def hold():
@@ -203,11 +212,11 @@ class Scale(keras.layers.Layer):
                 below = tf.gather(state["horizontal"], column // 2, axis=1)
                 return tf.where(row % 2 == 0, state["here"], below), state["inner"]
 
-            grown, inner = tf.cond((row % 2 == 0) & (column % 2 == 0), tick, hold)
-            grown = tf.ensure_shape(grown, state["here"].shape)
-            parts = tf.reshape(grown, (-1, 4, self.filters))
+            upsampled, inner = tf.cond((row % 2 == 0) & (column % 2 == 0), tick, hold)
+            upsampled = tf.ensure_shape(upsampled, state["here"].shape)
+            parts = tf.reshape(upsampled, (-1, 4, self.filters))
             here = tf.gather(parts, 2 * (row % 2) + column % 2, axis=1)
-            return here, {**state, "inner": inner, "shrink_horizontal": shrink, "here": grown}
+            return here, {**state, "inner": inner, "downsample_horizontal": downsampling, "here": upsampled}
 
         def feed(block, block_constants, block_state, x, shortcut):
             return block.step(block_constants, block_state, x, shortcut, row, column)

@@ -6,9 +6,9 @@
     Row LSTM: h_before is the row above, seen       Diagonal BiLSTM: h_before are the neighbours above and beside,
     three wide; c_before is the cell above.         c_before is the cell beside.
 
-        1 1 1 1 1 1                                     1 1 1 1 1        1 1 1 1 1
-        . 1 1 1 1 .        the triangle                 1 1 1 1 1   or   1 1 1 1 1  from the right,
-        . . 1 x . .                                     1 1 x . .        . . x . .  one row lower
+        1 1 1 1 1 .                                     1 1 1 . .        . . 1 1 1
+        . 1 1 1 . .        the triangle                 1 1 1 . .  and   . . 1 1 1  from the right,
+        . 1 x . . .                                     1 1 x . .        . . x . .  one row lower
 
 The right-to-left half of the diagonal layer is shifted down one row before it is added, so that together they see all
 that is above and to the left.
@@ -33,7 +33,7 @@ FORGET_BIAS = 1.0
 
 
 def lstm(pre_activations: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """One LSTM cell: pre-activations [..., 4 U] and cell [..., U] -> hidden and cell, [..., U].
+    """One LSTM cell: pre-activations [..., 4 U], in the order i, f, o, g, and cell [..., U] -> hidden, cell [..., U].
 
     The cell, which sums over a whole image, is at least float32; the hidden state has the dtype of the pre-activations.
     """
@@ -110,8 +110,7 @@ class RowLSTM(Conditioned):
     def _addend(self, constants, hidden, row):
         """[B, W, 4 U]: what `row` gets from the hidden row above and from the context."""
         _, kernel, context = constants
-        from_above = self._from_above(kernel, hidden)
-        return from_above if context is None else from_above + take_row(context, row)
+        return self.add_context_row(self._from_above(kernel, hidden), context, row)
 
     def start_row(self, constants, state, finished, row):
         """Makes the finished row whole; its cells and what it gives below are the new state."""

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from pixelvae_tf.layers.causal import CausalLayer, take_row
 from pixelvae_tf.layers.context import Conditioned
-from pixelvae_tf.layers.convolutions import VerticalConv2D, without
+from pixelvae_tf.layers.convolutions import StridedCausalConv2D, VerticalConv2D, without
 from pixelvae_tf.layers.dropout import dropout, fold_in
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 # What the second convolution of a block starts with, so that blocks start near the identity (the program's).
-GAIN_OF_SECOND = 0.1
+SECOND_CONV_GAIN = 0.1
 Pair = tuple  # (vertical, horizontal)
 
 
@@ -25,7 +25,7 @@ def concat_elu(x: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class DownRightConv2D(WeightNormConv2D, CausalLayer):
+class DownRightConv2D(StridedCausalConv2D):
     """The 2x2 kernel of PixelCNN++'s horizontal stream: the pixel, those above and to the left, and the one between.
 
     Args:
@@ -37,15 +37,6 @@ class DownRightConv2D(WeightNormConv2D, CausalLayer):
 
     def __init__(self, filters: int, strides: int = 1, gain: float = 1.0, use_bias: bool = True, **kwargs):
         super().__init__(filters, (2, 2), strides, "valid", gain=gain, use_bias=use_bias, **kwargs)
-
-    def build(self, x_shape, context_shape=None) -> None:
-        """Creates the weights."""
-        super().build(x_shape)
-
-    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[B, H, W, C] -> [B, H / strides, W / strides, F]."""
-        batch, height, width, _ = x_shape
-        return (batch, -(-height // self.strides), -(-width // self.strides), self.filters)
 
     def call(self, x, context=None, training=False, seed=None):
         """Convolves x [B, H, W, C]."""
@@ -81,7 +72,7 @@ class DownRightConv2D(WeightNormConv2D, CausalLayer):
 
 
 class ResidualStream(Conditioned):
-    """A gated residual block of one stream; of its parts, `finish` and `step` are for the horizontal one.
+    """A gated residual block of one stream; `step` is for the horizontal one.
 
         y = conv(concat_elu(x)) + sum_i W_i concat_elu(other_i) + V h
         [a, b] = conv(dropout(concat_elu(y)))
@@ -106,7 +97,7 @@ class ResidualStream(Conditioned):
 
         self.filters = filters
         self.first = convolution(filters, 1.0, "first")
-        self.second = convolution(2 * filters, GAIN_OF_SECOND, "second")
+        self.second = convolution(2 * filters, SECOND_CONV_GAIN, "second")
         self.others = [
             WeightNormConv2D(filters, use_bias=False, name=f"other_{index}", dtype=self.dtype_policy)
             for index in range(num_others)
@@ -144,7 +135,7 @@ class ResidualStream(Conditioned):
         return constants, (first_state, second_state)
 
     def addend(self, constants, row, *others: tf.Tensor):
-        """[B, W, F]: what `row` gets from the context and from other rows [B, W, F], the first ones given."""
+        """What `row` gets from the context and from other rows [B, W, F], the first ones given: broadcasts to that."""
         parts = [
             self.others[index].convolve(concat_elu(other)[:, None], constants["others"][index], None)[:, 0]
             for index, other in enumerate(others)

@@ -2,7 +2,8 @@
 
 The norm is taken in float32 under any dtype policy. A layer starts with |w| = `gain`, so that an
 input of unit variance gives outputs of variance `gain ** 2`, whatever the fan-in or the mask. Or, within
-`data_dependent_start`, so that the data at hand gives outputs of mean 0 and standard deviation `gain` (section 3).
+`data_dependent_initialization`, so that the data at hand gives outputs of mean 0 and standard deviation
+`gain` (section 3).
 """
 
 import contextlib
@@ -18,22 +19,22 @@ PACKAGE = "pixelvae_tf"
 
 # How far a data-dependent start may move a norm, in either direction: where the data do not vary (a constant
 # image), no norm gives a unit its variance.
-MAX_START_FACTOR = 10.0
-_starting = contextvars.ContextVar("starting", default=False)
+MAX_INITIALIZATION_FACTOR = 10.0
+_initializing = contextvars.ContextVar("initializing", default=False)
 
 
 @contextlib.contextmanager
-def data_dependent_start():
+def data_dependent_initialization():
     """A call of weight-normalised convolutions inside, eagerly, first sets their norms and biases by the data.
 
     Salimans and Kingma 2016, section 3: one batch goes up through the layers, each of which starts from what
     those below it have become.
     """
-    token = _starting.set(True)
+    token = _initializing.set(True)
     try:
         yield
     finally:
-        _starting.reset(token)
+        _initializing.reset(token)
 
 
 class WeightNormalized(keras.layers.Layer):
@@ -43,6 +44,7 @@ class WeightNormalized(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters, self.gain, self.use_bias = filters, gain, use_bias
         self.kernel_mask: np.ndarray | None = None
+        self.multiply_adds = 0  # of an image; known when the kernel is there
 
     def add_kernel(self, kernel_shape: tuple[int, ...], mask: np.ndarray | None = None, num_locations: int = 1) -> None:
         """Creates the weights of a kernel [..., filters].
@@ -76,11 +78,11 @@ class WeightNormalized(keras.layers.Layer):
         bias = None if self.bias is None else tf.cast(tf.convert_to_tensor(self.bias), self.compute_dtype)
         return tf.cast(kernel, self.compute_dtype), bias
 
-    def start_from_outputs(self, y: tf.Tensor) -> None:
+    def initialize_from(self, y: tf.Tensor) -> None:
         """Sets norm and bias so that outputs [..., filters] of the weights as they are would be standardised."""
         mean, variance = tf.nn.moments(tf.cast(y, self.g.dtype), axes=list(range(y.shape.rank - 1)))
-        factor = self.gain / tf.maximum(tf.sqrt(variance), self.gain / MAX_START_FACTOR)
-        factor = tf.maximum(factor, 1.0 / MAX_START_FACTOR)
+        factor = self.gain / tf.maximum(tf.sqrt(variance), self.gain / MAX_INITIALIZATION_FACTOR)
+        factor = tf.maximum(factor, 1.0 / MAX_INITIALIZATION_FACTOR)
         self.g.assign(self.g * factor)
         if self.bias is not None:
             self.bias.assign((self.bias - mean) * factor)
@@ -162,8 +164,8 @@ class WeightNormConv2D(WeightNormalized):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Convolves x [B, H, W, C]."""
-        if _starting.get():
-            self.start_from_outputs(self.convolve(x, *self.folded()))
+        if _initializing.get():
+            self.initialize_from(self.convolve(x, *self.folded()))
         return self.convolve(x, *self.folded())
 
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:

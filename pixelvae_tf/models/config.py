@@ -14,7 +14,8 @@ class LevelConfig:
       dim: dimensions of z.
       filters: channels of the encoder after each halving of the resolution; mirrored by the decoder.
       upsampling: whether z reaches the level below through a feature decoder, as a map of the image's
-        size ("with upsampling"); otherwise a linear map of z enters every gate.
+        size ("with upsampling"); otherwise z itself conditions the network over the pixels, in a gated one
+        by a linear map of it in every gate.
     """
 
     dim: int = 16
@@ -239,8 +240,8 @@ class ModelConfig:
             units = getattr(pixels, name, self.channel_groups)
             if units < 1 or units % self.channel_groups:
                 raise ValueError(
-                    f"model.pixels.{name} must be a multiple of the image's channels, so that R, G and B get as "
-                    f"many units each. Received: {name}={units}, channels={self.channel_groups}"
+                    f"model.pixels.{name} must be positive and a multiple of the image's channels, so that R, G and B "
+                    f"get as many units each. Received: {name}={units}, {self.channel_groups} channel groups"
                 )
         if isinstance(pixels, PixelCNNPPConfig):
             stride = 2 ** (pixels.num_scales - 1)
@@ -264,7 +265,8 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     """
     if typing.get_origin(kind) is types.UnionType:
         kinds = {member().network: member for member in typing.get_args(kind)}
-        network = value.get("network") if isinstance(value, dict) else None
+        # Missing, it is the first, as every field that is missing has its default.
+        network = value.get("network", next(iter(kinds))) if isinstance(value, dict) else None
         if network not in kinds:
             raise ValueError(f"{where}.network must be one of {', '.join(kinds)}. Received: {network!r}")
         kind = kinds[network]

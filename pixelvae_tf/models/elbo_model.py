@@ -85,7 +85,7 @@ class ElboModel(keras.Model):
         Raises:
           ValueError: if the images have another shape or dtype, or (outside graphs) values out of range; for
             training=True before `compile`.
-          tf.errors.InvalidArgumentError: in a graph, if values are out of range (not under XLA).
+          tf.errors.InvalidArgumentError: in a graph, if values or labels are out of range (not under XLA).
         """
         labels = None
         if self.config.num_classes:

@@ -106,13 +106,21 @@ class PixelVAE(ElboModel):
           ValueError: for images of another shape or dtype, or values out of range; or as `likelihood`.
         """
         pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        if isinstance(self.config.pixels, PixelCNNPPConfig):
-            some = tf.constant(images[:START_IMAGES])
-            latents = self.sample_posterior(self.posterior(some), noise.image_seeds(some))
-            context = self.context(latents, None if labels is None else labels[:START_IMAGES])
-            with layers.data_dependent_start():
-                self.network(tf.cast(some, self.site.dtype), context=context)
-        self.network.layers[-1].bias.assign(self.site.marginal_params(images))
+        self._one_hot(labels, len(images))
+        params = self.network.layers[-1]
+        marginal = self.site.marginal_params(images)
+        if not isinstance(self.config.pixels, PixelCNNPPConfig):
+            params.bias.assign(marginal)
+            return
+        # From all parts of the set, which may be sorted.
+        chosen = np.linspace(0, len(images) - 1, min(len(images), START_IMAGES)).astype(np.int64)
+        some = tf.constant(images[chosen])
+        latents = self.sample_posterior(self.posterior(some), noise.image_seeds(some))
+        context = self.context(latents, None if labels is None else labels[chosen])
+        with layers.data_dependent_initialization():
+            self.network(tf.cast(some, self.site.dtype), context=context)
+        # What the last layer made has the mean 0 now; it is to be the marginal's parameters.
+        params.bias.assign_add(marginal)
 
     def context(self, latents: list[tf.Tensor], labels: tf.Tensor | None = None) -> tf.Tensor | None:
         """What the pixels are conditioned on: [B, D], a map [B, H, W, D], or None.
@@ -125,27 +133,33 @@ class PixelVAE(ElboModel):
           ValueError: as `likelihood`.
         """
         self._check_latents(latents)
-        one_hot = self._one_hot(labels)
+        one_hot = self._one_hot(labels, latents[0].shape[0] if latents else None)
         return self.levels[0].condition(latents[0], one_hot) if self.levels else one_hot
 
-    def _one_hot(self, labels) -> tf.Tensor | None:
+    def _one_hot(self, labels, batch: int | None) -> tf.Tensor | None:
+        """Labels as vectors [B, K], checked; inside a graph their values are checked when it runs."""
         num_classes = self.config.num_classes
-        if (labels is None) != (num_classes == 0):
-            raise ValueError(
-                f"labels must be integers [B] in 0..{num_classes - 1} for a class-conditional model, and None for "
-                f"another. Received: labels={labels} for a model of {num_classes} classes"
-            )
-        if labels is None:
+        if not num_classes:
+            if labels is not None:
+                raise ValueError("labels must be None: the model is not class-conditional. Received: labels")
             return None
+        expected = f"labels must be integers [B] in 0..{num_classes - 1}, one an image"
+        if labels is None:
+            raise ValueError(f"{expected}, for a class-conditional model. Received: None")
         labels = tf.convert_to_tensor(labels)
-        value = tf.get_static_value(labels)
-        wrong = value is not None and value.size and (value.min() < 0 or value.max() >= num_classes)
-        if not labels.dtype.is_integer or labels.shape.rank != 1 or wrong:
+        if not labels.dtype.is_integer or not labels.shape.is_compatible_with([batch]):
             raise ValueError(
-                f"labels must be integers [B] in 0..{num_classes - 1}. Received: {labels.dtype.name} of shape "
-                f"{labels.shape}" + (f", from {value.min()} to {value.max()}" if wrong else "")
+                f"{expected}. Received: {labels.dtype.name} of shape {labels.shape}"
+                + ("" if batch is None else f" for {batch} images")
             )
-        return tf.one_hot(labels, num_classes, dtype=self.compute_dtype)
+        value = tf.get_static_value(labels)
+        if value is not None and value.size and (value.min() < 0 or value.max() >= num_classes):
+            raise ValueError(f"{expected}. Received: values from {value.min()} to {value.max()}")
+        labels = tf.cast(labels, tf.int64)
+        good = tf.reduce_all((labels >= 0) & (labels < num_classes))
+        checked = tf.debugging.Assert(good, [f"{expected}. Received: other values"])
+        with tf.control_dependencies([] if checked is None else [checked]):
+            return tf.one_hot(labels, num_classes, dtype=self.compute_dtype)
 
     @property
     def num_levels(self) -> int:
@@ -205,7 +219,9 @@ class PixelVAE(ElboModel):
 
         Raises:
           ValueError: if the latents are not one [B, D_l] a level, or (outside graphs) not finite; if labels
-            are missing, not wanted or (outside graphs) out of range; or if a temperature is not positive and finite.
+            are missing, not wanted, of another number or (outside graphs) out of range; or if a temperature is
+            not positive and finite.
+          tf.errors.InvalidArgumentError: in a graph, if labels are out of range (not under XLA).
         """
         _check_temperature(temperature)
         return distributions.AutoregressiveGrid(
@@ -305,7 +321,13 @@ class PixelVAE(ElboModel):
           ValueError: as `likelihood`; or if the seeds are not int64 [B].
         """
         likelihood = self.likelihood(latents, temperature, method, labels=labels)
-        return likelihood.transform(likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS)))
+        numbers = likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS))
+        if likelihood.batch_shape.rank and not numbers.shape[:1].is_compatible_with(likelihood.batch_shape):
+            raise ValueError(
+                "latents, labels and temperatures must be one for each seed. "
+                f"Received: {likelihood.batch_shape[0]} for {numbers.shape[0]} seeds"
+            )
+        return likelihood.transform(numbers)
 
     def _check_latents(self, latents: list[tf.Tensor]) -> None:
         dims = [level.dim for level in self.config.levels]

@@ -57,7 +57,7 @@ def gated_pixel_vae() -> Config:
 
 
 def _train_for(config: Config, steps: int) -> None:
-    """A shorter run, for models without dropout: 1,197 images are soon known by heart."""
+    """A shorter run, for models with little against overfitting: 1,197 images are soon known by heart."""
     config.train.steps, config.train.evaluate_every, config.train.checkpoint_every = steps, 100, 100
     config.train.learning_rate_warmup_steps, config.train.kl_warmup_steps = 50, steps // 2
 
@@ -208,7 +208,7 @@ def row_lstm() -> Config:
 
 @preset("digits/diagonal_bilstm")
 def diagonal_bilstm() -> Config:
-    """PixelRNN with Diagonal BiLSTMs (2016a): the context is all that came before.
+    """PixelRNN with Diagonal BiLSTMs (2016a): the context is all that came before, but for a pixel (docs/models.md).
 
     pixelvae-train --config=digits/diagonal_bilstm --workdir=DIR
 

@@ -53,7 +53,12 @@ class Description(NamedTuple):
 
 
 def describe(name: str) -> Description:
-    """The parts of a preset's docstring, each on one line."""
+    """The parts of a preset's docstring, each on one line.
+
+    Raises:
+      ValueError: for an unknown name.
+    """
+    get(name)
     text = inspect.getdoc(_PRESETS[name])
     paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
     found = {"Cost": "", "Expected": "", "pixelvae-train": ""}
