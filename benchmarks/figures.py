@@ -63,9 +63,7 @@ def read_point(run: pathlib.Path) -> Point:
     config = runs.read_config(run)
     pixels = config.model.pixels
     if not hasattr(pixels, "num_layers") and pixels.network != "independent":
-        raise SystemExit(
-            f"figures: layers must hold networks with layers to count. Received: {pixels.network} in {run}"
-        )
+        raise SystemExit(f"figures: layers must be runs that have layers to count. Received: {pixels.network} in {run}")
     # The first layer, which leaves the pixel itself out, counts; a VAE has none.
     num_layers = 0 if pixels.network == "independent" else 1 + pixels.num_layers
     budget = f"{config.train.steps:,} steps of {config.train.batch_size} images"

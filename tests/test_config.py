@@ -67,8 +67,12 @@ def test_what_makes_no_sense_is_named(change, message):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("cifar10/gated_pixel_cnn", {"pixels.filters": 16}, "model.pixels.filters must be a multiple of the image's"),
-        ("cifar10/row_lstm", {"pixels.output_filters": 64}, "model.pixels.output_filters must be a multiple of the"),
+        ("cifar10/gated_pixel_cnn", {"pixels.filters": 16}, "model.pixels.filters must be positive and a multiple"),
+        (
+            "cifar10/row_lstm",
+            {"pixels.output_filters": 64},
+            "model.pixels.output_filters must be positive and a multiple",
+        ),
         ("digits/gated_pixel_vae", {"likelihood": "bernoulli"}, "model.likelihood must be categorical, quantized_norm"),
         ("digits/gated_pixel_vae", {"likelihood": "poisson"}, "model.likelihood must be one of auto, bernoulli"),
         ("digits/gated_pixel_vae", {"likelihood": "logistic_mixture"}, "model.num_mixtures must be at least 1 for"),
