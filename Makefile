@@ -2,6 +2,8 @@
 PYTHON ?= python3
 RUN := runs/quickstart
 BIN := .venv/bin
+# A process a core, a file at a time: what a file's tests share is made once.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: quickstart test test-all lint wheel clean
@@ -20,10 +22,10 @@ quickstart: .venv/installed
 	$(BIN)/python benchmarks/quickstart.py $(RUN)
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not slow'
 
 test-all: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

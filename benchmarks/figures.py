@@ -4,8 +4,9 @@
 
 Figure 4 is the bound against the number of autoregressive layers, PixelVAE beside PixelCNN; figure 5 its split into
 reconstruction and KL. They take every run below --layers: one data set, one budget, any depth; a VAE is a PixelVAE of
-no such layer. Figure 2 is samples of the runs of --samples side by side. Bounds are those of the whole test split with
-the averaged weights that were best on validation; each is computed once and kept beside its run (test.json).
+no such layer. Figure 2 (samples.png) is samples of the runs of --samples side by side. Bounds are those of the whole
+test split with the averaged weights that were best on validation; each is computed once and kept beside its run
+(test.json).
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ _SAMPLES = flags.DEFINE_list("samples", [], "Runs, for samples side by side.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the PNGs go.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the runs'.")
 GRID = 8  # samples of a model, across and down
+COLUMNS = 5  # models in a row of the figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,28 +110,33 @@ def draw_layers(points: list[Point], output: pathlib.Path) -> None:
 
 
 def draw_samples(workdirs: list[str], output: pathlib.Path) -> None:
-    """Writes figure_2.png."""
+    """Writes samples.png."""
     import tensorflow as tf
     from matplotlib import pyplot
 
     from pixelvae_tf import pictures, runs
 
-    figure, axes = pyplot.subplots(1, len(workdirs), figsize=(4 * len(workdirs), 4.6), layout="constrained")
-    for place, workdir in zip(np.atleast_1d(axes), workdirs, strict=True):
+    columns = min(len(workdirs), COLUMNS)
+    rows = -(-len(workdirs) // columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4 * columns, 4.5 * rows + 0.4), layout="constrained")
+    places = np.atleast_1d(axes).ravel()
+    for place in places:
+        place.set_axis_off()
+    for place, workdir in zip(places, workdirs, strict=False):
         model, config, _ = runs.load(workdir)
         report = read_report(pathlib.Path(workdir))
-        seeds = tf.range(GRID * GRID, dtype=tf.int64)
         classes = config.model.num_classes
-        labels = tf.range(GRID * GRID) % classes if classes else None
+        across = classes or GRID  # a column a class
+        seeds = tf.range(GRID * across, dtype=tf.int64)
+        labels = tf.range(GRID * across) % classes if classes else None
         images = tf.function(model.sample)(seeds, labels=labels).numpy()
-        grid = pictures.tile(images, config.model.num_values, columns=GRID, scale=4)
+        grid = pictures.tile(images, config.model.num_values, columns=across, scale=4)
         place.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap="gray", vmin=0, vmax=255)
-        place.set_axis_off()
         bound = ("exact" if report["exact"] else "bound") + (", given the class" if classes else "")
         place.set_title(f"{pathlib.Path(workdir).name}\n{report['bound_nats']:.2f} nats ({bound})", fontsize=10)
         title = f"samples; {report['data']} ({report['binarization']})"
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(output / "figure_2.png", dpi=120)
+    figure.suptitle(f"{title}\n", fontsize=10)
+    figure.savefig(output / "samples.png", dpi=80)
 
 
 def main(argv: list[str]) -> None:

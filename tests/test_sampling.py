@@ -103,9 +103,13 @@ def test_xla_and_unknown_batch_agree(name):
     seeds = tf.range(9, dtype=tf.int64)
     expected = _samples(model, "cached", seeds)
     np.testing.assert_array_equal(_samples(model, "cached", seeds, jit_compile=True), expected)
-    dynamic = tf.function(model.sample, input_signature=[tf.TensorSpec([None], tf.int64)])
-    np.testing.assert_array_equal(dynamic(seeds), expected)
-    np.testing.assert_array_equal(dynamic(seeds[2:3]), expected[2:3])
+    dynamic = tf.function(
+        lambda seeds, labels: model.sample(seeds, labels=labels if model.config.num_classes else None),
+        input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int32)],
+    )
+    labels = tf.range(9) % 3
+    np.testing.assert_array_equal(dynamic(seeds, labels), expected)
+    np.testing.assert_array_equal(dynamic(seeds[2:3], labels[2:3]), expected[2:3])
 
 
 def test_temperature_is_each_images_own():

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_command
 from small_run import run_steps, small_config
 
 # Only TensorFlow itself can switch it off again.
@@ -26,16 +27,12 @@ def largest_difference(first, second):
 
 
 @pytest.mark.parametrize(
-    ("preset", "optimizer", "number"),
-    [
-        ("gated_pixel_vae", lambda: keras.optimizers.SGD(1e-3), 10),
-        ("gated_pixel_vae", None, 1),
-        ("pixel_cnn_pp_class_conditional", lambda: keras.optimizers.SGD(1e-3), 3),
-    ],
-    ids=["sgd", "adam", "labels"],
+    ("optimizer", "number"),
+    [(lambda: keras.optimizers.SGD(1e-3), 10), (None, 1)],
+    ids=["sgd", "adam"],
 )
-def test_replicas_equal_one_device(preset, optimizer, number):
-    config = small_config(f"digits/{preset}", clip_norm=1.0, kl_warmup_steps=5)
+def test_replicas_equal_one_device(optimizer, number):
+    config = small_config(clip_norm=1.0, kl_warmup_steps=5)
     config.model.pixels.dropout = 0.0  # its numbers are each replica's own
     one = run_steps(config, tf.distribute.OneDeviceStrategy("CPU:0"), number, optimizer)
     two = run_steps(config, tf.distribute.MirroredStrategy(CPUS), number, optimizer)
@@ -44,6 +41,29 @@ def test_replicas_equal_one_device(preset, optimizer, number):
     assert largest_difference(one[1], two[1]) < 1e-6
     for a, b in zip(one[2], two[2], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)  # metrics are the global batch's
+
+
+def test_replicas_equal_one_device_with_labels_and_a_start_from_the_data(tmp_path):
+    """In processes of their own: TensorFlow keeps the shapes of a process's first collectives."""
+    options = ["--config=digits/pixel_cnn_pp_class_conditional", "--config.model.pixels.dropout=0.0"]
+    options += [
+        "--config.model.pixels.filters=8",
+        "--config.model.pixels.num_scales=1",
+        "--config.train.steps=1",
+        "--config.train.batch_size=16",
+    ]
+    found = []
+    for name, strategy in (("one", "one_device"), ("two", "mirrored")):
+        workdir = tmp_path / name
+        status, _, errors = run_command(
+            "train.main", *options, f"--workdir={workdir}", f"--strategy={strategy}", "--virtual_cpus=2"
+        )
+        assert status == 0, errors
+        found.append(runs.load(workdir, "latest")[0].get_weights())
+    fresh = runs.build(runs.read_config(tmp_path / "one")).get_weights()
+    assert largest_difference(fresh, found[0]) > 0.1
+    # Adam's first step is the sign of a gradient: where that is next to zero, rounding decides. The rate is 4e-5 then.
+    assert largest_difference(*found) < 1e-4
 
 
 def test_free_bits_are_of_the_global_batch():

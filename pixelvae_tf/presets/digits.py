@@ -68,12 +68,14 @@ def gated_pixel_vae_no_upsampling() -> Config:
 
     pixelvae-train --config=digits/gated_pixel_vae_no_upsampling --workdir=DIR
 
-    Cost: 137,504 weights, 4.2 M multiply-adds.
+    Cost: 185,632 weights, 6.9 M multiply-adds.
 
-    Expected: 94.16 nats, 2.123 bits/dim (bound, test; ours).
+    Expected: 81.79 nats, 1.844 bits/dim (bound, test; ours).
     """
     config = gated_pixel_vae()
     config.model.levels[0].upsampling = False
+    # A vector cannot say what stands where: more of that is left to the network, and the latents may carry less.
+    config.model.pixels.num_layers, config.train.free_nats = 3, 0.0
     return config
 
 
@@ -100,7 +102,7 @@ def gated_pixel_cnn_class_conditional() -> Config:
 
     Cost: 49,600 weights, 2.7 M multiply-adds.
 
-    Expected: 80.68 nats, 1.819 bits/dim (exact, test; ours).
+    Expected: 80.68 nats, 1.819 bits/dim (exact, given the class, test; ours).
     """
     config = gated_pixel_cnn()
     config.model.num_classes = 10
@@ -182,7 +184,7 @@ def pixel_vae_class_conditional() -> Config:
 
     Cost: 429,024 weights, 6.2 M multiply-adds.
 
-    Expected: 84.41 nats, 1.903 bits/dim (bound, test; ours).
+    Expected: 84.41 nats, 1.903 bits/dim (bound, given the class, test; ours).
     """
     config = pixel_vae()
     config.model.num_classes = 10
@@ -231,7 +233,7 @@ def pixel_cnn_pp() -> Config:
 
     Cost: 571,676 weights, 17 M multiply-adds.
 
-    Expected: 154.82 nats, 3.490 bits/dim (exact, test; ours).
+    Expected: 154.77 nats, 3.489 bits/dim (exact, test; ours).
     """
     config = gated_pixel_cnn()
     config.model.pixels = PixelCNNPPConfig(num_blocks=1, num_scales=3, filters=32, dropout=0.3)
@@ -248,7 +250,7 @@ def pixel_cnn_pp_class_conditional() -> Config:
 
     Cost: 577,308 weights, 17 M multiply-adds.
 
-    Expected: 150.79 nats, 3.399 bits/dim (exact, test; ours).
+    Expected: 150.66 nats, 3.396 bits/dim (exact, given the class, test; ours).
     """
     config = pixel_cnn_pp()
     config.model.num_classes = 10
@@ -263,7 +265,7 @@ def pixel_vae_pp() -> Config:
 
     Cost: 972,732 weights, 21 M multiply-adds.
 
-    Expected: 158.32 nats, 3.569 bits/dim (bound, test; ours).
+    Expected: 158.47 nats, 3.572 bits/dim (bound, test; ours).
     """
     config = pixel_cnn_pp()
     config.model.levels = gated_pixel_vae().model.levels
