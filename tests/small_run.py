@@ -1,9 +1,17 @@
 """A run that takes seconds."""
 
+import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import data, presets
 from pixelvae_tf.train import steps
+
+CPUS = ["CPU:0", "CPU:1"]  # made by conftest.py
+
+
+def largest_difference(first, second):
+    """The largest absolute difference of two lists of weights."""
+    return max(np.abs(a - b).max() for a, b in zip(first, second, strict=True))
 
 
 def small_config(preset="digits/gated_pixel_vae", **train):

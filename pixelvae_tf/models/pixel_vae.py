@@ -20,7 +20,7 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import distributions, layers, noise, pixels, sampling
 from pixelvae_tf.layers.weight_norm import PACKAGE
-from pixelvae_tf.models import networks
+from pixelvae_tf.models import checks, networks
 from pixelvae_tf.models.config import ModelConfig, PixelCNNPPConfig, decode
 from pixelvae_tf.models.elbo_model import ElboModel
 from pixelvae_tf.models.level import Level
@@ -40,12 +40,6 @@ def _default_policy(policy: keras.DTypePolicy):
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _check_temperature(temperature) -> None:
-    value = tf.get_static_value(tf.convert_to_tensor(temperature))
-    if value is not None and not (np.isfinite(value).all() and (value > 0).all()):
-        raise ValueError(f"temperature must be positive and finite. Received: {value}")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -106,7 +100,7 @@ class PixelVAE(ElboModel):
           ValueError: for images of another shape or dtype, or values out of range; or as `likelihood`.
         """
         pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        self._one_hot(labels, len(images))
+        checks.one_hot(labels, self.config.num_classes, len(images), self.compute_dtype)
         params = self.network.layers[-1]
         marginal = self.site.marginal_params(images)
         if not isinstance(self.config.pixels, PixelCNNPPConfig):
@@ -132,34 +126,10 @@ class PixelVAE(ElboModel):
         Raises:
           ValueError: as `likelihood`.
         """
-        self._check_latents(latents)
-        one_hot = self._one_hot(labels, latents[0].shape[0] if latents else None)
+        checks.check_latents(latents, [level.dim for level in self.config.levels])
+        batch = latents[0].shape[0] if latents else None
+        one_hot = checks.one_hot(labels, self.config.num_classes, batch, self.compute_dtype)
         return self.levels[0].condition(latents[0], one_hot) if self.levels else one_hot
-
-    def _one_hot(self, labels, batch: int | None) -> tf.Tensor | None:
-        """Labels as vectors [B, K], checked; inside a graph their values are checked when it runs."""
-        num_classes = self.config.num_classes
-        if not num_classes:
-            if labels is not None:
-                raise ValueError("labels must be None: the model is not class-conditional. Received: labels")
-            return None
-        expected = f"labels must be integers [B] in 0..{num_classes - 1}, one an image"
-        if labels is None:
-            raise ValueError(f"{expected}, for a class-conditional model. Received: None")
-        labels = tf.convert_to_tensor(labels)
-        if not labels.dtype.is_integer or not labels.shape.is_compatible_with([batch]):
-            raise ValueError(
-                f"{expected}. Received: {labels.dtype.name} of shape {labels.shape}"
-                + ("" if batch is None else f" for {batch} images")
-            )
-        value = tf.get_static_value(labels)
-        if value is not None and value.size and (value.min() < 0 or value.max() >= num_classes):
-            raise ValueError(f"{expected}. Received: values from {value.min()} to {value.max()}")
-        labels = tf.cast(labels, tf.int64)
-        good = tf.reduce_all((labels >= 0) & (labels < num_classes))
-        checked = tf.debugging.Assert(good, [f"{expected}. Received: other values"])
-        with tf.control_dependencies([] if checked is None else [checked]):
-            return tf.one_hot(labels, num_classes, dtype=self.compute_dtype)
 
     @property
     def num_levels(self) -> int:
@@ -223,7 +193,7 @@ class PixelVAE(ElboModel):
             not positive and finite.
           tf.errors.InvalidArgumentError: in a graph, if labels are out of range (not under XLA).
         """
-        _check_temperature(temperature)
+        checks.check_temperature(temperature)
         return distributions.AutoregressiveGrid(
             self.network,
             self.site,
@@ -266,7 +236,7 @@ class PixelVAE(ElboModel):
         Raises:
           ValueError: as `decode`.
         """
-        _check_temperature(temperature)
+        checks.check_temperature(temperature)
         scale = tf.reshape(temperature, (-1, 1))
         return [
             self._gaussian_draw(self.prior(level), seeds, noise.stream(noise.Kind.PRIOR, level), scale)
@@ -328,19 +298,6 @@ class PixelVAE(ElboModel):
                 f"Received: {likelihood.batch_shape[0]} for {numbers.shape[0]} seeds"
             )
         return likelihood.transform(numbers)
-
-    def _check_latents(self, latents: list[tf.Tensor]) -> None:
-        dims = [level.dim for level in self.config.levels]
-        shapes = [tf.TensorShape(z.shape) for z in latents]
-        if len(shapes) != len(dims) or not all(
-            shape.is_compatible_with((None, dim)) for shape, dim in zip(shapes, dims, strict=True)
-        ):
-            expected = ", ".join(f"[B, {dim}]" for dim in dims)
-            raise ValueError(f"latents must be a list of tensors, of shapes {expected}. Received: {shapes}")
-        for z in latents:
-            value = tf.get_static_value(tf.convert_to_tensor(z))
-            if value is not None and not np.isfinite(value).all():
-                raise ValueError("latents must be finite. Received: NaN or infinity")
 
     def get_config(self) -> dict:
         """Keras' config: the model's, as plain data."""

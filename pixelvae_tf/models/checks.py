@@ -1,0 +1,69 @@
+"""Checks at the doors of the models: temperatures, latents, labels. (Images: `pixels.check_images`.)
+
+What is not known before a graph runs is checked when it runs, or not at all: each says so.
+
+Legend: B batch, D dimensions of a latent, K classes.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+def check_temperature(temperature) -> None:
+    """Raises a ValueError unless temperatures that are known beforehand are positive and finite."""
+    value = tf.get_static_value(tf.convert_to_tensor(temperature))
+    if value is not None and not (np.isfinite(value).all() and (value > 0).all()):
+        raise ValueError(f"temperature must be positive and finite. Received: {value}")
+
+
+def check_latents(latents: list[tf.Tensor], dims: list[int]) -> None:
+    """Raises a ValueError unless the latents are tensors [B, dims[l]], finite where that is known beforehand."""
+    shapes = [tf.TensorShape(z.shape) for z in latents]
+    if len(shapes) != len(dims) or not all(
+        shape.is_compatible_with((None, dim)) for shape, dim in zip(shapes, dims, strict=True)
+    ):
+        expected = ", ".join(f"[B, {dim}]" for dim in dims)
+        raise ValueError(f"latents must be a list of tensors, of shapes {expected}. Received: {shapes}")
+    for z in latents:
+        value = tf.get_static_value(tf.convert_to_tensor(z))
+        if value is not None and not np.isfinite(value).all():
+            raise ValueError("latents must be finite. Received: NaN or infinity")
+
+
+def one_hot(labels, num_classes: int, batch: int | None, dtype: str) -> tf.Tensor | None:
+    """Labels as vectors, checked.
+
+    Args:
+      labels: integers [B], or None for a model without classes.
+      num_classes: K, or 0.
+      batch: B where it is known.
+      dtype: of the result.
+
+    Returns:
+      [B, K], or None.
+
+    Raises:
+      ValueError: for labels that are missing, not wanted, of another shape or dtype, or (outside graphs) out of range.
+      tf.errors.InvalidArgumentError: in a graph, when it runs, for labels out of range (not under XLA).
+    """
+    if not num_classes:
+        if labels is not None:
+            raise ValueError("labels must be None: the model is not class-conditional. Received: labels")
+        return None
+    expected = f"labels must be integers [B] in 0..{num_classes - 1}, one an image"
+    if labels is None:
+        raise ValueError(f"{expected}, for a class-conditional model. Received: None")
+    labels = tf.convert_to_tensor(labels)
+    if not labels.dtype.is_integer or not labels.shape.is_compatible_with([batch]):
+        raise ValueError(
+            f"{expected}. Received: {labels.dtype.name} of shape {labels.shape}"
+            + ("" if batch is None else f" for {batch} images")
+        )
+    value = tf.get_static_value(labels)
+    if value is not None and value.size and (value.min() < 0 or value.max() >= num_classes):
+        raise ValueError(f"{expected}. Received: values from {value.min()} to {value.max()}")
+    labels = tf.cast(labels, tf.int64)
+    good = tf.reduce_all((labels >= 0) & (labels < num_classes))
+    checked = tf.debugging.Assert(good, [f"{expected}. Received: other values"])
+    with tf.control_dependencies([] if checked is None else [checked]):
+        return tf.one_hot(labels, num_classes, dtype=dtype)
