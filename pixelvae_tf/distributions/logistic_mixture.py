@@ -181,16 +181,8 @@ class LogisticMixtureSite(Site):
         shape = (-1, *params.shape[1:-1], self.num_mixtures, sum(self.sizes))
         logits, loc, log_scale, raw = tf.split(tf.reshape(at_least_float32(params), shape), self.sizes, axis=-1)
         logits = logits[..., 0]
-        temperature = tf.cast(temperature, loc.dtype)
-        return LogisticMixture(
-            logits / per_batch(temperature, logits),
-            loc,
-            log_scale,
-            tf.tanh(raw),
-            self.num_values,
-            # [..., K], with every channel's own.
-            per_batch(temperature, logits),
-        )
+        temperature = per_batch(temperature, logits)
+        return LogisticMixture(logits / temperature, loc, log_scale, tf.tanh(raw), self.num_values, temperature)
 
     def transform(self, params, noise, temperature=1.0):
         """A component by the last number, its channels by the others."""

@@ -119,7 +119,7 @@ class Scale(keras.layers.Layer):
         return constants, state
 
     def _halves(self, upsampled: tf.Tensor, row) -> tf.Tensor:
-        """The upper or lower half of a upsampled row [B, W / 2, 4 F], as [B, W, F]."""
+        """The upper or lower half of an upsampled row [B, W / 2, 4 F], as [B, W, F]."""
         parts = tf.reshape(upsampled, (-1, upsampled.shape[1], 2, 2, self.filters))
         return tf.reshape(tf.gather(parts, row % 2, axis=2), (-1, 2 * upsampled.shape[1], self.filters))
 
@@ -145,26 +145,30 @@ class Scale(keras.layers.Layer):
             states.append(block_state)
         return x, {**state, "blocks": states}
 
+    def _row_through_inner(self, stream, feed_inner, constants, state, x, at, row):
+        """The way of a row `at`, fed when `row` starts, to the scales inside, which have every other row, and back.
+
+        Args:
+          stream: "vertical" or "horizontal".
+          feed_inner: `open_row` or `finish_row` of the scale inside.
+        """
+        down, up = f"downsample_{stream}", f"upsample_{stream}"
+        coarse, downsampling = getattr(self, down).start_row(constants[down], state[down], x, row)
+
+        def tick():
+            # The row inside is `at // 2`; the one that starts is as far from it as `row` from `at`.
+            y, inner = feed_inner(constants["inner"], state["inner"], coarse, at // 2 + (row - at))
+            return getattr(self, up).convolve(y[:, None], *constants[up])[:, 0], inner
+
+        upsampled, inner = tf.cond(at % 2 == 0, tick, lambda: (state[stream], state["inner"]))
+        upsampled = tf.ensure_shape(upsampled, state[stream].shape)
+        return self._halves(upsampled, at), {**state, "inner": inner, down: downsampling, stream: upsampled}
+
     def open_row(self, constants, state, vertical, row):
         """Feeds the vertical stream's new row [B, W, F]."""
 
         def through_inner(x, state):
-            coarse, downsampling = self.downsample_vertical.start_row(
-                constants["downsample_vertical"], state["downsample_vertical"], x, row
-            )
-
-            def tick():
-                y, inner = self.inner.open_row(constants["inner"], state["inner"], coarse, row // 2)
-                return self.upsample_vertical.convolve(y[:, None], *constants["upsample_vertical"])[:, 0], inner
-
-            upsampled, inner = tf.cond(row % 2 == 0, tick, lambda: (state["vertical"], state["inner"]))
-            upsampled = tf.ensure_shape(upsampled, state["vertical"].shape)
-            return self._halves(upsampled, row), {
-                **state,
-                "inner": inner,
-                "downsample_vertical": downsampling,
-                "vertical": upsampled,
-            }
+            return self._row_through_inner("vertical", self.inner.open_row, constants, state, x, row, row)
 
         def feed(block, block_constants, block_state, x, shortcut):
             return block.open_row(block_constants, block_state, x, shortcut, row)
@@ -173,21 +177,9 @@ class Scale(keras.layers.Layer):
 
     def finish_row(self, constants, state, horizontal, row):
         """Feeds the horizontal stream's row `row - 1` [B, W, F], which is finished."""
-        finished = row - 1
 
         def through_inner(x, state):
-            coarse, downsampling = self.downsample_horizontal.start_row(
-                constants["downsample_horizontal"], state["downsample_horizontal"], x, row
-            )
-
-            def tick():
-                y, inner = self.inner.finish_row(constants["inner"], state["inner"], coarse, finished // 2 + 1)
-                return self.upsample_horizontal.convolve(y[:, None], *constants["upsample_horizontal"])[:, 0], inner
-
-            upsampled, inner = tf.cond(finished % 2 == 0, tick, lambda: (state["horizontal"], state["inner"]))
-            upsampled = tf.ensure_shape(upsampled, state["horizontal"].shape)
-            state = {**state, "inner": inner, "downsample_horizontal": downsampling, "horizontal": upsampled}
-            return self._halves(upsampled, finished), state
+            return self._row_through_inner("horizontal", self.inner.finish_row, constants, state, x, row - 1, row)
 
         def feed(block, block_constants, block_state, x, shortcut):
             return block.finish_row(block_constants, block_state, x, shortcut, row)
