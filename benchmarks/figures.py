@@ -53,7 +53,7 @@ def read_report(run: pathlib.Path) -> dict:
     if report.get("step") != step:
         if _DATA_DIR.value:
             config.data.data_dir = _DATA_DIR.value
-        report = {**evaluation.Evaluator(model)(data.load(config.data, "test")), "step": step}
+        report = {**evaluation.Evaluator(model)(data.load(config.data, "test", config.model.image_shape)), "step": step}
         path.write_text(json.dumps(report))
     return report
 

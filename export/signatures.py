@@ -48,7 +48,7 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
     if num_classes:
         specs["label"] = tf.TensorSpec((None,), tf.int64, "label")
     if model.num_levels:
-        specs["z1"] = tf.TensorSpec((None, model.config.levels[0].dim), tf.float32, "z1")
+        specs["z1"] = tf.TensorSpec((None, *model.config.levels[0].shape), tf.float32, "z1")
 
     def signature(function: Callable, *names: str) -> Signature:
         def checked(inputs: Tensors) -> Tensors:

@@ -3,9 +3,11 @@
     log p(x) >= E_q[log p(x | z)] - sum_l KL(q(z_l | x) || p(z_l | z_{l+1}))          the ELBO
     log p(x) >= E[log 1/K sum_k p(x, z_k) / q(z_k | x)], z_k ~ q                      K samples
 
-Reconstruction (distortion) and KL (rate) are kept apart and are in nats per image. The analytic KL
-belongs to the ELBO alone; in the importance-weighted bound every term is taken at the sampled z_k
-(Burda et al. 2016, equation 8): with the analytic KL inside the logarithm it would be no bound.
+Reconstruction (distortion) and KL (rate) are kept apart and are in nats per image. In the ELBO the KL is analytic per
+dimension, given the sampled z_{l+1} and, where p(z_l | z_{l+1}) is autoregressive, given the sampled z_l in its
+context: one sample's estimate, the Gaussian part integrated out. It belongs to the ELBO alone; in the
+importance-weighted bound every term is taken at the sampled z_k (Burda et al. 2016, equation 8): with the analytic KL
+inside the logarithm it would be no bound.
 
 Legend: B batch, L levels, K importance samples.
 """
@@ -16,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import noise
+from pixelvae_tf import distributions, noise
+from pixelvae_tf.layers.dropout import fold_in
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
 ACTIVE_VARIANCE = 0.01
@@ -36,10 +39,12 @@ class LatentVariableModel(Protocol):
     def site(self) -> Any:
         """What stands at a pixel; its dtype is that of the values."""
 
-    def posterior(self, images: tf.Tensor) -> list[tfp.distributions.Distribution]:
+    def posterior(self, images: tf.Tensor, training: bool = False) -> list[tfp.distributions.Distribution]:
         """q(z_l | x) of every level."""
 
-    def prior(self, level: int) -> tfp.distributions.Distribution:
+    def prior(
+        self, level: int, above: tf.Tensor | None = None, floor=0.0, training: bool = False, dropout_seed=None
+    ) -> tfp.distributions.Distribution:
         """p(z_l | z_{l+1})."""
 
     def likelihood(
@@ -75,6 +80,7 @@ def elbo(
     training: bool = False,
     dropout_seed: tf.Tensor | None = None,
     labels: tf.Tensor | None = None,
+    prior_floor: float | tf.Tensor = 0.0,
 ) -> Elbo:
     """One sample's estimate of the ELBO, the Gaussian part integrated out.
 
@@ -82,17 +88,25 @@ def elbo(
       model: the model.
       images: integer pixel values [B, H, W, C].
       seeds: int64 [B], for the posterior samples.
-      training: whether dropout is on.
+      training: whether dropout is on, and batches are normalised by their own statistics.
       dropout_seed: int32 [2], for dropout.
       labels: integers [B], for a class-conditional model.
+      prior_floor: under the sigmas of priors that are learnt, see `Objective`.
 
     Returns:
       The parts, float32.
     """
-    posteriors = model.posterior(images)
+    posteriors = model.posterior(images, training)
     latents = model.sample_posterior(posteriors, seeds)
     likelihood = model.likelihood(latents, training=training, dropout_seed=dropout_seed, labels=labels)
-    kl = [posterior.kl_divergence(model.prior(level)) for level, posterior in enumerate(posteriors)]
+    kl = []
+    for level, (posterior, z, above) in enumerate(zip(posteriors, latents, [*latents, None][1:], strict=True)):
+        # 0 is the seed of the pixels' first layer.
+        seed = fold_in(dropout_seed, -1 - level)
+        prior = model.prior(level, above, floor=prior_floor, training=training, dropout_seed=seed)
+        if isinstance(prior, distributions.AutoregressiveGrid):
+            prior = prior.conditionals(z)
+        kl.append(posterior.kl_divergence(prior))
     reconstruction = -likelihood.log_prob(tf.cast(images, model.site.dtype))
     kl = tf.stack(kl, axis=-1) if kl else tf.zeros((tf.shape(images)[0], 0))
     return Elbo(tf.cast(reconstruction, tf.float32), tf.cast(kl, tf.float32))
@@ -113,28 +127,54 @@ def free_bits_gate(mean_kl_nats: tf.Tensor, free_nats: float) -> tf.Tensor:
     return tf.stop_gradient(tf.cast(mean_kl_nats > free_nats, mean_kl_nats.dtype))
 
 
-def kl_weight(step: tf.Tensor, warmup_steps: int) -> tf.Tensor:
-    """The weight of the KL in training: rises linearly from 0 to 1 over `warmup_steps`."""
-    if not warmup_steps:
-        return tf.ones([])
-    return tf.minimum(tf.cast(step, tf.float32) / warmup_steps, 1.0)
-
-
-def training_loss(
-    reconstruction_nats: tf.Tensor, kl_nats: tf.Tensor, weight: tf.Tensor | float = 1.0, free_nats: float = 0.0
-) -> tf.Tensor:
+class Objective(NamedTuple):
     """What training minimises; with the defaults, the negative ELBO.
 
-    Args:
-      reconstruction_nats: scalar, mean over the batch.
-      kl_nats: [L], means over the batch.
-      weight: of the KL, from `kl_weight`.
-      free_nats: allowance of a level.
-
-    Returns:
-      Scalar, nats an image.
+    Attributes:
+      kl_warmup_steps: the weight of the KL rises linearly from 0 to 1.
+      upper_kl_warmup_steps: that of level l + 1 is that of level l times another such rise, so that a level comes to
+        life before the one above it has to explain it.
+      prior_floor_steps: a floor under the sigmas of priors p(z_l | z_{l+1}) falls linearly from 1 to 0.
+      free_nats: a level's KL below this, on the mean over the batch, is not penalised.
     """
-    return reconstruction_nats + weight * tf.reduce_sum(tf.maximum(kl_nats, free_nats))
+
+    kl_warmup_steps: int = 0
+    upper_kl_warmup_steps: int = 0
+    prior_floor_steps: int = 0
+    free_nats: float = 0.0
+
+    @property
+    def warmup_steps(self) -> int:
+        """The step from which on the bound itself is minimised, but for free nats."""
+        return max(self.kl_warmup_steps, self.upper_kl_warmup_steps, self.prior_floor_steps)
+
+    def kl_weights(self, step: tf.Tensor, num_levels: int) -> tf.Tensor:
+        """The weights [L] of the levels' KL at a step."""
+        first, upper = _rise(step, self.kl_warmup_steps), _rise(step, self.upper_kl_warmup_steps)
+        return first * tf.pow(upper, tf.range(num_levels, dtype=tf.float32))
+
+    def prior_floor(self, step: tf.Tensor) -> tf.Tensor:
+        """The floor under the priors' sigmas at a step."""
+        return 1.0 - _rise(step, self.prior_floor_steps)
+
+    def loss(self, reconstruction_nats: tf.Tensor, kl_nats: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """What is minimised.
+
+        Args:
+          reconstruction_nats: scalar, mean over the batch.
+          kl_nats: [L], means over the batch.
+          step: scalar.
+
+        Returns:
+          Scalar, nats an image.
+        """
+        weights = self.kl_weights(step, kl_nats.shape[0])
+        return reconstruction_nats + tf.reduce_sum(weights * tf.maximum(kl_nats, self.free_nats))
+
+
+def _rise(step: tf.Tensor, steps: int) -> tf.Tensor:
+    """From 0 to 1 over `steps`; 1 where there are none."""
+    return tf.minimum(tf.cast(step, tf.float32) / steps, 1.0) if steps else tf.ones([])
 
 
 def importance_weighted(
@@ -179,7 +219,7 @@ def importance_weighted(
 
     def chunk(start: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         draws = [model.sample_posterior(posteriors, seeds, start + k) for k in range(chunk_size)]
-        latents = [tf.stack(level) for level in zip(*draws, strict=True)]  # [chunk, B, D] each
+        latents = [tf.stack(level) for level in zip(*draws, strict=True)]  # [chunk, B, *shape] each
         weights = _log_weights(model, images, posteriors, latents, labels)
         within = start + tf.range(chunk_size) < num_samples
         weights = tf.where(within[:, None], weights, -np.inf)
@@ -195,24 +235,27 @@ def importance_weighted(
 
 
 def _log_weights(model: LatentVariableModel, images, posteriors, latents, labels) -> tf.Tensor:
-    """log p(x, z) - log q(z | x) of latents [K, B, D] each, as [K, B]."""
+    """log p(x, z) - log q(z | x) of latents [K, B, *shape] each, as [K, B]."""
     num_draws, batch = latents[0].shape[0], tf.shape(images)[0]
-    flat = [tf.reshape(z, (-1, z.shape[-1])) for z in latents]
+    flat = [tf.reshape(z, (-1, *z.shape[2:])) for z in latents]
     tiled = tf.tile(images, [num_draws, 1, 1, 1])
     labels = None if labels is None else tf.concat([labels] * num_draws, axis=0)
-    log_weights = tf.reshape(model.likelihood(flat, labels=labels).log_prob(tiled), (num_draws, batch))
-    for level, (posterior, z) in enumerate(zip(posteriors, latents, strict=True)):
-        log_weights += model.prior(level).log_prob(z) - posterior.log_prob(z)
+    log_joint = model.likelihood(flat, labels=labels).log_prob(tiled)
+    for level, (z, above) in enumerate(zip(flat, [*flat, None][1:], strict=True)):
+        log_joint += tf.cast(model.prior(level, above).log_prob(z), log_joint.dtype)
+    log_weights = tf.reshape(log_joint, (num_draws, batch))
+    for posterior, z in zip(posteriors, latents, strict=True):
+        log_weights -= tf.cast(posterior.log_prob(z), log_weights.dtype)
     return tf.cast(log_weights, tf.float32)
 
 
-def active_units(posterior_means: np.ndarray) -> int:
+def active_units(variances: np.ndarray) -> int:
     """Counts the dimensions of z that the encoder uses: Var_x(E_q[z]) > 0.01.
 
     Args:
-      posterior_means: [N, D], over a data set.
+      variances: of the posterior means over a data set, one a dimension; any shape.
 
     Returns:
-      How many of the D.
+      How many.
     """
-    return int(np.sum(np.var(np.asarray(posterior_means, np.float64), axis=0) > ACTIVE_VARIANCE))
+    return int(np.sum(np.asarray(variances) > ACTIVE_VARIANCE))

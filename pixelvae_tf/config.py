@@ -3,11 +3,13 @@
 import dataclasses
 import json
 
+from pixelvae_tf import bounds
 from pixelvae_tf.models.config import (
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
     IndependentConfig,
     LevelConfig,
+    MaskedResidualConfig,
     ModelConfig,
     PixelCNNConfig,
     PixelCNNPPConfig,
@@ -22,6 +24,7 @@ __all__ = [
     "GatedPixelCNNConfig",
     "IndependentConfig",
     "LevelConfig",
+    "MaskedResidualConfig",
     "ModelConfig",
     "PixelCNNConfig",
     "PixelCNNPPConfig",
@@ -37,12 +40,14 @@ class DataConfig:
     """Which images.
 
     Attributes:
-      name: a data set of `pixelvae_tf.data`.
+      name: a data set of `pixelvae_tf.data`; with a folder, what its images are called in reports.
       data_dir: a TFDS data directory to read; empty for TFDS' own, into which it downloads what is missing.
+      folder: a folder of images of any size, or what pixelvae-prepare made of one, to be read instead.
     """
 
     name: str = "digits"
     data_dir: str = ""
+    folder: str = ""
 
 
 @dataclasses.dataclass
@@ -58,8 +63,8 @@ class TrainConfig:
       learning_rate_decay: "none", "cosine" (to 0 at the last step), "drop" (times 0.1 at 90% of the steps, as
         the released programs do at 180k of 200k) or "exponential" (times 0.999995 a step, as PixelCNN++).
       clip_norm: gradients of a larger global norm are scaled down to it; 0 for no limit.
-      kl_warmup_steps: the KL's weight rises linearly from 0 to 1.
-      free_nats: a level's KL below this, on the mean over the batch, is not penalised.
+      kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats: see `bounds.Objective`; the second and
+        third are for models of several levels alone.
       average_decay: of the moving average of the weights, which is what is evaluated and exported.
       steps_per_loop: steps run by one call into the graph.
       log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
@@ -74,6 +79,8 @@ class TrainConfig:
     learning_rate_decay: str = "none"
     clip_norm: float = 0.0
     kl_warmup_steps: int = 10_000
+    upper_kl_warmup_steps: int = 0
+    prior_floor_steps: int = 0
     free_nats: float = 0.0
     average_decay: float = 0.999
     steps_per_loop: int = 50
@@ -91,6 +98,11 @@ class Config:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
+    @property
+    def objective(self) -> bounds.Objective:
+        """What training minimises."""
+        return bounds.Objective(**{name: getattr(self.train, name) for name in bounds.Objective._fields})
+
     def validate(self) -> None:
         """Raises a ValueError that names the first field that makes no sense."""
         self.model.validate()
@@ -100,9 +112,16 @@ class Config:
         for name in ("steps", "batch_size", "steps_per_loop", "log_every", "evaluate_every", "checkpoint_every"):
             if getattr(train, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1. Received: {getattr(train, name)}")
-        for name in ("learning_rate", "learning_rate_warmup_steps", "clip_norm", "kl_warmup_steps", "free_nats"):
+        not_negative = ("learning_rate", "learning_rate_warmup_steps", "clip_norm", *bounds.Objective._fields)
+        for name in not_negative:
             if not getattr(train, name) >= 0:
                 raise ValueError(f"train.{name} must not be negative. Received: {getattr(train, name)}")
+        for name in ("upper_kl_warmup_steps", "prior_floor_steps"):
+            if getattr(train, name) and len(self.model.levels) < 2:
+                raise ValueError(
+                    f"train.{name} must be 0 for a model of fewer than two levels, which has no prior that is learnt. "
+                    f"Received: {getattr(train, name)}"
+                )
         if not 0 <= train.average_decay < 1:
             raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
         _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))

@@ -14,6 +14,7 @@ from pixelvae_tf.config import (
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
     IndependentConfig,
+    MaskedResidualConfig,
     ModelConfig,
     PixelCNNConfig,
     PixelCNNPPConfig,
@@ -153,12 +154,14 @@ def gated_network(reach: int, groups: int):
 
 
 def _network(channels, num_values, units, pixels, **options):
-    return networks.make(ModelConfig((4, 4, channels), num_values, [], pixels, **options), units)
+    groups = ModelConfig((4, 4, channels), num_values, [], pixels, **options).channel_groups
+    return networks.make(pixels, networks.Raster(num_values, groups, units), "network")
 
 
 GATED = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
 # Wide enough that no path is dead behind its ReLUs.
 RASTER = {"filters": 12, "output_filters": 24, "first_kernel_size": 3, "num_output_layers": 1}
+MASKED = MaskedResidualConfig(num_layers=1, filters=12, first_kernel_size=3)
 STREAMS = PixelCNNPPConfig(num_blocks=1, num_scales=2, filters=3)
 
 CAUSAL_LAYERS = [
@@ -275,6 +278,21 @@ CAUSAL_LAYERS = [
         channels=1,
         context="vector",
         num_values=4,
+    ),
+    Case("gate", lambda: layers.Gate(), lambda output, source, at, place: at == (*place[:2], place[2] % 2), channels=4),
+    Case(
+        "masked_residual",
+        lambda: _network(3, 4, 12, MASKED),
+        after(masked(3, "B", 3), after(masked(3, "B", 3), masked(3, "A", 3))),
+        context="map",
+        num_values=4,
+    ),
+    Case(
+        "masked_residual_of_latents",
+        lambda: networks.make(MASKED, networks.Raster(0, 1, 4), "prior"),
+        after(masked(3, "B"), after(masked(3, "B"), masked(3, "A"))),
+        channels=2,
+        context="map",
     ),
     Case(
         "independent",

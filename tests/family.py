@@ -11,6 +11,7 @@ from pixelvae_tf.config import (
     GatedPixelCNNConfig,
     IndependentConfig,
     LevelConfig,
+    MaskedResidualConfig,
     ModelConfig,
     PixelCNNConfig,
     PixelCNNPPConfig,
@@ -22,7 +23,17 @@ GATED = GatedPixelCNNConfig(num_layers=2, filters=6, kernel_size=3, first_kernel
 SIZES = {"num_layers": 1, "filters": 6, "first_kernel_size": 3, "output_filters": 6}
 STREAMS = PixelCNNPPConfig(num_blocks=1, num_scales=2, filters=4, dropout=0.5)
 MIXTURE = {"likelihood": "logistic_mixture", "num_mixtures": 3}
+MASKED = MaskedResidualConfig(num_layers=1, filters=6, first_kernel_size=3)
+INDEPENDENT = IndependentConfig()
 VECTOR, MAP = LevelConfig(3, (4,)), LevelConfig(3, (4, 6), upsampling=True)
+
+
+def _grid(grid, prior):
+    """A level of two dimensions a location, on half the resolution."""
+    return LevelConfig(
+        2, (6,), True, grid, stem_filters=4, decoder_filters=(5,), num_blocks=1, batch_norm=True, prior=prior
+    )
+
 
 MODELS = {
     "gated_pixel_cnn": ModelConfig((6, 5, 1), 2, [], GATED),
@@ -44,6 +55,14 @@ MODELS = {
     "pixel_cnn_pp_binary": ModelConfig((4, 6, 1), 2, [], STREAMS),
     "pixel_cnn_pp_classes": ModelConfig((4, 4, 3), 8, [], STREAMS, num_classes=3, **MIXTURE),
     "pixel_vae_pp": ModelConfig((4, 8, 3), 8, [MAP], STREAMS, **MIXTURE),
+    "latents_on_a_grid": ModelConfig((6, 5, 1), 2, [_grid((3, 3), None)], GATED),
+    "hierarchy": ModelConfig((6, 6, 3), 4, [_grid((3, 3), MASKED), MAP], MASKED),
+    "hierarchy_gaussian_prior": ModelConfig((6, 5, 1), 2, [_grid((3, 3), INDEPENDENT), MAP], MASKED),
+    "hierarchy_independent_pixels": ModelConfig((4, 4, 3), 4, [_grid((2, 2), MASKED), VECTOR], INDEPENDENT),
+    "hierarchy_classes": ModelConfig((4, 4, 3), 4, [_grid((2, 2), GATED), VECTOR], GATED, num_classes=3),
+    "hierarchy_three_levels": ModelConfig(
+        (8, 8, 3), 8, [_grid((4, 4), MASKED), _grid((2, 2), GATED), VECTOR], MASKED, **MIXTURE
+    ),
 }
 
 

@@ -40,5 +40,5 @@ def run_steps(config, strategy, number, optimizer=None):
     dataset = strategy.distribute_datasets_from_function(
         lambda context: data.training_batches(images, config.train.batch_size, 0, input_context=context)
     )
-    totals = steps.make_training_loop(strategy, state, config.train)(iter(dataset), tf.constant(number))
+    totals = steps.make_training_loop(strategy, state, config)(iter(dataset), tf.constant(number))
     return state.model.get_weights(), state.average.get_weights(), totals

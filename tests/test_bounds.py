@@ -116,9 +116,24 @@ def test_without_latents_the_bound_is_exact():
     np.testing.assert_allclose(bounds.importance_weighted(model, images, seeds, 5), parts.elbo_nats, rtol=1e-6)
 
 
-def test_kl_weight_rises_linearly():
-    assert [float(bounds.kl_weight(tf.constant(step), 20)) for step in (0, 10, 20, 99)] == [0, 0.5, 1, 1]
-    assert float(bounds.kl_weight(tf.constant(0), 0)) == 1
+def test_kl_weights_and_the_priors_floor_move_linearly():
+    objective = bounds.Objective(kl_warmup_steps=20, upper_kl_warmup_steps=40, prior_floor_steps=10)
+    weights = {step: objective.kl_weights(tf.constant(step), 3).numpy().tolist() for step in (0, 10, 20, 99)}
+    # Level l + 1 is that of level l times the second rise.
+    assert weights == {0: [0, 0, 0], 10: [0.5, 0.125, 0.03125], 20: [1, 0.5, 0.25], 99: [1, 1, 1]}
+    floors = [float(objective.prior_floor(tf.constant(step))) for step in (0, 5, 10, 99)]
+    assert floors == [1, 0.5, 0, 0]
+    assert objective.warmup_steps == 40
+    assert bounds.Objective().kl_weights(tf.constant(0), 2).numpy().tolist() == [1, 1]
+    assert float(bounds.Objective().prior_floor(tf.constant(0))) == 0
+    assert float(objective.loss(tf.constant(7.0), tf.constant([2.0, 4.0]), tf.constant(20))) == 11
+
+
+def test_without_warm_ups_the_objective_is_the_negative_elbo(one_latent):
+    model, image = one_latent
+    parts = bounds.elbo(model, image, tf.constant([0], tf.int64))
+    loss = bounds.Objective().loss(parts.reconstruction_nats[0], parts.kl_nats[0], tf.constant(0))
+    np.testing.assert_allclose(loss, -parts.elbo_nats[0], rtol=1e-6)
 
 
 def test_free_bits_gate_has_the_gradient_of_the_maximum():
@@ -134,7 +149,7 @@ def test_active_units_count_means_that_vary():
     generator = np.random.default_rng(0)
     means = np.stack([generator.normal(0, 0.5, 1000), generator.normal(3, 0.05, 1000), np.zeros(1000)], axis=1)
     # Variances 0.25, 0.0025 and 0 against 0.01.
-    assert bounds.active_units(means) == 1
+    assert bounds.active_units(means.var(axis=0)) == 1
 
 
 def test_memory_does_not_grow_with_the_samples(one_latent):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from pixelvae_tf import layers
 from pixelvae_tf.layers.dropout import dropout
 from pixelvae_tf.layers.gated import GAIN_AFTER_GATE, gate
+from pixelvae_tf.layers.weight_norm import multiply_adds
 
 
 @pytest.mark.parametrize("case", catalogue.CAUSAL_LAYERS, ids=lambda case: case.name)
@@ -121,10 +122,46 @@ def test_residual_block_shapes_and_config(resample):
 
 @pytest.mark.parametrize("size", [(28, 28), (8, 8), (7, 5), (1, 1)])
 def test_feature_decoder_undoes_the_encoders_sizes(size):
-    decoder, encoder = layers.FeatureDecoder(size, [4, 6]), layers.Encoder([4, 6])
+    decoder, encoder = layers.FeatureDecoder(size, [6, 4], 8, num_blocks=1), layers.Encoder([5, 6], 3, num_blocks=1)
     features = decoder(tf.zeros((2, 3)))
-    assert tuple(features.shape) == (2, *size, 4)
-    assert tuple(encoder(features).shape) == (2, *decoder.sizes[-1], 6)
+    assert tuple(features.shape) == decoder.compute_output_shape((2, 3)) == (2, *size, 4)
+    assert tuple(encoder(features).shape) == encoder.compute_output_shape(features.shape) == (2, *decoder.sizes[0], 6)
+    assert encoder.stem.filters == 3 and decoder.first.filters == 8 * np.prod(decoder.sizes[0])
+    # Latents on the grid instead of a vector.
+    decoder = layers.FeatureDecoder(size, [6, 4], 8)
+    assert tuple(decoder(tf.zeros((2, *decoder.sizes[0], 3))).shape) == (2, *size, 4)
+
+
+def test_weight_normalised_residual_blocks_count_what_they_multiply():
+    block = layers.ResidualBlock(5, "down")
+    block.build((None, 7, 6, 4))
+    # Both 3x3 convolutions and the shortcut make 4x3 locations.
+    assert multiply_adds(block) == 4 * 3 * (9 * 4 * 5 + 9 * 5 * 5 + 4 * 5)
+    block = layers.ResidualBlock(5, "up")
+    block.build((None, 3, 2, 4))
+    assert multiply_adds(block) == 3 * 2 * (9 * 4 * 20 + 4 * 20) + 6 * 4 * (9 * 5 * 5)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_evaluation_does_not_mix_the_images_of_a_batch(batch_norm):
+    block = layers.ResidualBlock(5, "down", batch_norm=batch_norm)
+    x = tf.random.stateless_normal((4, 6, 6, 3), (1, 2))
+    together = block(x)
+    # The same sums in another order.
+    np.testing.assert_allclose(together[:1], block(x[:1]), rtol=1e-5, atol=1e-6)
+    mixed = block(x, training=True)
+    assert (np.abs(mixed[:1] - block(x[:1], training=True)).max() > 0.1) == batch_norm
+
+
+def test_batch_normalisation_ends_with_its_moving_statistics():
+    """Training on one batch again and again, evaluation comes to what training gives."""
+    block = layers.ResidualBlock(5, batch_norm=True)
+    x = 3.0 * tf.random.stateless_normal((8, 6, 6, 5), (1, 2)) + 1.0
+    assert np.abs(block(x) - block(x, training=True)).max() > 0.1
+    for _ in range(2000):
+        block(x, training=True)
+    # 0.99**2000 of the start is left.
+    np.testing.assert_allclose(block(x), block(x, training=True), rtol=1e-4, atol=1e-4)
 
 
 def test_embedding_groups_units_by_channel():

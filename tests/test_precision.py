@@ -68,7 +68,7 @@ def test_a_trained_model_has_the_same_bound_in_both(trained_in):
     train, validation = data.load(config.data, "train"), data.load(config.data, "validation")
     state = steps.TrainState(config)
     state.start_from(train)
-    loop = steps.make_training_loop(strategy, state, config.train)
+    loop = steps.make_training_loop(strategy, state, config)
     loop(iter(data.training_batches(train, 32, 0)), tf.constant(150))
     found = {}
     for dtype in ("float32", "mixed_bfloat16"):

@@ -75,8 +75,8 @@ def test_replicas_drop_out_different_units():
     strategy = tf.distribute.MirroredStrategy(CPUS)
     config = small_config()
 
-    def spy(model, images, seeds, training, dropout_seed, labels):
-        seen.append(dropout_seed)
+    def spy(model, images, seeds, **options):
+        seen.append(options["dropout_seed"])
         raise StopIteration
 
     original, steps.bounds.elbo = steps.bounds.elbo, spy
@@ -87,7 +87,7 @@ def test_replicas_drop_out_different_units():
 
         def step():
             try:
-                steps._train_step(state, config.train, batch)
+                steps._train_step(state, config, batch)
             except StopIteration:
                 return seen[-1]
 

@@ -15,6 +15,7 @@ _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
 _WEIGHTS = flags.DEFINE_enum("weights", "best", ["best", "latest"], "Which averaged weights.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; does not change the result.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.")
+_FOLDER = flags.DEFINE_string("folder", None, "Folder of images, if it is not the run's.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the run's.")
 
 
@@ -29,7 +30,9 @@ def main(argv: list[str]) -> None:
         model, config, step = runs.load(_WORKDIR.value, _WEIGHTS.value)
         if _DATA_DIR.value is not None:
             config.data.data_dir = _DATA_DIR.value
-        images = data.load(config.data, _SPLIT.value)
+        if _FOLDER.value is not None:
+            config.data.folder = _FOLDER.value
+        images = data.load(config.data, _SPLIT.value, config.model.image_shape)
         data.check_fits(images, config.model)
     except ValueError as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error

@@ -1,5 +1,6 @@
 """The bound of a whole split, by named parts."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -8,6 +9,30 @@ import tensorflow as tf
 
 from pixelvae_tf import bounds, data, pixels
 from pixelvae_tf.models import PixelVAE
+
+
+class Moments:
+    """Means and variances over a data set that comes in batches.
+
+    Args:
+      shape: of one element.
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        self._count, self._mean, self._squares = 0, np.zeros(shape), np.zeros(shape)
+
+    def add(self, values: np.ndarray) -> None:
+        """Takes a batch [N, *shape]; numbers of any size lose nothing (Chan, Golub and LeVeque 1979)."""
+        values = values.astype(np.float64)
+        total = self._count + len(values)
+        difference = values.mean(axis=0) - self._mean
+        self._squares += values.var(axis=0) * len(values) + difference**2 * self._count * len(values) / total
+        self._mean += difference * len(values) / total
+        self._count = total
+
+    def variances(self) -> np.ndarray:
+        """Of every number, [*shape]."""
+        return self._squares / self._count
 
 
 class Evaluator:
@@ -85,21 +110,27 @@ class Evaluator:
         data.check_fits(image_set, self.model.config)
         start = time.monotonic()
         collected: dict[str, list[np.ndarray]] = {}
+        moments = [Moments(level.shape) for level in self.model.config.levels]
         number, done = len(image_set.images), 0
         for batch in data.evaluation_batches(image_set, self.batch_size, self.seed):
-            for name, values in self._run(batch).items():
-                collected.setdefault(name, []).append(values[batch["real"]])
+            found = {name: values[batch["real"]] for name, values in self._run(batch).items()}
+            for level, of_level in enumerate(moments):
+                of_level.add(found.pop(f"mean_{level}"))
+            for name, values in found.items():
+                collected.setdefault(name, []).append(values)
             done += int(batch["real"].sum())
             if progress is not None:
                 progress(done, number)
         parts = {name: np.concatenate(values).astype(np.float64) for name, values in collected.items()}
-        return self._report(image_set, parts, time.monotonic() - start)
+        active = [bounds.active_units(of_level.variances()) for of_level in moments]
+        return self._report(image_set, parts, active, time.monotonic() - start)
 
-    def _report(self, image_set: data.ImageSet, parts: dict[str, np.ndarray], seconds: float) -> dict:
+    def _report(
+        self, image_set: data.ImageSet, parts: dict[str, np.ndarray], active_units: list[int], seconds: float
+    ) -> dict:
         number = len(image_set.images)
         shape = self.model.config.image_shape
         bound = parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1)
-        levels = range(self.model.num_levels)
         report = {
             "data": image_set.name,
             "binarization": image_set.binarization,
@@ -111,7 +142,8 @@ class Evaluator:
             "bound_bpd": pixels.bits_per_dim(bound.mean(), shape),
             "reconstruction_nats": parts["reconstruction_nats"].mean(),
             "kl_nats": list(parts["kl_nats"].mean(axis=0)),
-            "active_units": [bounds.active_units(parts[f"mean_{level}"]) for level in levels],
+            "active_units": active_units,
+            "units": [math.prod(level.shape) for level in self.model.config.levels],
             "seconds": round(seconds, 1),
         }
         if self.importance_samples:

@@ -32,7 +32,8 @@ class TrainState:
 
     def start_from(self, image_set: data.ImageSet) -> None:
         """Starts the weights and their average from the training data; see `PixelVAE.start_from`."""
-        self.model.start_from(image_set.images, image_set.labels if self.model.config.num_classes else None)
+        images, labels = image_set.some()
+        self.model.start_from(images, labels if self.model.config.num_classes else None)
         self.average.set_weights(self.model.get_weights())
 
     def checkpoint(self) -> tf.train.Checkpoint:
@@ -68,12 +69,12 @@ class Totals(NamedTuple):
 PARTS = ("reconstruction", "kl", "gradient")
 
 
-def _train_step(state: TrainState, config: TrainConfig, batch: dict[str, tf.Tensor]) -> tuple:
+def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) -> tuple:
     """One step, in a replica. Returns the global batch's loss, parts and gradient norm."""
     replica = tf.distribute.get_replica_context()
-    model, step = state.model, state.step
-    weight = bounds.kl_weight(step, config.kl_warmup_steps)
-    dropout_seed = layers.dropout_seed(config.seed, step, replica.replica_id_in_sync_group)
+    model, step, train, objective = state.model, state.step, config.train, config.objective
+    weights = objective.kl_weights(step, model.num_levels)
+    dropout_seed = layers.dropout_seed(train.seed, step, replica.replica_id_in_sync_group)
 
     def global_sum(x):
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, x)
@@ -86,22 +87,23 @@ def _train_step(state: TrainState, config: TrainConfig, batch: dict[str, tf.Tens
             training=True,
             dropout_seed=dropout_seed,
             labels=batch["labels"] if model.config.num_classes else None,
+            prior_floor=objective.prior_floor(step),
         )
-        reconstruction = tf.reduce_sum(parts.reconstruction_nats) / config.batch_size
-        kl = tf.reduce_sum(parts.kl_nats, axis=0) / config.batch_size
+        reconstruction = tf.reduce_sum(parts.reconstruction_nats) / train.batch_size
+        kl = tf.reduce_sum(parts.kl_nats, axis=0) / train.batch_size
         global_kl = global_sum(tf.stop_gradient(kl))
-        gate = bounds.free_bits_gate(global_kl, config.free_nats)
-        loss = reconstruction + weight * tf.reduce_sum(gate * kl)
+        gate = bounds.free_bits_gate(global_kl, train.free_nats)
+        loss = reconstruction + tf.reduce_sum(weights * gate * kl)
     variables = [variable.value for variable in model.trainable_variables]
     gradients = global_sum(tape.gradient(loss, variables))
     norm = tf.linalg.global_norm(gradients)
-    if config.clip_norm:
-        gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, use_norm=norm)
+    if train.clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, train.clip_norm, use_norm=norm)
     # The optimizer sums over the replicas, each of which holds the whole gradient already.
     gradients = [gradient / replica.num_replicas_in_sync for gradient in gradients]
     state.optimizer.apply(gradients, model.trainable_variables)
     reconstruction = global_sum(tf.stop_gradient(reconstruction))
-    loss = bounds.training_loss(reconstruction, global_kl, weight, config.free_nats)
+    loss = objective.loss(reconstruction, global_kl, step)
     return loss, reconstruction, global_kl, tf.cast(norm, tf.float32)
 
 
@@ -116,13 +118,13 @@ def _update_average(strategy: tf.distribute.Strategy, state: TrainState, config:
         strategy.extended.update(average.value, move, args=(weights.value,), group=False)
 
 
-def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, config: TrainConfig):
+def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, config: Config):
     """The inner loop: a graph function of an iterator and a number of steps.
 
     Args:
       strategy: where it runs.
       state: what it trains.
-      config: how.
+      config: the run's.
 
     Returns:
       A function (iterator, num_steps int32) -> Totals.
@@ -134,7 +136,8 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
         loss, reconstruction, kl, norm = (strategy.experimental_local_results(x)[0] for x in outcome)
         bad = ~tf.stack([tf.math.is_finite(x) for x in (reconstruction, tf.reduce_sum(kl), norm)])
         first = (totals.bad_step < 0) & tf.reduce_any(bad)
-        clipped = tf.cast(norm > config.clip_norm, tf.float32) if config.clip_norm else tf.zeros([])
+        clip_norm = config.train.clip_norm
+        clipped = tf.cast(norm > clip_norm, tf.float32) if clip_norm else tf.zeros([])
         totals = Totals(
             totals.loss_nats + loss,
             totals.reconstruction_nats + reconstruction,
@@ -145,7 +148,7 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
             tf.where(first, bad, totals.bad_parts),
         )
         state.step.assign_add(1)
-        _update_average(strategy, state, config)
+        _update_average(strategy, state, config.train)
         return totals
 
     @tf.function

@@ -1,6 +1,7 @@
 """The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
 
 import logging
+import math
 import pathlib
 
 import numpy as np
@@ -55,12 +56,14 @@ class Trainer:
         self.config, self.workdir, self.strategy = config, pathlib.Path(workdir), strategy
         data.check_batch_size(config.train.batch_size, strategy.num_replicas_in_sync)
         workdir_lib.check(config, self.workdir)
-        self.images = {split: data.load(config.data, split) for split in ("train", "validation")}
+        self.images = {
+            split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")
+        }
         for images in self.images.values():
             data.check_fits(images, config.model)
         with strategy.scope():
             self.state = steps.TrainState(config)
-        self.loop = steps.make_training_loop(strategy, self.state, config.train)
+        self.loop = steps.make_training_loop(strategy, self.state, config)
         self.evaluator = evaluation.Evaluator(self.state.average, strategy, max(config.train.batch_size, 100))
         self.checkpoint = self.state.checkpoint()
         self.latest = tf.train.CheckpointManager(self.checkpoint, str(self.workdir / runs.CHECKPOINTS), max_to_keep=2)
@@ -193,14 +196,15 @@ class Trainer:
     def _ignored_latents(self, kl_nats: list[float]) -> str:
         """What to say of levels that carry next to nothing once the KL has its full weight; logs it too."""
         train, least = self.config.train, bounds.IGNORED_NATS_PER_DIM
-        if self.step < train.kl_warmup_steps:
+        if self.step < self.config.objective.warmup_steps:
             return ""
         warnings = []
         for level, (kl, config) in enumerate(zip(kl_nats, self.config.model.levels, strict=True), start=1):
-            if kl < least * config.dim:
+            dims = math.prod(config.shape)
+            if kl < least * dims:
                 warnings.append(
                     f"The latents of level {level} are all but ignored (posterior collapse): they carry {kl:.3g} nats, "
-                    f"{kl / config.dim:.2g} a dimension, less than {least:g}. A longer train.kl_warmup_steps (now "
+                    f"{kl / dims:.2g} a dimension, less than {least:g}. A longer train.kl_warmup_steps (now "
                     f"{train.kl_warmup_steps}) or train.free_nats (now {train.free_nats:g}) in a new workdir is the "
                     "cure; see docs/training.md"
                 )

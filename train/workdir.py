@@ -11,6 +11,7 @@ from pixelvae_tf import runs
 # Fields of `train` and `data` that may change when a run goes on: they change no weight.
 FREE_FIELDS = (
     "data.data_dir",
+    "data.folder",
     "train.steps_per_loop",
     "train.log_every",
     "train.evaluate_every",

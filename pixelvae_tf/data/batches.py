@@ -6,7 +6,7 @@ also has its own noise seed. So one device, many replicas and a resumed run all 
 with the same noise, and replicas differ in noise because they differ in images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -53,9 +53,7 @@ def training_batches(
     share = batch_size // replicas
     local = replicas // context.num_input_pipelines
     num_images = len(image_set.images)
-    arrays = {"images": tf.constant(image_set.images)}
-    if image_set.labels is not None:
-        arrays["labels"] = tf.constant(image_set.labels)
+    take = _taker(image_set)
 
     def element(index: tf.Tensor) -> dict[str, tf.Tensor]:
         step, replica = start_step + index // local, index % local + context.input_pipeline_id * local
@@ -67,11 +65,26 @@ def training_batches(
             seed=tf.stack([tf.zeros_like(epoch), tf.fill([share], tf.constant(seed, tf.int64)), epoch], axis=1),
             max_index=tf.constant(num_images - 1, tf.int64),
         )
-        batch = {name: tf.gather(array, shuffled) for name, array in arrays.items()}
-        return {**batch, "seeds": noise.derive_seeds(seed, position)}
+        return {**take(shuffled), "seeds": noise.derive_seeds(seed, position)}
 
     dataset = tf.data.Dataset.range(np.iinfo(np.int64).max)
     return dataset.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _taker(image_set: ImageSet) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A graph function from places [b] to the images there, with their labels if there are any."""
+    images, labels = image_set.images, image_set.labels
+    if isinstance(images, np.ndarray):
+        arrays = {"images": tf.constant(images)}
+        if labels is not None:
+            arrays["labels"] = tf.constant(labels)
+        return lambda places: {name: tf.gather(array, places) for name, array in arrays.items()}
+
+    def read(places: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = tf.numpy_function(images.__getitem__, [places], tf.uint8, stateful=False)
+        return {"images": tf.ensure_shape(found, (places.shape[0], *images.shape[1:]))}
+
+    return read
 
 
 def evaluation_batches(image_set: ImageSet, batch_size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:

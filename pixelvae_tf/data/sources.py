@@ -1,4 +1,4 @@
-"""Where images come from: digits that scikit-learn carries, and TFDS' data sets by name."""
+"""Where images come from: digits that scikit-learn carries, TFDS' data sets by name, and folders of images."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,8 +6,12 @@ from collections.abc import Callable
 import numpy as np
 
 from pixelvae_tf.config import DataConfig, ModelConfig
+from pixelvae_tf.data import folder as folder_lib
+from pixelvae_tf.data import prepare
 
-SPLITS = ("train", "validation", "test")
+SPLITS = folder_lib.SPLITS
+# Images that stand for a whole set that does not fit into memory.
+NUM_SOME = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,18 +19,24 @@ class ImageSet:
     """One split of a data set.
 
     Attributes:
-      images: uint8 pixel values [N, H, W, C] in 0 .. num_values - 1.
+      images: uint8 pixel values [N, H, W, C] in 0 .. num_values - 1, in memory or (`prepare.ShardedImages`) on disk.
       labels: int64 [N], or None where the set has none.
       name: the data set and split.
       num_values: how many values a channel can take.
       binarization: how the values came about; results on different ones do not compare.
     """
 
-    images: np.ndarray
+    images: np.ndarray | prepare.ShardedImages
     labels: np.ndarray | None
     name: str
     num_values: int
     binarization: str
+
+    def some(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images and labels in memory: all, or of a large set some from all its parts."""
+        number = len(self.images)
+        places = np.linspace(0, number - 1, min(number, NUM_SOME)).astype(np.int64)
+        return self.images[places], None if self.labels is None else self.labels[places]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,30 +79,54 @@ def _read_tfds(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.nda
     return images, None if labels is None else np.asarray(labels, np.int64)
 
 
+def _read_nothing(name: str, split: str, data_dir: str) -> None:
+    raise ValueError(
+        f"data.folder must be given for {name!r}, which TFDS no longer downloads: a folder of its images, or better "
+        "what pixelvae-prepare makes of one. Received: none"
+    )
+
+
+NONE = "none: 256 values"
 DATA_SETS: dict[str, _Source] = {
     "digits": _Source(_read_digits, 256, "none: 17 grey levels stretched to 0..255"),
     "binarized_mnist": _Source(_read_tfds, 2, "static: Larochelle's files"),
     "mnist": _Source(
         _read_tfds,
         256,
-        "none: 256 values",
+        NONE,
         {"train": "train[:50000]", "validation": "train[50000:]", "test": "test"},
     ),
     "cifar10": _Source(
         _read_tfds,
         256,
-        "none: 256 values",
+        NONE,
         {"train": "train[:45000]", "validation": "train[45000:]", "test": "test"},
     ),
+    "imagenet_64": _Source(_read_nothing, 256, NONE),
+    "lsun_32": _Source(_read_nothing, 256, NONE),
+    "lsun_64": _Source(_read_nothing, 256, NONE),
 }
 
 
-def load(config: DataConfig, split: str) -> ImageSet:
+def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None) -> ImageSet:
+    """Images of a folder, raw or prepared, at the size of the model."""
+    if image_shape is None or image_shape[0] != image_shape[1] or image_shape[2] not in folder_lib.MODES:
+        raise ValueError(
+            "image_shape must be a square of 1 or 3 channels, to which the images of data.folder are brought. "
+            f"Received: {image_shape}"
+        )
+    read = prepare.load if prepare.is_prepared(config.folder) else folder_lib.load
+    images = read(config.folder, split, image_shape[0], image_shape[2])
+    return ImageSet(images, None, f"{config.name}/{split}", 256, NONE)
+
+
+def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None = None) -> ImageSet:
     """Reads a split of a data set.
 
     Args:
       config: which data set, and where it is.
       split: "train", "validation" or "test".
+      image_shape: (H, W, C) of the model; what the images of a folder are brought to.
 
     Returns:
       Its images.
@@ -100,11 +134,13 @@ def load(config: DataConfig, split: str) -> ImageSet:
     Raises:
       ValueError: for an unknown data set or split, or if the images cannot be had.
     """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    if config.folder:
+        return _load_folder(config, split, image_shape)
     if config.name not in DATA_SETS:
         raise ValueError(f"data.name must be one of {', '.join(DATA_SETS)}. Received: {config.name!r}")
     source = DATA_SETS[config.name]
-    if split not in source.splits:
-        raise ValueError(f"split must be one of {', '.join(source.splits)}. Received: {split!r}")
     images, labels = source.read(config.name, source.splits[split], config.data_dir)
     if images.dtype != np.uint8 or images.ndim != 4 or not images.size or images.max() >= source.num_values:
         raise ValueError(

@@ -1,7 +1,7 @@
 """TFP distributions: of one site, of a grid of sites, and of latent vectors."""
 
 from pixelvae_tf.distributions.autoregressive_grid import AutoregressiveGrid
-from pixelvae_tf.distributions.gaussian import diagonal_gaussian, standard_gaussian
+from pixelvae_tf.distributions.gaussian import clip_latents, posterior_gaussian, standard_gaussian
 from pixelvae_tf.distributions.logistic_mixture import LogisticMixture, LogisticMixtureSite
 from pixelvae_tf.distributions.quantized import QuantizedLogistic, QuantizedNormal, QuantizedNormalSite
 from pixelvae_tf.distributions.sites import BernoulliSite, CategoricalSite, ChannelwiseSite, GaussianSite, Site
@@ -18,8 +18,9 @@ __all__ = [
     "QuantizedNormal",
     "QuantizedNormalSite",
     "Site",
-    "diagonal_gaussian",
+    "clip_latents",
     "pixel_site",
+    "posterior_gaussian",
     "standard_gaussian",
 ]
 

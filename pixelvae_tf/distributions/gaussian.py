@@ -1,7 +1,15 @@
-"""The diagonal Gaussians of the latents (PixelVAE, section 3): posterior, prior and grid site.
+"""The diagonal Gaussians of the latents (PixelVAE, section 3): posteriors, and the priors p(z_l | z_{l+1}).
 
-The one place for the parameterisation. Departure: the released program for MNIST predicts log
-sigma; sigma = softplus(s) / ln 2 is 1 at s = 0 too, but cannot overflow.
+The one place for their parameterisations.
+
+- Against N(0, I), the top level's prior: any mean; sigma = softplus(s) / ln 2, which is 1 at s = 0. Departure: the
+  released program for MNIST predicts log sigma, which can overflow.
+- Against a prior that is learnt, as in the released program for natural images: sigma = (softsign(s) + 1) / 2, below 1,
+  for posterior and prior, and prior means 2 softsign(m / 2), within +-2. Neither side can run away with the scale of a
+  latent, which nothing else fixes there. Early in training a floor under the prior's sigma keeps it from closing in
+  on posteriors that have not found their place.
+
+Departure: the program takes the second for the top level too, where an unused latent could then never reach sigma = 1.
 
 Legend: B batch, D dimensions.
 """
@@ -15,20 +23,28 @@ tfd = tfp.distributions
 
 # Keeps log q finite where the network drives a sigma to zero; far below any useful posterior's.
 MIN_SCALE = 1e-4
+# Latents are clipped to this where a decoder takes them: one wild posterior must not blow up a step.
+MAX_LATENT = 50.0
 
 
-def loc_and_scale(params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits raw parameters into mean and standard deviation, in at least float32.
+def unbounded_scale(raw: tf.Tensor) -> tf.Tensor:
+    """softplus(s) / ln 2: positive, 1 at s = 0."""
+    return tf.nn.softplus(raw) / math.log(2.0) + MIN_SCALE
 
-    Args:
-      params: [..., 2 D]: means, then raw scales.
 
-    Returns:
-      Two tensors [..., D].
-    """
-    params = at_least_float32(params)
-    loc, raw = tf.split(params, 2, axis=-1)
-    return loc, tf.nn.softplus(raw) / math.log(2.0) + MIN_SCALE
+def bounded_scale(raw: tf.Tensor) -> tf.Tensor:
+    """(softsign(s) + 1) / 2: in (0, 1), 1/2 at s = 0."""
+    return tf.maximum(0.5 * (tf.nn.softsign(raw) + 1.0), MIN_SCALE)
+
+
+def bounded_loc(raw: tf.Tensor) -> tf.Tensor:
+    """2 softsign(m / 2): in (-2, 2), m near m = 0."""
+    return 2.0 * tf.nn.softsign(0.5 * raw)
+
+
+def clip_latents(latents: tf.Tensor) -> tf.Tensor:
+    """Latents as decoders take them, within +-50."""
+    return tf.clip_by_value(latents, -MAX_LATENT, MAX_LATENT)
 
 
 def at_least_float32(x: tf.Tensor) -> tf.Tensor:
@@ -37,19 +53,45 @@ def at_least_float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
 
 
-def diagonal_gaussian(params: tf.Tensor) -> tfd.Distribution:
-    """The diagonal Gaussian of a vector, from a network's raw output.
+def posterior_gaussian(params: tf.Tensor, bounded: bool = False) -> tfd.Distribution:
+    """The diagonal Gaussian of a vector, or of a grid of vectors, from a network's raw output.
 
     Args:
-      params: [B, 2 D], means then raw scales.
+      params: [B, 2 D] or [B, H, W, 2 D], means then raw scales.
+      bounded: whether the prior is learnt; see the module.
 
     Returns:
-      A distribution with batch shape [B] and event shape [D].
+      A distribution with batch shape [B] and event shape [D] or [H, W, D].
     """
-    loc, scale = loc_and_scale(params)
-    return tfd.Independent(tfd.Normal(loc, scale), 1)
+    loc, raw = tf.split(at_least_float32(params), 2, axis=-1)
+    scale = bounded_scale(raw) if bounded else unbounded_scale(raw)
+    return over_grid(tfd.Independent(tfd.Normal(loc, scale), 1))
 
 
-def standard_gaussian(dim: int, dtype: str = "float32") -> tfd.Distribution:
-    """N(0, I) on D dimensions: the prior of the top level."""
-    return tfd.Independent(tfd.Normal(tf.zeros(dim, dtype), tf.ones(dim, dtype)), 1)
+def standard_gaussian(shape: tuple[int, ...], dtype: str = "float32", temperature=1.0) -> tfd.Distribution:
+    """N(0, I) on a vector (D,) or a grid (H, W, D): the prior of the top level.
+
+    Args:
+      shape: of the latent.
+      dtype: of the latent.
+      temperature: sigma instead of 1; scalar, or [B] for a batch.
+    """
+    sigma = tf.cast(temperature, dtype)
+    if sigma.shape.rank:
+        sigma = tf.reshape(sigma, (-1, *[1] * len(shape)))
+    sigma = sigma * tf.ones(shape, dtype)
+    return over_grid(tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), sigma), 1), len(shape) - 1)
+
+
+def over_grid(locations: tfd.Distribution, rank: int | None = None) -> tfd.Distribution:
+    """The product over the grid's locations, if there is a grid.
+
+    Args:
+      locations: batch shape [B] or [B, H, W], event shape [D].
+      rank: of the grid, 0 or 2; by default what is beyond B.
+
+    Returns:
+      Batch shape [B], event shape [D] or [H, W, D].
+    """
+    rank = locations.batch_shape.rank - 1 if rank is None else rank
+    return tfd.Independent(locations, rank) if rank else locations

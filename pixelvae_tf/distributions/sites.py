@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf.distributions.gaussian import at_least_float32, loc_and_scale
+from pixelvae_tf.distributions import gaussian
+from pixelvae_tf.distributions.gaussian import at_least_float32
 
 tfd = tfp.distributions
 
@@ -35,7 +36,7 @@ class Site(abc.ABC):
     units: int
     noise_size: int
     noise: ClassVar[Literal["uniform", "normal"]] = "uniform"
-    dtype: ClassVar[tf.DType] = tf.int32
+    dtype: tf.DType = tf.int32
 
     @abc.abstractmethod
     def distribution(self, params: tf.Tensor, temperature=1.0) -> tfd.Distribution:
@@ -183,21 +184,27 @@ def inverse_cdf(logits: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
 
 
 class GaussianSite(ChannelwiseSite):
-    """A real number a channel; mean and raw scale (PixelVAE, section 3.1).
+    """A real number a channel: latents given those before and the level above (PixelVAE, section 3.2).
+
+    Its parameterisation is that of a prior that is learnt; see `distributions.gaussian`.
 
     Args:
       channels: C.
+      floor: of sigma in training, a scalar in [0, 1].
+      dtype: of the values.
     """
 
-    dtype = tf.float32
     noise = "normal"
 
-    def __init__(self, channels: int = 1):
+    def __init__(self, channels: int = 1, floor: float | tf.Tensor = 0.0, dtype: tf.DType = tf.float32):
         super().__init__(channels, 2)
+        self.floor, self.dtype = floor, tf.as_dtype(dtype)
 
     def _loc_and_scale(self, params, temperature):
-        loc, scale = (x[..., 0] for x in loc_and_scale(self.split(params)))
-        return loc, scale * per_batch(temperature, scale)
+        params = self.split(params)
+        scale = gaussian.bounded_scale(params[..., 1])
+        scale = tf.maximum(scale, tf.cast(self.floor, scale.dtype))
+        return gaussian.bounded_loc(params[..., 0]), scale * per_batch(temperature, scale)
 
     def channel_distribution(self, params, temperature=1.0):
         """Normal(mean, temperature * sigma)."""

@@ -3,7 +3,7 @@
 from pixelvae_tf.layers.causal import Activation, CausalLayer, Chain, PointwiseLayer, Residual
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, MaskedConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout_seed
-from pixelvae_tf.layers.gated import GatedBlock, GatedPointwise, SplitStreams
+from pixelvae_tf.layers.gated import Gate, GatedBlock, GatedPointwise, SplitStreams
 from pixelvae_tf.layers.inputs import EmbedPixels, FromContext, ScalePixels
 from pixelvae_tf.layers.masks import raster_mask
 from pixelvae_tf.layers.pixel_cnn_pp import PixelCNNPP
@@ -22,6 +22,7 @@ __all__ = [
     "Encoder",
     "FeatureDecoder",
     "FromContext",
+    "Gate",
     "GatedBlock",
     "GatedPointwise",
     "HorizontalConv2D",

@@ -38,6 +38,22 @@ GAIN_AFTER_GATE = 3.0
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
+class Gate(PointwiseLayer):
+    """The gate as a layer: [..., 2 F] -> [..., F]. The channel groups of the input must be those of both halves."""
+
+    def build(self, x_shape, context_shape=None) -> None:
+        """Has no weights."""
+
+    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
+        """[..., 2 F] -> [..., F]."""
+        return (*x_shape[:-1], x_shape[-1] // 2)
+
+    def apply(self, constants, x):
+        """Applies it."""
+        return gate(tf.cast(x, self.compute_dtype))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 class GatedBlock(Conditioned):
     """One block of the Gated PixelCNN, on a pair of streams (vertical, horizontal).
 

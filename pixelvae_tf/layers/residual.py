@@ -1,8 +1,12 @@
 """Residual networks without masks: images -> features, latents -> feature maps.
 
 The blocks are the paper's for natural images (ELU, 3x3, upsampling by a convolution to four times
-the channels and depth-to-space), here weight-normalised. For MNIST the released program has plain
+the channels and depth-to-space), weight-normalised. For MNIST the released program has plain
 ReLU convolutions of the same widths and strides; residual blocks serve both here.
+
+With batch normalisation, as the program for natural images has it on everything without masks, a block is
+normalised between its two convolutions. It needs no scale and shift of its own: the weight norm and the bias of the
+second convolution are those. (The program normalises behind the second, whose kernel has no norm.)
 
 Legend: B batch, H height, W width, C channels, F filters.
 """
@@ -12,6 +16,9 @@ import tensorflow as tf
 
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, WeightNormDense
 
+# Of the moving statistics that evaluation and export use.
+BATCH_NORM_MOMENTUM = 0.99
+
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ResidualBlock(keras.layers.Layer):
@@ -20,23 +27,37 @@ class ResidualBlock(keras.layers.Layer):
     Args:
       filters: F.
       resample: "none", "down" (stride 2; odd sides round up) or "up" (depth-to-space).
+      batch_norm: whether what goes into the second convolution is normalised: in training by the statistics of the
+        batch, the global one under a strategy; else by their moving averages.
     """
 
-    def __init__(self, filters: int, resample: str = "none", **kwargs):
+    def __init__(self, filters: int, resample: str = "none", batch_norm: bool = False, **kwargs):
         super().__init__(**kwargs)
         if resample not in ("none", "down", "up"):
             raise ValueError(f'resample must be "none", "down" or "up". Received: resample={resample!r}')
-        self.filters, self.resample = filters, resample
+        self.filters, self.resample, self.batch_norm = filters, resample, batch_norm
         options = {"strides": 2 if resample == "down" else 1, "dtype": self.dtype_policy}
         first = filters * 4 if resample == "up" else filters
         self.first = WeightNormConv2D(first, (3, 3), name="first", **options)
         self.second = WeightNormConv2D(filters, (3, 3), name="second", dtype=self.dtype_policy)
         self.shortcut = WeightNormConv2D(first, name="shortcut", **options)
+        self.normalization = None
+        if batch_norm:
+            self.normalization = keras.layers.BatchNormalization(
+                momentum=BATCH_NORM_MOMENTUM,
+                center=False,
+                scale=False,
+                synchronized=True,
+                name="normalization",
+                dtype=self.dtype_policy,
+            )
 
     def build(self, x_shape) -> None:
         """Builds the three convolutions."""
         self.first.build(x_shape)
-        self.second.build((*x_shape[:-1], self.filters))
+        self.second.build((*self.compute_output_shape(x_shape)[:-1], self.filters))
+        if self.normalization is not None:
+            self.normalization.build((None, None, None, self.filters))
         # The identity needs no weights.
         self.project = self.resample != "none" or x_shape[-1] != self.filters
         if self.project:
@@ -48,35 +69,68 @@ class ResidualBlock(keras.layers.Layer):
         sizes = {"none": (height, width), "down": (-(-height // 2), -(-width // 2)), "up": (2 * height, 2 * width)}
         return (batch, *sizes[self.resample], self.filters)
 
-    def call(self, x):
+    def call(self, x, training=False):
         """Maps x [B, H, W, C]."""
 
         def move(y: tf.Tensor) -> tf.Tensor:
             return tf.nn.depth_to_space(y, 2) if self.resample == "up" else y
 
-        y = self.second(tf.nn.elu(move(self.first(tf.nn.elu(x)))))
-        return y + (move(self.shortcut(x)) if self.project else x)
+        y = tf.nn.elu(move(self.first(tf.nn.elu(x))))
+        if self.normalization is not None:
+            y = self.normalization(y, training=training)
+        return self.second(y) + (move(self.shortcut(x)) if self.project else x)
 
     def get_config(self) -> dict:
         """Keras' config."""
-        return {**super().get_config(), "filters": self.filters, "resample": self.resample}
+        own = {"filters": self.filters, "resample": self.resample, "batch_norm": self.batch_norm}
+        return {**super().get_config(), **own}
+
+
+class _Blocks(keras.layers.Layer):
+    """Residual blocks one after the other, some of which halve or double the resolution.
+
+    Args:
+      filters: channels after each halving or doubling.
+      num_blocks: blocks that keep the resolution, as many at each.
+      batch_norm: as for `ResidualBlock`.
+    """
+
+    def __init__(self, filters: list[int], num_blocks: int = 0, batch_norm: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.num_blocks, self.batch_norm = list(filters), num_blocks, batch_norm
+
+    def _block(self, filters: int, resample: str, name: str) -> ResidualBlock:
+        return ResidualBlock(filters, resample, self.batch_norm, name=name, dtype=self.dtype_policy)
+
+    def _keeping(self, filters: int, name: str) -> list[ResidualBlock]:
+        return [self._block(filters, "none", f"{name}_{index}") for index in range(self.num_blocks)]
+
+    def get_config(self) -> dict:
+        """Keras' config."""
+        own = {"filters": self.filters, "num_blocks": self.num_blocks, "batch_norm": self.batch_norm}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Encoder(keras.layers.Layer):
+class Encoder(_Blocks):
     """A feature map -> features at a 2**len(filters) times lower resolution.
 
     Args:
       filters: channels after each halving, first to last.
+      stem_filters: channels before the first halving; 0 for `filters[0]`.
+      num_blocks, batch_norm: as for `_Blocks`.
     """
 
-    def __init__(self, filters: list[int], **kwargs):
-        super().__init__(**kwargs)
-        self.filters = list(filters)
-        self.stem = WeightNormConv2D(filters[0], (3, 3), name="stem", dtype=self.dtype_policy)
-        self.blocks = [
-            ResidualBlock(f, "down", name=f"block_{index}", dtype=self.dtype_policy) for index, f in enumerate(filters)
-        ]
+    def __init__(
+        self, filters: list[int], stem_filters: int = 0, num_blocks: int = 0, batch_norm: bool = False, **kwargs
+    ):
+        super().__init__(filters, num_blocks, batch_norm, **kwargs)
+        self.stem_filters = stem_filters
+        width = stem_filters or self.filters[0]
+        self.stem = WeightNormConv2D(width, (3, 3), name="stem", dtype=self.dtype_policy)
+        self.blocks = self._keeping(width, "stem_block")
+        for index, f in enumerate(self.filters):
+            self.blocks += [self._block(f, "down", f"block_{index}"), *self._keeping(f, f"block_{index}_block")]
 
     def build(self, x_shape) -> None:
         """Builds the blocks."""
@@ -90,59 +144,78 @@ class Encoder(keras.layers.Layer):
             x_shape = layer.compute_output_shape(x_shape)
         return x_shape
 
-    def call(self, x):
+    def call(self, x, training=False):
         """Maps x [B, H, W, C] to [B, H', W', F]."""
-        for layer in (self.stem, *self.blocks):
-            x = layer(x)
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, training=training)
         return tf.nn.elu(x)
 
     def get_config(self) -> dict:
         """Keras' config."""
-        return {**super().get_config(), "filters": self.filters}
+        return {**super().get_config(), "stem_filters": self.stem_filters}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class FeatureDecoder(keras.layers.Layer):
-    """A vector of latents -> a feature map of the image's size: the encoder run backwards.
+class FeatureDecoder(_Blocks):
+    """Latents, a vector or on a grid -> a feature map of the size of the level below.
 
     Args:
       size: (H, W) of the map.
-      filters: channels of the encoder, first to last; the map has `filters[0]`.
+      filters: channels after each doubling, first to last; the map has the last.
+      first_filters: channels before the first doubling.
+      num_blocks, batch_norm: as for `_Blocks`.
     """
 
-    def __init__(self, size: tuple[int, int], filters: list[int], **kwargs):
-        super().__init__(**kwargs)
-        self.size, self.filters = tuple(size), list(filters)
+    def __init__(
+        self,
+        size: tuple[int, int],
+        filters: list[int],
+        first_filters: int,
+        num_blocks: int = 0,
+        batch_norm: bool = False,
+        **kwargs,
+    ):
+        super().__init__(filters, num_blocks, batch_norm, **kwargs)
+        self.size, self.first_filters = tuple(size), first_filters
+        # After each doubling, and before the first: what the encoder's halvings, which round odd sides up, leave.
         self.sizes = [self.size]
         for _ in filters:
-            self.sizes.append(tuple(-(-length // 2) for length in self.sizes[-1]))
-        height, width = self.sizes[-1]
-        self.first = WeightNormDense(height * width * self.filters[-1], name="first", dtype=self.dtype_policy)
+            self.sizes.insert(0, tuple(-(-length // 2) for length in self.sizes[0]))
+        self.first_blocks = self._keeping(first_filters, "first_block")
         self.blocks = [
-            ResidualBlock(f, "up", name=f"block_{index}", dtype=self.dtype_policy)
-            for index, f in enumerate(reversed(self.filters))
+            [self._block(f, "up", f"block_{index}"), *self._keeping(f, f"block_{index}_block")]
+            for index, f in enumerate(self.filters)
         ]
 
     def build(self, latents_shape) -> None:
-        """Builds the blocks."""
+        """Builds for latents [B, D] or [B, h, w, D]."""
+        height, width = self.sizes[0]
+        options = {"name": "first", "dtype": self.dtype_policy}
+        if len(latents_shape) == 2:
+            self.first = WeightNormDense(height * width * self.first_filters, **options)
+        else:
+            self.first = WeightNormConv2D(self.first_filters, (3, 3), **options)
         self.first.build(latents_shape)
-        channels = self.filters[-1]
-        for size, block in zip(reversed(self.sizes[1:]), self.blocks, strict=True):
-            block.build((latents_shape[0], *size, channels))
-            channels = block.filters
+        x_shape = (latents_shape[0], height, width, self.first_filters)
+        for size, blocks in zip(self.sizes, [self.first_blocks, *self.blocks], strict=True):
+            for block in blocks:
+                block.build(x_shape)
+                x_shape = (latents_shape[0], *size, block.filters)
 
     def compute_output_shape(self, latents_shape) -> tuple:
-        """[B, D] -> [B, H, W, F]."""
-        return (latents_shape[0], *self.size, self.filters[0])
+        """[B, D] or [B, h, w, D] -> [B, H, W, F]."""
+        return (latents_shape[0], *self.size, self.filters[-1])
 
-    def call(self, latents):
-        """Maps latents [B, D] to [B, H, W, F]."""
-        x = tf.reshape(self.first(latents), (-1, *self.sizes[-1], self.filters[-1]))
-        for (height, width), block in zip(reversed(self.sizes[:-1]), self.blocks, strict=True):
-            # Where the encoder rounded an odd side up, the row too many is cropped.
-            x = block(x)[:, :height, :width]
+    def call(self, latents, training=False):
+        """Maps latents [B, D] or [B, h, w, D] to [B, H, W, F]."""
+        x = tf.reshape(self.first(latents), (-1, *self.sizes[0], self.first_filters))
+        for (height, width), blocks in zip(self.sizes, [self.first_blocks, *self.blocks], strict=True):
+            for block in blocks:
+                # Where the encoder rounded an odd side up, the row too many is cropped.
+                x = block(x, training=training)[:, :height, :width]
         return tf.nn.elu(x)
 
     def get_config(self) -> dict:
         """Keras' config."""
-        return {**super().get_config(), "size": self.size, "filters": self.filters}
+        return {**super().get_config(), "size": self.size, "first_filters": self.first_filters}

@@ -8,6 +8,8 @@ Legend: B batch, D dimensions of a latent, K classes.
 import numpy as np
 import tensorflow as tf
 
+from pixelvae_tf.models.config import LevelConfig
+
 
 def check_temperature(temperature) -> None:
     """Raises a ValueError unless temperatures that are known beforehand are positive and finite."""
@@ -16,18 +18,18 @@ def check_temperature(temperature) -> None:
         raise ValueError(f"temperature must be positive and finite. Received: {value}")
 
 
-def check_latents(latents: list[tf.Tensor], dims: list[int]) -> None:
-    """Raises a ValueError unless the latents are tensors [B, dims[l]], finite where that is known beforehand."""
+def check_latents(latents: list[tf.Tensor], levels: list[LevelConfig], where: str = "latents") -> None:
+    """Raises a ValueError unless the latents are tensors [B, *level.shape], finite where that is known beforehand."""
     shapes = [tf.TensorShape(z.shape) for z in latents]
-    if len(shapes) != len(dims) or not all(
-        shape.is_compatible_with((None, dim)) for shape, dim in zip(shapes, dims, strict=True)
+    if len(shapes) != len(levels) or not all(
+        shape.is_compatible_with((None, *level.shape)) for shape, level in zip(shapes, levels, strict=True)
     ):
-        expected = ", ".join(f"[B, {dim}]" for dim in dims)
-        raise ValueError(f"latents must be a list of tensors, of shapes {expected}. Received: {shapes}")
+        expected = ", ".join(f"[B, {', '.join(map(str, level.shape))}]" for level in levels)
+        raise ValueError(f"{where} must be a list of tensors, of shapes {expected}. Received: {shapes}")
     for z in latents:
         value = tf.get_static_value(tf.convert_to_tensor(z))
         if value is not None and not np.isfinite(value).all():
-            raise ValueError("latents must be finite. Received: NaN or infinity")
+            raise ValueError(f"{where} must be finite. Received: NaN or infinity")
 
 
 def one_hot(labels, num_classes: int, batch: int | None, dtype: str) -> tf.Tensor | None:

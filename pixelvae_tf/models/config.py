@@ -7,25 +7,11 @@ from typing import Any
 
 
 @dataclasses.dataclass
-class LevelConfig:
-    """One level of latents: an encoder q(z | x), and the way from z down to what it explains.
-
-    Attributes:
-      dim: dimensions of z.
-      filters: channels of the encoder after each halving of the resolution; mirrored by the decoder.
-      upsampling: whether z reaches the level below through a feature decoder, as a map of the image's
-        size ("with upsampling"); otherwise z itself conditions the network over the pixels, in a gated one
-        by a linear map of it in every gate.
-    """
-
-    dim: int = 16
-    filters: tuple[int, ...] = (32, 64, 64)
-    upsampling: bool = False
-
-
-@dataclasses.dataclass
 class IndependentConfig:
-    """Pixels independent of each other given the latents: a VAE. No network but the latents' feature decoder."""
+    """Locations independent of each other given the level above: a VAE, or a plain diagonal Gaussian p(z_l | z_{l+1}).
+
+    No network but the feature decoder of the level above.
+    """
 
     network: str = "independent"
 
@@ -72,6 +58,22 @@ class PixelCNNConfig(_OneStreamConfig):
     """
 
     network: str = "pixel_cnn"
+    kernel_size: int = 3
+
+
+@dataclasses.dataclass
+class MaskedResidualConfig(_RasterConfig):
+    """The masked decoders of the hierarchical PixelVAE's program: gated residual blocks in one stream.
+
+    Attributes:
+      kernel_size: k of the blocks' masked kernels.
+    """
+
+    network: str = "masked_residual"
+    num_layers: int = 2
+    filters: int = 128
+    first_kernel_size: int = 5
+    num_output_layers: int = 0
     kernel_size: int = 3
 
 
@@ -129,9 +131,64 @@ class PixelCNNPPConfig:
     dropout: float = 0.5
 
 
-PixelsConfig = (
-    GatedPixelCNNConfig | PixelCNNConfig | RowLSTMConfig | DiagonalBiLSTMConfig | PixelCNNPPConfig | IndependentConfig
+NetworkConfig = (
+    GatedPixelCNNConfig
+    | PixelCNNConfig
+    | RowLSTMConfig
+    | DiagonalBiLSTMConfig
+    | PixelCNNPPConfig
+    | MaskedResidualConfig
+    | IndependentConfig
 )
+
+
+@dataclasses.dataclass
+class LevelConfig:
+    """One level of latents z_l: an encoder q(z_l | x), a prior p(z_l | z_{l+1}), and the way down to what z_l explains.
+
+    Attributes:
+      dim: dimensions of z, at each location of its grid.
+      filters: channels of the encoder after each halving of the resolution; mirrored by the decoder.
+      upsampling: whether z reaches the level below through a feature decoder, as a map of that level's
+        size ("with upsampling"); otherwise z itself conditions the network there, in a gated one
+        by a linear map of it in every gate. A z on a grid needs it.
+      grid: (h, w) of z: what the halvings leave of the level below; (1, 1), of the top level alone, is one
+        vector for the whole image.
+      stem_filters: channels of the encoder before its first halving; 0 for `filters[0]`.
+      decoder_filters: channels of the feature decoder after each doubling; empty for `filters` from last to first.
+      num_blocks: residual blocks that keep the resolution: as many at each, in encoder and decoder.
+      batch_norm: whether the residual blocks of encoder and decoder normalise by the statistics of the batch.
+      prior: the network over z_l given z_{l+1}, behind a diagonal Gaussian at each location; None for the top
+        level, whose prior is N(0, I).
+    """
+
+    dim: int = 16
+    filters: tuple[int, ...] = (32, 64, 64)
+    upsampling: bool = False
+    grid: tuple[int, int] = (1, 1)
+    stem_filters: int = 0
+    decoder_filters: tuple[int, ...] = ()
+    num_blocks: int = 0
+    batch_norm: bool = False
+    prior: NetworkConfig | None = None
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether z is one vector [D] instead of a map [h, w, D]."""
+        return tuple(self.grid) == (1, 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of z: (D,) or (h, w, D)."""
+        return (self.dim,) if self.is_vector else (*self.grid, self.dim)
+
+    def size_above(self, size: tuple[int, int]) -> tuple[int, int]:
+        """What the halvings leave of (H, W); odd sides round up."""
+        for _ in self.filters:
+            size = (-(-size[0] // 2), -(-size[1] // 2))
+        return size
+
+
 LIKELIHOODS = ("auto", "bernoulli", "categorical", "quantized_normal", "logistic_mixture")
 
 
@@ -153,7 +210,7 @@ class ModelConfig:
     image_shape: tuple[int, int, int] = (28, 28, 1)
     num_values: int = 2
     levels: list[LevelConfig] = dataclasses.field(default_factory=list)
-    pixels: PixelsConfig = dataclasses.field(default_factory=GatedPixelCNNConfig)
+    pixels: NetworkConfig = dataclasses.field(default_factory=GatedPixelCNNConfig)
     likelihood: str = "auto"
     num_mixtures: int = 0
     num_classes: int = 0
@@ -182,13 +239,10 @@ class ModelConfig:
             raise ValueError(f"model.num_values must be in 2..256. Received: {self.num_values}")
         if self.num_classes < 0 or self.num_classes == 1:
             raise ValueError(f"model.num_classes must be 0, or at least 2. Received: {self.num_classes}")
-        if len(self.levels) > 1:
-            raise ValueError(f"model.levels must have at most one entry. Received: {len(self.levels)} levels")
-        for level in self.levels:
-            if level.dim < 1 or not level.filters or min(level.filters) < 1:
-                raise ValueError(f"a level needs dim >= 1 and filters, all at least 1. Received: {level}")
         self._validate_likelihood()
-        self._validate_pixels()
+        self._validate_levels()
+        first = self.levels[0] if self.levels else None
+        _validate_network(self.pixels, "model.pixels", self.image_shape[:2], self.channel_groups, first)
 
     def _validate_likelihood(self) -> None:
         if self.likelihood not in LIKELIHOODS:
@@ -211,45 +265,101 @@ class ModelConfig:
                 f"Received: {self.likelihood!r}, {channels} channels"
             )
 
-    def _validate_pixels(self) -> None:
-        pixels = self.pixels
-        default = type(pixels)().network
-        if pixels.network != default:
+    def _validate_levels(self) -> None:
+        size = tuple(self.image_shape[:2])
+        for index, level in enumerate(self.levels):
+            where, above = f"model.levels[{index}]", self.levels[index + 1] if index + 1 < len(self.levels) else None
+            if level.dim < 1 or not level.filters or min(level.filters) < 1:
+                raise ValueError(f"a level needs dim >= 1 and filters, all at least 1. Received: {where}: {level}")
+            if min(level.stem_filters, level.num_blocks, *level.decoder_filters, 0) < 0:
+                raise ValueError(
+                    f"{where}.stem_filters, num_blocks and decoder_filters must not be negative. Received: {level}"
+                )
+            fits = level.upsampling and len(level.decoder_filters) == len(level.filters)
+            if level.decoder_filters and (not fits or min(level.decoder_filters) < 1):
+                raise ValueError(
+                    f"{where}.decoder_filters must be empty, or positive and as many as filters, with upsampling=True. "
+                    f"Received: {level.decoder_filters} with filters={level.filters}, upsampling={level.upsampling}"
+                )
+            size = level.size_above(size)
+            if tuple(level.grid) not in ((1, 1), size):
+                raise ValueError(
+                    f"{where}.grid must be {size}, which the {len(level.filters)} halvings of its filters leave of the "
+                    f"level below, or (1, 1) for one vector. Received: {tuple(level.grid)}"
+                )
+            if level.is_vector and above is not None:
+                raise ValueError(
+                    f"{where}.grid must be {size}: only the top level may be a vector, there are {len(self.levels)} "
+                    f"levels. Received: {tuple(level.grid)}"
+                )
+            if not level.is_vector and not level.upsampling:
+                raise ValueError(
+                    f"{where}.upsampling must be True: latents on a grid reach the level below as a map. "
+                    "Received: False"
+                )
+            if (above is None) != (level.prior is None):
+                raise ValueError(
+                    f"{where}.prior must be a network for every level but the top one, whose prior is N(0, I) and "
+                    f"which has None. Received: {level.prior} at level {index + 1} of {len(self.levels)}"
+                )
+            if above is not None:
+                _validate_network(level.prior, f"{where}.prior", size, 1, above)
+                if getattr(level.prior, "embedding_dim", 0):
+                    raise ValueError(
+                        f"{where}.prior.embedding_dim must be 0: latents are real numbers. "
+                        f"Received: {level.prior.embedding_dim}"
+                    )
+
+
+def _validate_network(
+    network: NetworkConfig, where: str, size: tuple[int, int], groups: int, above: LevelConfig | None
+) -> None:
+    """Raises a ValueError that names the first field of a network that makes no sense.
+
+    Args:
+      network: the config.
+      where: its name.
+      size: (H, W) of its raster.
+      groups: its channel groups.
+      above: the level that conditions it, or None.
+    """
+    default = type(network)().network
+    if network.network != default:
+        raise ValueError(
+            f"{where}.network says which fields there are and cannot be changed; choose another preset. "
+            f"Received: {network.network!r} for a preset of {default!r}"
+        )
+    if isinstance(network, IndependentConfig):
+        if above is None or not above.upsampling:
             raise ValueError(
-                f"model.pixels.network says which fields there are and cannot be changed; choose another preset. "
-                f"Received: {pixels.network!r} for a preset of {default!r}"
+                f"{where} may be independent only below a level with upsampling=True: without a feature map nothing "
+                f"would tell one location from another. Received: the level above it is {above}"
             )
-        if isinstance(pixels, IndependentConfig):
-            if not self.levels or not self.levels[0].upsampling:
-                raise ValueError(
-                    "model.levels must have an entry with upsampling=True for independent pixels: without a feature "
-                    f"map nothing would tell one pixel from another. Received: {self.levels}"
-                )
-            return
-        least = {"num_layers": 0, "num_output_layers": 0, "embedding_dim": 0, "num_blocks": 1, "num_scales": 1}
-        for name, value in least.items():
-            if getattr(pixels, name, value) < value:
-                raise ValueError(f"model.pixels.{name} must be at least {value}. Received: {getattr(pixels, name)}")
-        for name, value in (("kernel_size", 1), ("first_kernel_size", 3)):
-            size = getattr(pixels, name, 3)
-            if size < value or size % 2 == 0:
-                raise ValueError(f"model.pixels.{name} must be odd and at least {value}. Received: {size}")
-        if not 0 <= getattr(pixels, "dropout", 0.0) < 1:
-            raise ValueError(f"model.pixels.dropout must be in [0, 1). Received: {pixels.dropout}")
-        for name in ("filters", "output_filters"):
-            units = getattr(pixels, name, self.channel_groups)
-            if units < 1 or units % self.channel_groups:
-                raise ValueError(
-                    f"model.pixels.{name} must be positive and a multiple of the image's channels, so that R, G and B "
-                    f"get as many units each. Received: {name}={units}, {self.channel_groups} channel groups"
-                )
-        if isinstance(pixels, PixelCNNPPConfig):
-            stride = 2 ** (pixels.num_scales - 1)
-            if self.image_shape[0] % stride or self.image_shape[1] % stride:
-                raise ValueError(
-                    f"model.image_shape must have sides that are multiples of {stride} for "
-                    f"model.pixels.num_scales={pixels.num_scales}. Received: {tuple(self.image_shape)}"
-                )
+        return
+    least = {"num_layers": 0, "num_output_layers": 0, "embedding_dim": 0, "num_blocks": 1, "num_scales": 1}
+    for name, value in least.items():
+        if getattr(network, name, value) < value:
+            raise ValueError(f"{where}.{name} must be at least {value}. Received: {getattr(network, name)}")
+    for name, value in (("kernel_size", 1), ("first_kernel_size", 3)):
+        kernel = getattr(network, name, 3)
+        if kernel < value or kernel % 2 == 0:
+            raise ValueError(f"{where}.{name} must be odd and at least {value}. Received: {kernel}")
+    if not 0 <= getattr(network, "dropout", 0.0) < 1:
+        raise ValueError(f"{where}.dropout must be in [0, 1). Received: {network.dropout}")
+    for name in ("filters", "output_filters"):
+        units = getattr(network, name, groups)
+        if units < 1 or units % groups:
+            raise ValueError(
+                f"{where}.{name} must be positive and a multiple of the image's channels, so that R, G and B "
+                f"get as many units each. Received: {name}={units}, {groups} channel groups"
+            )
+    if isinstance(network, PixelCNNPPConfig):
+        stride = 2 ** (network.num_scales - 1)
+        if size[0] % stride or size[1] % stride:
+            raise ValueError(
+                f"the raster of {where} must have sides that are multiples of {stride} for "
+                f"{where}.num_scales={network.num_scales}. Received: {tuple(size)}"
+            )
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
@@ -264,7 +374,9 @@ def decode(kind: Any, value: Any, where: str) -> Any:
       ValueError: for a field that is unknown, or a value of another type.
     """
     if typing.get_origin(kind) is types.UnionType:
-        kinds = {member().network: member for member in typing.get_args(kind)}
+        if value is None and types.NoneType in typing.get_args(kind):
+            return None
+        kinds = {member().network: member for member in typing.get_args(kind) if member is not types.NoneType}
         # Missing, it is the first, as every field that is missing has its default.
         network = value.get("network", next(iter(kinds))) if isinstance(value, dict) else None
         if network not in kinds:

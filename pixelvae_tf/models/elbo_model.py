@@ -32,6 +32,8 @@ class ElboModel(keras.Model):
         *,
         seed: int = 0,
         kl_warmup_steps: int = 0,
+        upper_kl_warmup_steps: int = 0,
+        prior_floor_steps: int = 0,
         free_nats: float = 0.0,
         **options,
     ) -> None:
@@ -40,8 +42,8 @@ class ElboModel(keras.Model):
         Args:
           optimizer: Keras' own or a name.
           seed: of the noise and the dropout. Weights come from `pixelvae_tf.build`, the order of the images from Keras.
-          kl_warmup_steps: the KL's weight rises linearly from 0 to 1 in `fit`; it is 1 in `evaluate`.
-          free_nats: a level's KL below this, on the mean over the batch, is not penalised in `fit`.
+          kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats: of `bounds.Objective`, in `fit`;
+            `evaluate` gives the negative ELBO.
           **options: `run_eagerly`, `steps_per_execution` or `jit_compile` of `keras.Model.compile`.
 
         Raises:
@@ -51,13 +53,15 @@ class ElboModel(keras.Model):
         unknown = sorted(set(options) - {"run_eagerly", "steps_per_execution", "jit_compile"})
         if unknown:
             raise ValueError(
-                "compile takes optimizer, seed, kl_warmup_steps, free_nats, run_eagerly, steps_per_execution and "
-                f"jit_compile; the loss and its metrics are the model's. Received: {', '.join(unknown)}"
+                "compile takes optimizer, seed, kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats, "
+                "run_eagerly, steps_per_execution and jit_compile; the loss and its metrics are the model's. "
+                f"Received: {', '.join(unknown)}"
             )
-        if not (0 <= seed < 2**31 and kl_warmup_steps >= 0 and free_nats >= 0):
+        objective = bounds.Objective(kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats)
+        if not (0 <= seed < 2**31 and all(value >= 0 for value in objective)):
             raise ValueError(
-                "seed must be in 0..2**31 - 1, kl_warmup_steps and free_nats must not be negative. "
-                f"Received: seed={seed}, kl_warmup_steps={kl_warmup_steps}, free_nats={free_nats}"
+                "seed must be in 0..2**31 - 1, and no number of steps or free_nats may be negative. "
+                f"Received: seed={seed}, {objective}"
             )
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
@@ -66,7 +70,8 @@ class ElboModel(keras.Model):
                 f"fit works on one device; use pixelvae_tf.train on several. Received: {replicas} replicas"
             )
         super().compile(optimizer=optimizer, **options)
-        self._fit_options = {"seed": seed, "kl_warmup_steps": kl_warmup_steps, "free_nats": free_nats, **options}
+        self._objective = objective
+        self._fit_options = {"seed": seed, **objective._asdict(), **options}
 
     def call(self, images: tf.Tensor | dict[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         """The ELBO's parts; what `fit` minimises and `predict` gives.
@@ -77,7 +82,7 @@ class ElboModel(keras.Model):
         Args:
           images: integer pixel values [B, H, W, C]; for a class-conditional model {"images": [B, H, W, C],
             "labels": integers [B]}.
-          training: whether dropout is on.
+          training: whether dropout is on, and batches are normalised by their own statistics.
 
         Returns:
           {"reconstruction_nats": [B], "kl_nats": [B, L]}; see `bounds.Elbo`.
@@ -107,7 +112,8 @@ class ElboModel(keras.Model):
         step, seed = tf.cast(self.optimizer._iterations, tf.int64), self._fit_options["seed"]
         batch = tf.shape(images, tf.int64)[0]
         seeds = noise.derive_seeds(seed, step * batch + tf.range(batch))
-        return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step), labels)._asdict()
+        floor = self._objective.prior_floor(step)
+        return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step), labels, floor)._asdict()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
         """Keras' hook: the loss of what `call` gave, a mean over the batch. Labels `y` are not used.
@@ -120,10 +126,8 @@ class ElboModel(keras.Model):
         reconstruction, kl = tf.reduce_mean(y_pred["reconstruction_nats"]), tf.reduce_mean(y_pred["kl_nats"], axis=0)
         for metric, value in zip(self._means, [reconstruction, *tf.unstack(kl)], strict=True):
             metric.update_state(value, sample_weight=tf.shape(y_pred["kl_nats"])[0])
-        if not training:
-            return bounds.training_loss(reconstruction, kl)
-        weight = bounds.kl_weight(self.optimizer.iterations, self._fit_options["kl_warmup_steps"])
-        return bounds.training_loss(reconstruction, kl, weight, self._fit_options["free_nats"])
+        objective = self._objective if training else bounds.Objective()
+        return objective.loss(reconstruction, kl, self.optimizer.iterations)
 
     def get_compile_config(self) -> dict | None:
         """What `compile` was given, as plain data; None before."""

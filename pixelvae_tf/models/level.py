@@ -1,6 +1,8 @@
-"""A level of latents: an encoder q(z_l | x), and the way from z_l down to what it explains (section 3, figure 3).
+"""A level of latents: an encoder q(z_l | x), a prior p(z_l | z_{l+1}), and the way from z_l down to what it explains.
 
-Legend: B batch, H height, W width, C channels, D dimensions of a latent, K classes.
+Section 3, figure 3.
+
+Legend: B batch, H height, W width, C channels, h, w grid of z, D dimensions of z, K classes.
 """
 
 import keras
@@ -8,13 +10,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from pixelvae_tf import distributions, layers
+from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import LevelConfig
 
 tfd = tfp.distributions
 
 
 class Level(keras.layers.Layer):
-    """One level of latents: encoder and posterior head going up, decoder going down.
+    """One level of latents: encoder and posterior head going up, prior's network and decoder going down.
 
     Args:
       config: sizes.
@@ -25,31 +28,62 @@ class Level(keras.layers.Layer):
     def __init__(self, config: LevelConfig, size: tuple[int, int], num_classes: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.config, self.num_classes = config, num_classes
-        self.encoder = layers.Encoder(config.filters, name="encoder")
-        self.posterior_head = layers.WeightNormDense(2 * config.dim, name="posterior_head")
-        self.decoder = layers.FeatureDecoder(size, config.filters, name="decoder") if config.upsampling else None
+        options = {"num_blocks": config.num_blocks, "batch_norm": config.batch_norm}
+        self.encoder = layers.Encoder(config.filters, config.stem_filters, name="encoder", **options)
+        head = layers.WeightNormDense if config.is_vector else layers.WeightNormConv2D
+        self.posterior_head = head(2 * config.dim, name="posterior_head")
+        self.decoder = None
+        if config.upsampling:
+            filters = config.decoder_filters or tuple(reversed(config.filters))
+            self.decoder = layers.FeatureDecoder(size, filters, config.filters[-1], name="decoder", **options)
+        self.prior_network = None
+        if config.prior is not None:
+            raster = networks.Raster(0, 1, distributions.GaussianSite(config.dim).units)
+            self.prior_network = networks.make(config.prior, raster, name="prior")
 
-    def build(self, features_shape) -> None:
-        """Builds for the features of the level below, [B, H, W, C]."""
+    def build(self, features_shape, above_shape=None) -> None:
+        """Builds for the features of the level below, [B, H, W, C], and the context that the level above gives."""
         self.encoder.build(features_shape)
         batch, height, width, channels = self.encoder.compute_output_shape(features_shape)
-        self.posterior_head.build((batch, height * width * channels))
+        vector = (batch, height * width * channels)
+        self.posterior_head.build(vector if self.config.is_vector else (batch, height, width, channels))
         if self.decoder is not None:
-            self.decoder.build((batch, self.config.dim + self.num_classes))
+            self.decoder.build(self._down_shape(batch))
+        if self.prior_network is not None:
+            self.prior_network.build((batch, *self.config.shape), above_shape)
+
+    def _down_shape(self, batch) -> tuple:
+        *grid, dim = self.config.shape
+        return (batch, *grid, dim + self.num_classes)
 
     def context_shape(self, batch) -> tuple:
         """Shape of what `condition` returns."""
-        latents = (batch, self.config.dim + self.num_classes)
+        latents = self._down_shape(batch)
         return latents if self.decoder is None else self.decoder.compute_output_shape(latents)
 
-    def encode(self, features: tf.Tensor) -> tuple[tf.Tensor, tfd.Distribution]:
-        """Features of the level below -> features of this one, and q(z | x) with event shape [D]."""
-        features = self.encoder(features)
-        flat = tf.reshape(features, (-1, self.posterior_head.v.shape[0]))
-        return features, distributions.diagonal_gaussian(self.posterior_head(flat))
+    def encode(self, features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tfd.Distribution]:
+        """Features of the level below -> features of this one, and q(z | x) with event shape [D] or [h, w, D]."""
+        features = self.encoder(features, training=training)
+        found = features
+        if self.config.is_vector:
+            found = tf.reshape(features, (-1, self.posterior_head.v.shape[0]))
+        posterior = distributions.posterior_gaussian(self.posterior_head(found), self.prior_network is not None)
+        return features, posterior
 
-    def condition(self, latents: tf.Tensor, one_hot: tf.Tensor | None = None) -> tf.Tensor:
-        """Latents [B, D] and label [B, K] -> the context of the level below: [B, D + K], or a map [B, H, W, F]."""
-        latents = tf.cast(latents, self.compute_dtype)
-        latents = latents if one_hot is None else tf.concat([latents, one_hot], axis=-1)
-        return latents if self.decoder is None else self.decoder(latents)
+    def condition(self, latents: tf.Tensor, one_hot: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+        """What the level below is conditioned on.
+
+        Args:
+          latents: [B, D] or [B, h, w, D]; clipped to within +-50.
+          one_hot: the label [B, K], or None.
+          training: whether batches are normalised by their own statistics.
+
+        Returns:
+          A vector [B, D + K], or a map [B, H, W, F].
+        """
+        latents = distributions.clip_latents(tf.cast(latents, self.compute_dtype))
+        if one_hot is not None:
+            if not self.config.is_vector:
+                one_hot = tf.tile(one_hot[:, None, None], (1, *self.config.grid, 1))
+            latents = tf.concat([latents, one_hot], axis=-1)
+        return latents if self.decoder is None else self.decoder(latents, training=training)

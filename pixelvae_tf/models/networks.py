@@ -1,10 +1,13 @@
-"""The causal networks of the family, as chains of layers, from pixel values to the parameters of sites.
+"""The causal networks of the family, as chains of layers, from values on a raster to the parameters of sites.
+
+The values are pixels' or, in a hierarchy, those of a level's latents (PixelVAE, section 3.2).
 
 Legend: B batch, H height, W width, C channels.
 """
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pixelvae_tf import layers
 from pixelvae_tf.layers.gated import GAIN_AFTER_GATE
@@ -12,7 +15,8 @@ from pixelvae_tf.models.config import (
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
     IndependentConfig,
-    ModelConfig,
+    MaskedResidualConfig,
+    NetworkConfig,
     PixelCNNConfig,
     PixelCNNPPConfig,
     RowLSTMConfig,
@@ -20,150 +24,201 @@ from pixelvae_tf.models.config import (
 
 # A ReLU halves the second moment of a standard normal variable.
 GAIN_AFTER_RELU = 2.0**0.5
-# Norm of the last kernel of PixelCNN++ at the start: its mixtures start at the data's quantiles.
+# Norm of the last kernel at the start, of networks whose last features are large: all sites start at about the
+# marginal distribution of the data (mixtures at their quantiles), latents at a standard deviation of 1/2.
 GAIN_OF_PARAMS = 0.1
 
 
-def make(config: ModelConfig, units: int) -> layers.Chain:
-    """The network over the pixels that a config asks for.
+class Raster(NamedTuple):
+    """What a network works on.
+
+    Attributes:
+      num_values: how many values a channel can take; 0 for real numbers.
+      groups: number of channel groups.
+      units: how many parameters a location has.
+    """
+
+    num_values: int
+    groups: int
+    units: int
+
+
+def make(network: NetworkConfig, raster: Raster, name: str) -> layers.Chain:
+    """The network that a config asks for.
 
     Args:
-      config: the model's.
-      units: how many parameters a location has.
+      network: which.
+      raster: what it works on.
+      name: of the layer.
 
     Returns:
       A causal layer from values [B, H, W, C] to [B, H, W, units].
     """
-    return layers.Chain(_NETWORKS[type(config.pixels)](config, units), name="pixels")
+    return layers.Chain(_NETWORKS[type(network)](network, raster), name=name)
 
 
-def _input(config: ModelConfig) -> layers.PointwiseLayer:
-    if config.pixels.embedding_dim:
-        return layers.EmbedPixels(config.num_values, config.pixels.embedding_dim, name="input")
-    return layers.ScalePixels(config.num_values, name="input")
+def _input(network: NetworkConfig, raster: Raster) -> layers.PointwiseLayer:
+    if not raster.num_values:
+        return layers.Activation("linear", name="input")
+    if getattr(network, "embedding_dim", 0):
+        return layers.EmbedPixels(raster.num_values, network.embedding_dim, name="input")
+    return layers.ScalePixels(raster.num_values, name="input")
 
 
-def _params(config: ModelConfig, units: int, gain: float = 1.0) -> layers.HorizontalConv2D:
-    return layers.HorizontalConv2D(units, 1, groups=config.channel_groups, gain=gain, name="params")
+def _params(raster: Raster, gain: float = 1.0) -> layers.HorizontalConv2D:
+    return layers.HorizontalConv2D(raster.units, 1, groups=raster.groups, gain=gain, name="params")
 
 
-def _gated_pixel_cnn(config: ModelConfig, units: int) -> list[layers.CausalLayer]:
+def _gated_pixel_cnn(network: NetworkConfig, raster: Raster) -> list[layers.CausalLayer]:
     """Gated PixelCNN (2016b) as PixelVAE uses it (section 4.1)."""
-    pixels, groups = config.pixels, config.channel_groups
+    groups = raster.groups
 
     def block(kernel_size: int, mask_type: str, index: int) -> layers.GatedBlock:
         return layers.GatedBlock(
-            pixels.filters,
+            network.filters,
             kernel_size,
             mask_type,
             groups=groups,
-            dropout=pixels.dropout,
-            keep_vertical=index < pixels.num_layers,
+            dropout=network.dropout,
+            keep_vertical=index < network.num_layers,
             name=f"block_{index}",
         )
 
     return [
-        _input(config),
+        _input(network, raster),
         layers.SplitStreams(),
-        block(pixels.first_kernel_size, "A", 0),
-        *(block(pixels.kernel_size, "B", index + 1) for index in range(pixels.num_layers)),
+        block(network.first_kernel_size, "A", 0),
+        *(block(network.kernel_size, "B", index + 1) for index in range(network.num_layers)),
         *(
             layers.GatedPointwise(
-                pixels.filters, groups, gain=GAIN_AFTER_GATE if index else 1.0, name=f"output_{index}"
+                network.filters, groups, gain=GAIN_AFTER_GATE if index else 1.0, name=f"output_{index}"
             )
-            for index in range(pixels.num_output_layers)
+            for index in range(network.num_output_layers)
         ),
-        _params(config, units),
+        _params(raster),
     ]
 
 
 def _raster(
-    config: ModelConfig, units: int, block: Callable[[str], list[layers.CausalLayer]]
+    network: NetworkConfig, raster: Raster, block: Callable[[str], list[layers.CausalLayer]]
 ) -> list[layers.CausalLayer]:
     """The frame of PixelCNN and PixelRNN (2016a, table 1): type A, residual blocks, ReLU and 1x1 twice, 1x1.
 
     Args:
-      config: the model's.
-      units: how many parameters a location has.
+      network, raster: as for `make`.
       block: the layers of a residual block, from 2 h channels to 2 h, given the prefix of their names.
     """
-    pixels, groups = config.pixels, config.channel_groups
+    groups = raster.groups
     found = [
-        _input(config),
-        layers.MaskedConv2D(2 * pixels.filters, pixels.first_kernel_size, "A", groups, name="first"),
-        *(layers.Residual(block(f"block_{index}"), name=f"block_{index}") for index in range(pixels.num_layers)),
+        _input(network, raster),
+        layers.MaskedConv2D(2 * network.filters, network.first_kernel_size, "A", groups, name="first"),
+        *(layers.Residual(block(f"block_{index}"), name=f"block_{index}") for index in range(network.num_layers)),
     ]
-    for index in range(pixels.num_output_layers):
+    for index in range(network.num_output_layers):
         found += [
             layers.Activation("relu"),
             layers.HorizontalConv2D(
-                pixels.output_filters, 1, groups=groups, gain=GAIN_AFTER_RELU, name=f"output_{index}"
+                network.output_filters, 1, groups=groups, gain=GAIN_AFTER_RELU, name=f"output_{index}"
             ),
         ]
-    if pixels.num_output_layers:
+    if network.num_output_layers:
         found.append(layers.Activation("relu"))
-    return [*found, _params(config, units)]
+    return [*found, _params(raster)]
 
 
-def _pixel_cnn(config: ModelConfig, units: int) -> list[layers.CausalLayer]:
+def _pixel_cnn(network: NetworkConfig, raster: Raster) -> list[layers.CausalLayer]:
     """PixelCNN (2016a, figure 5): residual blocks of ReLU, 1x1 to h, ReLU, k x k, ReLU, 1x1 to 2 h."""
-    pixels, groups = config.pixels, config.channel_groups
+    groups = raster.groups
 
     def block(name: str) -> list[layers.CausalLayer]:
         relu, pointwise = layers.Activation, layers.HorizontalConv2D
         options = {"groups": groups, "gain": GAIN_AFTER_RELU}
         return [
             relu(),
-            pointwise(pixels.filters, 1, name=f"{name}_in", **options),
+            pointwise(network.filters, 1, name=f"{name}_in", **options),
             relu(),
-            layers.MaskedConv2D(pixels.filters, pixels.kernel_size, "B", name=f"{name}_masked", **options),
+            layers.MaskedConv2D(network.filters, network.kernel_size, "B", name=f"{name}_masked", **options),
             relu(),
-            pointwise(2 * pixels.filters, 1, name=f"{name}_out", **options),
+            pointwise(2 * network.filters, 1, name=f"{name}_out", **options),
         ]
 
-    return _raster(config, units, block)
+    return _raster(network, raster, block)
 
 
-def _pixel_rnn(config: ModelConfig, units: int, lstm: Callable[..., layers.CausalLayer]) -> list[layers.CausalLayer]:
+def _pixel_rnn(
+    network: NetworkConfig, raster: Raster, lstm: Callable[..., layers.CausalLayer]
+) -> list[layers.CausalLayer]:
     """PixelRNN (2016a, figure 5): residual blocks of an LSTM of h units, 1x1 to 2 h."""
-    pixels, groups = config.pixels, config.channel_groups
+    groups = raster.groups
 
     def block(name: str) -> list[layers.CausalLayer]:
         return [
-            lstm(pixels.filters, groups=groups, name=f"{name}_lstm"),
-            layers.HorizontalConv2D(2 * pixels.filters, 1, groups=groups, name=f"{name}_out"),
+            lstm(network.filters, groups=groups, name=f"{name}_lstm"),
+            layers.HorizontalConv2D(2 * network.filters, 1, groups=groups, name=f"{name}_out"),
         ]
 
-    return _raster(config, units, block)
+    return _raster(network, raster, block)
 
 
-def _row_lstm(config: ModelConfig, units: int) -> list[layers.CausalLayer]:
-    return _pixel_rnn(config, units, functools.partial(layers.RowLSTM, kernel_size=config.pixels.kernel_size))
+def _row_lstm(network: NetworkConfig, raster: Raster) -> list[layers.CausalLayer]:
+    return _pixel_rnn(network, raster, functools.partial(layers.RowLSTM, kernel_size=network.kernel_size))
 
 
-def _diagonal_bilstm(config: ModelConfig, units: int) -> list[layers.CausalLayer]:
-    return _pixel_rnn(config, units, layers.DiagonalBiLSTM)
+def _diagonal_bilstm(network: NetworkConfig, raster: Raster) -> list[layers.CausalLayer]:
+    return _pixel_rnn(network, raster, layers.DiagonalBiLSTM)
 
 
-def _pixel_cnn_pp(config: ModelConfig, units: int) -> list[layers.CausalLayer]:
+def _pixel_cnn_pp(network: NetworkConfig, raster: Raster) -> list[layers.CausalLayer]:
     """PixelCNN++ (2017)."""
-    pixels = config.pixels
     return [
-        layers.ScalePixels(config.num_values, name="input"),
-        layers.PixelCNNPP(pixels.filters, pixels.num_blocks, pixels.num_scales, pixels.dropout, name="streams"),
-        _params(config, units, GAIN_OF_PARAMS),
+        _input(network, raster),
+        layers.PixelCNNPP(network.filters, network.num_blocks, network.num_scales, network.dropout, name="streams"),
+        _params(raster, GAIN_OF_PARAMS),
     ]
 
 
-def _independent(config: ModelConfig, units: int) -> list[layers.CausalLayer]:
-    """The pixels of a VAE: the latents' feature map, 1x1."""
-    return [layers.FromContext(name="input"), _params(config, units)]
+def _masked_residual(network: NetworkConfig, raster: Raster) -> list[layers.CausalLayer]:
+    """The masked decoders of the hierarchical PixelVAE: type A, residual blocks of ELU, gated convolution, convolution.
+
+    Departure: the program concatenates the level above's feature map, halved, with what the first layer makes; here
+    it enters every masked convolution as an addend, as a context does everywhere (`layers.context`).
+    """
+    groups, filters, kernel_size = raster.groups, network.filters, network.kernel_size
+    blocks = [
+        layers.Residual(
+            [
+                layers.Activation("elu"),
+                layers.MaskedConv2D(2 * filters, kernel_size, "B", groups, name=f"block_{index}_gated"),
+                layers.Gate(),
+                layers.MaskedConv2D(filters, kernel_size, "B", groups, gain=GAIN_AFTER_GATE, name=f"block_{index}_out"),
+            ],
+            name=f"block_{index}",
+        )
+        for index in range(network.num_layers)
+    ]
+    outputs = [
+        layer
+        for index in range(network.num_output_layers)
+        for layer in (
+            layers.Activation("elu"),
+            layers.HorizontalConv2D(filters, 1, groups=groups, name=f"output_{index}"),
+        )
+    ]
+    first = layers.MaskedConv2D(filters, network.first_kernel_size, "A", groups, name="first")
+    params = _params(raster, GAIN_OF_PARAMS)
+    return [_input(network, raster), first, *blocks, *outputs, layers.Activation("elu"), params]
+
+
+def _independent(network: NetworkConfig, raster: Raster) -> list[layers.CausalLayer]:
+    """The pixels of a VAE, or latents that are independent given the level above: its feature map, 1x1."""
+    return [layers.FromContext(name="input"), _params(raster)]
 
 
 _NETWORKS = {
     DiagonalBiLSTMConfig: _diagonal_bilstm,
     GatedPixelCNNConfig: _gated_pixel_cnn,
     IndependentConfig: _independent,
+    MaskedResidualConfig: _masked_residual,
     PixelCNNConfig: _pixel_cnn,
     PixelCNNPPConfig: _pixel_cnn_pp,
     RowLSTMConfig: _row_lstm,

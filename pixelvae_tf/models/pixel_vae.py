@@ -3,11 +3,13 @@
     p(x, z) = p(x | z_1) p(z_1 | z_2) ... p(z_L)        p(z_L) = N(0, I)
     q(z | x) = prod_l q(z_l | features_l(x))            section 3, figure 3
 
-A level is an encoder q(z_l | x) and a decoder, which turns z_l into what the level below is
-conditioned on. Level 1 conditions the pixels. With an empty list of levels the model is the
-autoregressive p(x) alone, and its log-likelihood exact.
+A level is an encoder q(z_l | x), a prior and a decoder, which turns z_l into what the level below is
+conditioned on. Level 1 conditions the pixels. z_l is a vector, or a grid of vectors, whose prior
+p(z_l | z_{l+1}) is autoregressive as p(x | z_1) is. z_{l+1} is read from the encoder's features, not from a sample
+of z_l. With an empty list of levels the model is the autoregressive p(x) alone, and its log-likelihood exact.
 
-Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels.
+Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels. A latent's shape, (D,) or (h, w, D),
+is `config.levels[l].shape`.
 """
 
 import contextlib
@@ -67,24 +69,31 @@ class PixelVAE(ElboModel):
             config.resolved_likelihood, config.num_values, channels, config.num_mixtures
         )
         with _default_policy(self.dtype_policy):
+            sizes = [(height, width)]
+            for level in config.levels:
+                sizes.append(level.size_above(sizes[-1]))
             self.levels = [
-                Level(level, (height, width), 0 if index else config.num_classes, name=f"level_{index + 1}")
-                for index, level in enumerate(config.levels)
+                Level(level, size, 0 if index else config.num_classes, name=f"level_{index + 1}")
+                for index, (level, size) in enumerate(zip(config.levels, sizes, strict=False))
             ]
-            self.network = networks.make(config, self.site.units)
+            raster = networks.Raster(config.num_values, config.channel_groups, self.site.units)
+            self.network = networks.make(config.pixels, raster, name="pixels")
         self.track_parts(self.num_levels)
 
     def build(self, input_shape=None) -> None:
         """Creates all weights; the shapes follow from the config."""
         features_shape = (None, *self.config.image_shape)
-        for level in self.levels:
-            level.build(features_shape)
+        for index, level in enumerate(self.levels):
+            level.build(features_shape, self._context_shape(index + 1))
             features_shape = level.encoder.compute_output_shape(features_shape)
-        context_shape = (None, self.config.num_classes) if self.config.num_classes else None
-        if self.levels:
-            context_shape = self.levels[0].context_shape(None)
-        self.network.build((None, *self.config.image_shape), context_shape)
+        self.network.build((None, *self.config.image_shape), self._context_shape(0))
         self.built = True
+
+    def _context_shape(self, index: int) -> tuple | None:
+        """Shape of what level `index`, from 0, gives to what is below it; of the label where there is no level."""
+        if index < len(self.levels):
+            return self.levels[index].context_shape(None)
+        return (None, self.config.num_classes) if self.config.num_classes and not index else None
 
     def start_from(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
         """Lets the untrained pixels have about the marginal distribution of data.
@@ -116,34 +125,44 @@ class PixelVAE(ElboModel):
         # What the last layer made has the mean 0 now; it is to be the marginal's parameters.
         params.bias.assign_add(marginal)
 
-    def context(self, latents: list[tf.Tensor], labels: tf.Tensor | None = None) -> tf.Tensor | None:
+    def context(
+        self, latents: list[tf.Tensor], labels: tf.Tensor | None = None, training: bool = False
+    ) -> tf.Tensor | None:
         """What the pixels are conditioned on: [B, D], a map [B, H, W, D], or None.
 
         Args:
-          latents: L tensors [B, D_l].
+          latents: L tensors [B, *shape], or the first alone, which is what the pixels see.
           labels: integers [B], for a class-conditional model.
+          training: whether batches are normalised by their own statistics.
 
         Raises:
           ValueError: as `likelihood`.
         """
-        checks.check_latents(latents, [level.dim for level in self.config.levels])
+        levels = self.config.levels[:1] if len(latents) == 1 else self.config.levels
+        checks.check_latents(latents, levels)
         batch = latents[0].shape[0] if latents else None
         one_hot = checks.one_hot(labels, self.config.num_classes, batch, self.compute_dtype)
-        return self.levels[0].condition(latents[0], one_hot) if self.levels else one_hot
+        return self.levels[0].condition(latents[0], one_hot, training) if self.levels else one_hot
 
     @property
     def num_levels(self) -> int:
         """L."""
         return len(self.levels)
 
-    def posterior(self, images: tf.Tensor) -> list[tfd.Distribution]:
+    @property
+    def latent_dtype(self) -> str:
+        """The dtype of latents: at least float32."""
+        return "float64" if self.compute_dtype == "float64" else "float32"
+
+    def posterior(self, images: tf.Tensor, training: bool = False) -> list[tfd.Distribution]:
         """q(z_l | x) for every level.
 
         Args:
           images: integer pixel values [B, H, W, C].
+          training: whether batches are normalised by their own statistics.
 
         Returns:
-          L diagonal Gaussians, batch shape [B], event shape [D_l].
+          L diagonal Gaussians, batch shape [B], event shape [*shape].
 
         Raises:
           ValueError: if the images have another shape or dtype, or (outside graphs) values out of range.
@@ -152,18 +171,58 @@ class PixelVAE(ElboModel):
         features = pixels.to_unit_interval(images, self.config.num_values, self.compute_dtype)
         posteriors = []
         for level in self.levels:
-            features, posterior = level.encode(features)
+            features, posterior = level.encode(features, training)
             posteriors.append(posterior)
         return posteriors
 
-    def prior(self, level: int) -> tfd.Distribution:
-        """p(z_l) of the top level: N(0, I), event shape [D_l].
+    def prior(
+        self,
+        level: int,
+        above: tf.Tensor | None = None,
+        temperature=1.0,
+        method: sampling.Method = "cached",
+        floor: float | tf.Tensor = 0.0,
+        training: bool = False,
+        dropout_seed: tf.Tensor | None = None,
+    ) -> tfd.Distribution:
+        """p(z_l | z_{l+1}), of the top level p(z_L) = N(0, I).
 
         Args:
-          level: index from 0; the top one.
+          level: index from 0.
+          above: z_{l+1}, [B, *shape]; None for the top level.
+          temperature: scalar or [B]; multiplies sigmas.
+          method: how samples are made, see `sampling`.
+          floor: under the sigmas of a prior that is learnt, early in training.
+          training: whether dropout is on, and batches are normalised by their own statistics.
+          dropout_seed: int32 [2], for dropout.
+
+        Returns:
+          Event shape [*shape]. The top level's has batch shape () (with a temperature [B], [B]), the others'
+          is an `AutoregressiveGrid` with batch shape [B].
+
+        Raises:
+          ValueError: if there is no such level, or `above` is missing, not wanted, or of another shape; or if a
+            temperature is not positive and finite.
         """
-        dtype = "float64" if self.compute_dtype == "float64" else "float32"
-        return distributions.standard_gaussian(self.config.levels[level].dim, dtype)
+        if not 0 <= level < self.num_levels:
+            raise ValueError(f"level must be in 0..{self.num_levels - 1}. Received: {level}")
+        checks.check_temperature(temperature)
+        checks.check_latents(
+            [] if above is None else [above], self.config.levels[level + 1 : level + 2], "above, as a list,"
+        )
+        config = self.config.levels[level]
+        if above is None:
+            return distributions.standard_gaussian(config.shape, self.latent_dtype, temperature)
+        return distributions.AutoregressiveGrid(
+            self.levels[level].prior_network,
+            distributions.GaussianSite(config.dim, floor, self.latent_dtype),
+            config.shape,
+            context=self.levels[level + 1].condition(above, training=training),
+            temperature=temperature,
+            method=method,
+            training=training,
+            dropout_seed=dropout_seed,
+        )
 
     def likelihood(
         self,
@@ -177,10 +236,10 @@ class PixelVAE(ElboModel):
         """p(x | z_1), of a class-conditional model p(x | z_1, label).
 
         Args:
-          latents: L tensors [B, D_l].
+          latents: L tensors [B, *shape], or the first alone, which is what the pixels see.
           temperature: scalar or [B], see `AutoregressiveGrid`.
           method: how samples are made, see `sampling`.
-          training: whether dropout is on.
+          training: whether dropout is on, and batches are normalised by their own statistics.
           dropout_seed: int32 [2], for dropout.
           labels: integers [B], for a class-conditional model alone.
 
@@ -188,7 +247,7 @@ class PixelVAE(ElboModel):
           A distribution with batch shape [B] (without latents and labels ()), event shape [H, W, C].
 
         Raises:
-          ValueError: if the latents are not one [B, D_l] a level, or (outside graphs) not finite; if labels
+          ValueError: if the latents are not one [B, *shape] a level, or (outside graphs) not finite; if labels
             are missing, not wanted, of another number or (outside graphs) out of range; or if a temperature is
             not positive and finite.
           tf.errors.InvalidArgumentError: in a graph, if labels are out of range (not under XLA).
@@ -198,7 +257,7 @@ class PixelVAE(ElboModel):
             self.network,
             self.site,
             self.config.image_shape,
-            context=self.context(latents, labels),
+            context=self.context(latents, labels, training),
             temperature=temperature,
             method=method,
             training=training,
@@ -216,40 +275,62 @@ class PixelVAE(ElboModel):
           draw: which of an image's draws, as in importance sampling.
 
         Returns:
-          L tensors [B, D_l].
+          L tensors [B, *shape].
         """
-        return [
-            self._gaussian_draw(posterior, seeds, noise.stream(noise.Kind.POSTERIOR, level, draw))
-            for level, posterior in enumerate(posteriors)
-        ]
+        drawn = []
+        for level, posterior in enumerate(posteriors):
+            stream = noise.stream(noise.Kind.POSTERIOR, level, draw)
+            normals = tf.cast(noise.normal(seeds, stream, tuple(posterior.event_shape)), posterior.dtype)
+            drawn.append(posterior.mean() + posterior.stddev() * normals)
+        return drawn
 
-    def sample_prior(self, seeds: tf.Tensor, temperature=1.0) -> list[tf.Tensor]:
-        """Latents of every level from the prior.
+    def sample_prior(
+        self, seeds: tf.Tensor | list[tf.Tensor], temperature=1.0, method: sampling.Method = "cached"
+    ) -> list[tf.Tensor]:
+        """Latents of every level from the prior, from the top down.
 
         Args:
-          seeds: int64 [B].
-          temperature: scalar or [B]; multiplies the prior's sigma.
+          seeds: int64 [B], or a list of L such: each level's own, level 1 first.
+          temperature: scalar or [B]; multiplies the sigmas.
+          method: see `sampling`.
 
         Returns:
-          L tensors [B, D_l].
+          L tensors [B, *shape].
 
         Raises:
-          ValueError: as `decode`.
+          ValueError: as `sample`.
         """
         checks.check_temperature(temperature)
-        scale = tf.reshape(temperature, (-1, 1))
-        return [
-            self._gaussian_draw(self.prior(level), seeds, noise.stream(noise.Kind.PRIOR, level), scale)
-            for level in range(self.num_levels)
-        ]
+        seeds = self._level_seeds(seeds)
+        latents: list[tf.Tensor] = []
+        for level in reversed(range(self.num_levels)):
+            prior = self.prior(level, latents[0] if latents else None, temperature, method)
+            stream = noise.stream(noise.Kind.PRIOR, level)
+            if latents:
+                drawn = prior.transform(prior.noise(seeds[level], stream))
+            else:
+                normals = noise.normal(seeds[level], stream, self.config.levels[level].shape)
+                drawn = tf.cast(normals, prior.dtype) * prior.stddev()
+            latents.insert(0, drawn)
+        return latents
 
-    @staticmethod
-    def _gaussian_draw(gaussian: tfd.Distribution, seeds, stream, scale=1.0) -> tf.Tensor:
-        normals = noise.normal(seeds, stream, tuple(gaussian.event_shape))
-        return gaussian.mean() + gaussian.stddev() * tf.cast(scale, gaussian.dtype) * tf.cast(normals, gaussian.dtype)
+    def _level_seeds(self, seeds: tf.Tensor | list[tf.Tensor]) -> list[tf.Tensor]:
+        if not isinstance(seeds, list | tuple):
+            return [seeds] * self.num_levels
+        shapes = [tf.TensorShape(tf.convert_to_tensor(level).shape) for level in seeds]
+        if len(seeds) != self.num_levels or any(not shape.is_compatible_with(shapes[0]) for shape in shapes):
+            raise ValueError(
+                f"seeds of the levels must be a list of {self.num_levels}, int64 [B] each. Received: shapes {shapes}"
+            )
+        return list(seeds)
 
     def sample(
-        self, seeds: tf.Tensor, temperature=1.0, method: sampling.Method = "cached", labels: tf.Tensor | None = None
+        self,
+        seeds: tf.Tensor,
+        temperature=1.0,
+        method: sampling.Method = "cached",
+        labels: tf.Tensor | None = None,
+        level_seeds: list[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """Images from the model.
 
@@ -258,14 +339,17 @@ class PixelVAE(ElboModel):
           temperature: scalar or [B], for latents and pixels.
           method: see `sampling`.
           labels: as for `likelihood`.
+          level_seeds: L tensors int64 [B], level 1 first: seeds of the latents, where `seeds` is to be that of the
+            pixels alone. What is held and what varies makes Figure 6.
 
         Returns:
           Pixel values [B, H, W, C], int32.
 
         Raises:
-          ValueError: as `decode`.
+          ValueError: as `decode`; or if the level seeds are not one [B] a level.
         """
-        return self.decode(self.sample_prior(seeds, temperature), seeds, temperature, method, labels)
+        latents = self.sample_prior(seeds if level_seeds is None else level_seeds, temperature, method)
+        return self.decode(latents, seeds, temperature, method, labels)
 
     def decode(
         self,
@@ -278,7 +362,7 @@ class PixelVAE(ElboModel):
         """Images from p(x | z_1).
 
         Args:
-          latents: L tensors [B, D_l].
+          latents: L tensors [B, *shape], or the first alone, which is what the pixels see.
           seeds: int64 [B], for the pixels.
           temperature: scalar or [B], for the pixels.
           method: see `sampling`.

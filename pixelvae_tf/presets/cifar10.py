@@ -5,6 +5,9 @@ from pixelvae_tf.config import (
     DataConfig,
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
+    IndependentConfig,
+    LevelConfig,
+    MaskedResidualConfig,
     ModelConfig,
     PixelCNNConfig,
     PixelCNNPPConfig,
@@ -120,4 +123,100 @@ def pixel_cnn_pp_class_conditional() -> Config:
     """
     config = pixel_cnn_pp()
     config.model.num_classes = 10
+    return config
+
+
+@preset("cifar10/hierarchical_tiny")
+def hierarchical_tiny() -> Config:
+    """Hierarchical PixelVAE small enough for two cores: latents on an 8x8 grid under a vector, R then G then B.
+
+    pixelvae-train --config=cifar10/hierarchical_tiny --workdir=DIR
+
+    Cost: 1,802,608 weights, 174 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return Config(
+        data=DataConfig(name="cifar10"),
+        model=ModelConfig(
+            image_shape=(32, 32, 3),
+            num_values=256,
+            levels=[
+                LevelConfig(
+                    dim=8,
+                    grid=(8, 8),
+                    stem_filters=16,
+                    filters=(32, 64),
+                    decoder_filters=(32, 24),
+                    upsampling=True,
+                    num_blocks=1,
+                    batch_norm=True,
+                    prior=MaskedResidualConfig(num_layers=3, filters=64),
+                ),
+                LevelConfig(dim=32, filters=(64, 64), upsampling=True, num_blocks=1, batch_norm=True),
+            ],
+            pixels=MaskedResidualConfig(num_layers=2, filters=36, embedding_dim=8),
+        ),
+        train=TrainConfig(
+            steps=10_000,
+            batch_size=32,
+            learning_rate_warmup_steps=200,
+            learning_rate_decay="cosine",
+            clip_norm=1000.0,
+            kl_warmup_steps=500,
+            upper_kl_warmup_steps=1_000,
+            prior_floor_steps=300,
+            average_decay=0.999,
+            evaluate_every=2_000,
+            checkpoint_every=500,
+        ),
+    )
+
+
+@preset("cifar10/hierarchical_tiny_gaussian_prior")
+def hierarchical_tiny_gaussian_prior() -> Config:
+    """The same with plain diagonal Gaussians for p(z1 | z2).
+
+    pixelvae-train --config=cifar10/hierarchical_tiny_gaussian_prior --workdir=DIR
+
+    Cost: 1,568,624 weights, 159 M multiply-adds.
+
+    Expected: no published number.
+    """
+    config = hierarchical_tiny()
+    config.model.levels[0].prior = IndependentConfig()
+    return config
+
+
+@preset("cifar10/two_level_vae_tiny")
+def two_level_vae_tiny() -> Config:
+    """The same with pixels that are independent given the latents: the two-level VAE.
+
+    pixelvae-train --config=cifar10/two_level_vae_tiny --workdir=DIR
+
+    Cost: 1,730,080 weights, 119 M multiply-adds.
+
+    Expected: no published number.
+    """
+    config = hierarchical_tiny()
+    config.model.pixels = IndependentConfig()
+    return config
+
+
+@preset("cifar10/one_level_tiny")
+def one_level_tiny() -> Config:
+    """The same with the vector of latents alone: a one-level PixelVAE.
+
+    pixelvae-train --config=cifar10/one_level_tiny --workdir=DIR
+
+    Cost: 1,376,560 weights, 147 M multiply-adds.
+
+    Expected: no published number.
+    """
+    config = hierarchical_tiny()
+    lower, upper = config.model.levels
+    lower.dim, lower.grid, lower.prior = upper.dim, (1, 1), None
+    lower.filters, lower.decoder_filters = (*lower.filters, *upper.filters), (64, 64, *lower.decoder_filters)
+    config.model.levels = [lower]
+    config.train.upper_kl_warmup_steps = config.train.prior_floor_steps = 0
     return config

@@ -1,0 +1,64 @@
+"""pixelvae-prepare: makes of a folder of images what trains fast: shards of pixels, without near-duplicates.
+
+pixelvae-prepare photos --size=64 --output=photos_64
+pixelvae-train --config=lsun_64/hierarchical_small --config.data.folder=photos_64 --workdir=runs/photos
+
+PNG and JPEG files of any size are found recursively, cropped to their largest centred square and resized by averaging
+over areas. Subfolders train, validation (or val) and test are the splits; without any, one image in 20 is for
+validation and one for test. Interrupted, the same command goes on.
+"""
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+_SIZE = flags.DEFINE_integer("size", None, "Height and width of the images.", required=True, lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "Directory to write.", required=True)
+_CHANNELS = flags.DEFINE_enum("channels", "3", ["1", "3"], "1: grey, 3: RGB.")
+_DUPLICATE_DISTANCE = flags.DEFINE_integer(
+    "duplicate_distance",
+    4,
+    "An image is dropped if its perceptual hash differs in so many of 64 bits, or fewer, from that of one that is "
+    "kept; -1 keeps them all.",
+    lower_bound=-1,
+    upper_bound=63,
+)
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Files that make a shard.", lower_bound=1)
+# Names printed of files that could not be read.
+SHOWN = 10
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and prepares."""
+    if len(argv) != 2:
+        raise app.UsageError(f"one folder of images is expected. Received: {' '.join(argv[1:]) or 'none'}")
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    from pixelvae_tf.data import folder, prepare
+    from pixelvae_tf.train import progress
+
+    options = prepare.Options(_SIZE.value, int(_CHANNELS.value), _DUPLICATE_DISTANCE.value, _SHARD_SIZE.value)
+    try:
+        number = sum(len(paths) for paths in folder.find(argv[1]).values())
+        bar = progress.Progress(number, unit="image")
+        manifest = prepare.prepare(argv[1], _OUTPUT.value, options, lambda done, total: bar.update(done))
+        bar.close()
+    except ValueError as error:
+        raise SystemExit(f"pixelvae-prepare: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit("pixelvae-prepare: stopped; the same command goes on") from None
+    print(f"prepared: {_OUTPUT.value}, {options.side}x{options.side}")
+    for split, found in manifest["splits"].items():
+        print(f"  {split}: {found['num_images']} images in {len(found['shards'])} shards")
+    print(f"  dropped as near-duplicates: {manifest['num_duplicates']}")
+    print(f"  converted to {folder.MODES[options.channels]}: {manifest['num_converted']}")
+    print(f"  skipped, unreadable: {manifest['num_unreadable']}")
+    for path, reason in list(manifest["unreadable"].items())[:SHOWN]:
+        print(f"    {path}: {reason}")
+
+
+def run() -> None:
+    """The console script."""
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()
