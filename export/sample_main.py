@@ -1,9 +1,15 @@
 """pixelvae-sample: draws a grid of samples from a SavedModel; needs nothing else.
 
 pixelvae-sample --saved_model=models/digits/1 --output=grid.png --num_images=64 --seed=0
+pixelvae-sample --saved_model=models/lsun/1 --output=grid.png --vary=top
+
+With --vary, every row holds the noise of all levels but one (PixelVAE, figure 6): the first image of a row is a
+sample, the others have new noise for the top level of latents, for all levels between it and the pixels ("middle"), or
+for the pixels.
 """
 
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -15,6 +21,7 @@ _NUM_IMAGES = flags.DEFINE_integer("num_images", 64, "How many samples.", lower_
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Below 1: likelier images, above: stranger ones.")
 _LABEL = flags.DEFINE_integer("label", None, "The class of all samples; by default each in turn, a column each.")
+_VARY = flags.DEFINE_enum("vary", None, ["top", "middle", "pixels"], "What varies along a row; by default everything.")
 _SCALE = flags.DEFINE_integer("scale", 4, "How many picture pixels a pixel is wide.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once; does not change them.", lower_bound=1)
 
@@ -42,24 +49,48 @@ def main(argv: list[str]) -> None:
     if _LABEL.value is not None and not 0 <= _LABEL.value < model.num_classes:
         classes = f"in 0..{model.num_classes - 1}" if model.num_classes else "left out: this model has no classes"
         raise SystemExit(f"pixelvae-sample: label must be {classes}. Received: {_LABEL.value}")
-    loaded = tf.saved_model.load(str(directory))
-    seeds = np.arange(_SEED.value, _SEED.value + _NUM_IMAGES.value, dtype=np.int64)
+    num_levels = len(model.levels)
+    if _VARY.value is not None and num_levels < {"top": 1, "middle": 2, "pixels": 1}[_VARY.value]:
+        raise SystemExit(
+            "pixelvae-sample: vary must be left out for a model without latents, and be top or pixels for one of a "
+            f"single level. Received: {_VARY.value} for {num_levels} levels"
+        )
+    signature = tf.saved_model.load(str(directory)).signatures["sample_by_level" if _VARY.value else "sample"]
+    inputs, columns = _inputs(num_levels, model.num_classes)
     images = []
-    for start in range(0, len(seeds), _BATCH_SIZE.value):
-        seed = tf.constant(seeds[start : start + _BATCH_SIZE.value])
-        temperature = tf.fill(seed.shape, tf.constant(_TEMPERATURE.value, tf.float32))
-        inputs = {"seed": seed, "temperature": temperature}
-        if model.num_classes:
-            in_turn = tf.range(start, start + seed.shape[0], dtype=tf.int64) % model.num_classes
-            inputs["label"] = in_turn if _LABEL.value is None else tf.fill(seed.shape, tf.cast(_LABEL.value, tf.int64))
-        outputs = loaded.signatures["sample"](**inputs)
+    for start in range(0, _NUM_IMAGES.value, _BATCH_SIZE.value):
+        outputs = signature(**{name: tf.constant(x[start : start + _BATCH_SIZE.value]) for name, x in inputs.items()})
         if outputs["error"][0] != b"":
             raise SystemExit(f"pixelvae-sample: {outputs['error'][0].numpy().decode()}. Received: {_TEMPERATURE.value}")
         images.append(outputs["images"].numpy())
-    columns = model.num_classes if model.num_classes and _LABEL.value is None else None
     grid = pictures.tile(np.concatenate(images), model.num_values, columns=columns, scale=_SCALE.value)
     pictures.write_png(_OUTPUT.value, grid)
-    print(f"{len(seeds)} samples: {_OUTPUT.value}")
+    print(f"{_NUM_IMAGES.value} samples: {_OUTPUT.value}")
+
+
+def _inputs(num_levels: int, num_classes: int) -> tuple[dict[str, np.ndarray], int | None]:
+    """What the flags ask of the signature, [num_images] each, and the columns of the grid (None: about square)."""
+    number, columns = _NUM_IMAGES.value, None
+    index = np.arange(number, dtype=np.int64)
+    inputs = {"temperature": np.full(number, _TEMPERATURE.value, np.float32)}
+    group = index
+    if _VARY.value is None:
+        inputs["seed"] = _SEED.value + index
+    else:
+        columns = math.ceil(math.sqrt(number))
+        group = index // columns
+        held = _SEED.value + group
+        # Behind all that are held; a row's first image has the row's own.
+        varied = np.where(index % columns == 0, held, _SEED.value + number + index)
+        levels = {"top": [num_levels], "middle": range(1, num_levels), "pixels": []}[_VARY.value]
+        inputs["seed_pixels"] = varied if _VARY.value == "pixels" else held
+        inputs |= {f"seed_z{level}": varied if level in levels else held for level in range(1, num_levels + 1)}
+    if num_classes:
+        in_turn = _LABEL.value is None
+        inputs["label"] = group % num_classes if in_turn else np.full(number, _LABEL.value, np.int64)
+        # Without anything held, a column a class.
+        columns = num_classes if in_turn and _VARY.value is None else columns
+    return inputs, columns
 
 
 def run() -> None:

@@ -47,6 +47,9 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
     num_classes = model.config.num_classes
     if num_classes:
         specs["label"] = tf.TensorSpec((None,), tf.int64, "label")
+    seeds_of_levels = [f"seed_z{level}" for level in range(1, model.num_levels + 1)]
+    for name in (*seeds_of_levels, "seed_pixels"):
+        specs[name] = tf.TensorSpec((None,), tf.int64, name)
     if model.num_levels:
         specs["z1"] = tf.TensorSpec((None, *model.config.levels[0].shape), tf.float32, "z1")
 
@@ -73,6 +76,12 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
     def sample(seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return {"images": tf.cast(model.sample(seed, temperature, labels=label), tf.uint8)}
 
+    def sample_by_level(
+        seed_pixels: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None, **level_seeds: tf.Tensor
+    ) -> Tensors:
+        seeds = [level_seeds[name] for name in seeds_of_levels]
+        return {"images": tf.cast(model.sample(seed_pixels, temperature, labels=label, level_seeds=seeds), tf.uint8)}
+
     def decode(z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return {"images": tf.cast(model.decode([z1], seed, temperature, labels=label), tf.uint8)}
 
@@ -93,6 +102,8 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
     if model.num_levels:
         found["encode"] = signature(encode, "images")
         found["decode"] = signature(decode, "z1", "seed", "temperature")
+        # From the top down, as they are drawn.
+        found["sample_by_level"] = signature(sample_by_level, *reversed(seeds_of_levels), "seed_pixels", "temperature")
     return {**found, "serving_default": found["encode" if model.num_levels else "sample"]}
 
 
@@ -118,7 +129,8 @@ def _errors(model: PixelVAE, inputs: Tensors) -> tf.Tensor:
             tf.cast(inputs["images"], tf.int32) >= num_values, axis=(1, 2, 3)
         )
     if "z1" in inputs:
-        bad["z1 must be finite"] = tf.reduce_any(~tf.math.is_finite(inputs["z1"]), axis=1)
+        infinite = ~tf.math.is_finite(inputs["z1"])
+        bad["z1 must be finite"] = tf.reduce_any(infinite, axis=range(1, infinite.shape.rank))
     if "temperature" in inputs:
         temperature = inputs["temperature"]
         bad["temperature must be positive and finite"] = ~((temperature > 0) & tf.math.is_finite(temperature))

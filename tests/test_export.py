@@ -55,6 +55,7 @@ def test_signatures_are_as_designed(exported):
             "encode": {"images"},
             "serving_default": {"images"},
             "sample": {"seed", "temperature"},
+            "sample_by_level": {"seed_z1", "seed_pixels", "temperature"},
             "decode": {"z1", "seed", "temperature"},
             "log_prob": {"images", "seed"},
         }
@@ -110,6 +111,70 @@ def test_bad_images_and_latents_fail_alone(with_latents):
         z1=tf.constant([[0.0, 1, 2], [0, np.nan, 0]]), seed=seeds(1, 2), temperature=tf.ones(2)
     )
     assert [bool(error) for error in outputs["error"].numpy()] == [False, True]
+
+
+@pytest.fixture(scope="module")
+def hierarchy(tmp_path_factory):
+    """A model of three levels, its SavedModel and where it is."""
+    model = make_model("hierarchy_three_levels")
+    path = exporter.export(
+        model, card.make_card(Config(model=model.config), "best", 3), tmp_path_factory.mktemp("models") / "base"
+    )
+    return model, tf.saved_model.load(str(path)), path
+
+
+def test_levels_are_served_with_their_own_seeds(hierarchy):
+    model, loaded, _ = hierarchy
+    by_level = loaded.signatures["sample_by_level"]
+    assert set(by_level.structured_input_signature[1]) == {
+        "seed_z3",
+        "seed_z2",
+        "seed_z1",
+        "seed_pixels",
+        "temperature",
+    }
+    z3, z2, z1, pixels = seeds(1, 2), seeds(3, 3), seeds(4, 5), seeds(6, 6)
+    served = by_level(seed_z3=z3, seed_z2=z2, seed_z1=z1, seed_pixels=pixels, temperature=tf.ones(2))["images"]
+    np.testing.assert_array_equal(served, model.sample(pixels, level_seeds=[z1, z2, z3]))
+    same = by_level(seed_z3=z3, seed_z2=z3, seed_z1=z3, seed_pixels=z3, temperature=tf.ones(2))["images"]
+    np.testing.assert_array_equal(same, loaded.signatures["sample"](seed=z3, temperature=tf.ones(2))["images"])
+    encoded = loaded.signatures["encode"](images=served)
+    assert [encoded[f"z{level}_mean"].shape for level in (1, 2, 3)] == [(2, 4, 4, 2), (2, 2, 2, 2), (2, 3)]
+    assert loaded.signatures["log_prob"](images=served, seed=z3)["kl_nats"].shape == (2, 3)
+    z1 = encoded["z1_mean"].numpy()
+    z1[1, 2, 3, 0] = np.inf
+    outputs = loaded.signatures["decode"](z1=tf.constant(z1), seed=z3, temperature=tf.ones(2))
+    assert outputs["error"].numpy().tolist() == [b"", b"z1 must be finite"] and not outputs["images"][1].numpy().any()
+    np.testing.assert_array_equal(outputs["images"][:1], model.decode([tf.constant(z1[:1])], z3[:1]))
+
+
+@pytest.mark.parametrize("vary", ["top", "middle", "pixels"])
+def test_the_command_draws_figure_6(hierarchy, tmp_path, vary):
+    model, _, path = hierarchy
+    output = tmp_path / "grid.png"
+    arguments = [f"--saved_model={path}", f"--output={output}", "--num_images=9", "--scale=1", f"--vary={vary}"]
+    status, _, errors = run_command("export.sample_main", *arguments, "--seed=5")
+    assert status == 0, errors
+    picture = np.asarray(Image.open(output)).reshape(3, 9, 3, 9, 3)[:, :8, :, :8].transpose(0, 2, 1, 3, 4)
+    held = np.array([5, 6, 7])
+    for column in range(3):
+        varied = held if column == 0 else 5 + 9 + 3 * np.arange(3) + column
+        z1, z2, z3 = (held, held, varied) if vary == "top" else (varied, varied, held)
+        pixels = held
+        if vary == "pixels":
+            z1, z2, pixels = held, held, varied
+        level_seeds = [tf.constant(level, tf.int64) for level in (z1, z2, z3)]
+        drawn = model.sample(tf.constant(pixels, tf.int64), level_seeds=level_seeds).numpy()
+        expected = pictures.tile(drawn, 8, columns=1).reshape(3, 9, 9, 3)[:, :8, :8]
+        np.testing.assert_array_equal(picture[:, column], expected)
+
+
+def test_what_a_model_cannot_vary_is_named(with_latents, tmp_path):
+    arguments = [f"--saved_model={with_latents[2]}", f"--output={tmp_path / 'grid.png'}"]
+    assert run_command("export.sample_main", *arguments, "--vary=top", "--num_images=2")[0] == 0
+    status, _, errors = run_command("export.sample_main", *arguments, "--vary=middle")
+    assert status != 0 and "pixelvae-sample: vary must be left out for a model without latents" in errors
+    assert "Received: middle for 1 levels" in errors and "Traceback" not in errors
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in MODELS] + ["pixel_vae_pp"])
