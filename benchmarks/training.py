@@ -4,15 +4,22 @@
 
 - the 12-layer preset of the paper's best row, its kernels cropped to what their masks let through, beside the same
   model with whole k x k kernels (equal numbers, checked);
-- PixelCNN++ beside `tfp.distributions.PixelCNN` at equal size: blocks, filters, resolutions, mixtures, dropout.
+- PixelCNN++ beside `tfp.distributions.PixelCNN` at equal size: blocks, filters, resolutions, mixtures, dropout;
+- hierarchies with activations kept and rematerialised, each in a process of its own, so that the peak of its memory
+  is its own: the trainer's whole step, with Adam and the average of the weights.
 
-A step is loss, gradient and a plain update of all weights. "GFLOP/s" counts twice the multiply-adds of the causal
-arithmetic, three times over (the forward pass, and the gradients of inputs and of weights); "share" is that of a
-float32 matrix product measured in the same run. Each time is the median of several steps after one that compiles.
+A step of the first two is loss, gradient and a plain update of all weights. "GFLOP/s" counts twice the multiply-adds
+of the causal arithmetic, three times over (the forward pass, and the gradients of inputs and of weights); "share" is
+that of a float32 matrix product measured in the same run. Each time is the median of several steps after one that
+compiles.
 """
 
 import contextlib
+import json
+import resource
 import statistics
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -23,10 +30,18 @@ from absl import app, flags
 from pixelvae_tf import bounds, layers, presets, runs
 from pixelvae_tf.config import Config, ModelConfig, PixelCNNPPConfig
 from pixelvae_tf.layers.weight_norm import multiply_adds
+from pixelvae_tf.train import steps as steps_lib
 
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps of each model.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images of a step of the 12-layer model.", lower_bound=1)
 _PP_BATCH_SIZE = flags.DEFINE_integer("pp_batch_size", 16, "Images of a step of PixelCNN++.", lower_bound=1)
+_PARTS = flags.DEFINE_multi_enum(
+    "part", ["family", "hierarchies"], ["family", "hierarchies"], "What is measured; may be given several times."
+)
+_HIERARCHY_BATCH_SIZE = flags.DEFINE_integer("hierarchy_batch_size", 16, "Images of a hierarchy's step.", lower_bound=1)
+_MEASURE = flags.DEFINE_string("measure", None, "A preset to measure in this process, printed as JSON.")
+_REMATERIALIZE = flags.DEFINE_bool("rematerialize", False, "With --measure: whether its activations are.")
+HIERARCHIES = ("lsun_32/hierarchical_small", "lsun_64/hierarchical")
 PP = PixelCNNPPConfig(num_blocks=2, num_scales=3, filters=32, dropout=0.5)
 PP_SHAPE, PP_MIXTURES = (32, 32, 3), 5
 RATE = 1e-4
@@ -105,9 +120,67 @@ def random_images(batch: int, shape: tuple[int, int, int], num_values: int) -> t
     return tf.constant(np.random.default_rng(0).integers(0, num_values, (batch, *shape)), tf.int32)
 
 
+def measure(name: str, batch_size: int, rematerialize: bool) -> dict:
+    """Runs the trainer's loop on noise; the peak is of this process."""
+    config = presets.get(name)
+    config.train.batch_size, config.train.rematerialize = batch_size, rematerialize
+    strategy = tf.distribute.get_strategy()
+    state = steps_lib.TrainState(config)
+    images = random_images(batch_size, config.model.image_shape, 256)
+    batch = {"images": tf.cast(images, tf.uint8), "seeds": tf.range(batch_size, dtype=tf.int64)}
+    iterator, loop = (
+        iter(tf.data.Dataset.from_tensors(batch).repeat()),
+        steps_lib.make_training_loop(strategy, state, config),
+    )
+    loop(iterator, tf.constant(1))
+    seconds = []
+    for _ in range(_STEPS.value):
+        start = time.perf_counter()
+        loop(iterator, tf.constant(1)).loss_nats.numpy()
+        seconds.append(time.perf_counter() - start)
+    if tf.config.list_physical_devices("GPU"):
+        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "weights": state.model.count_params(),
+        "multiply_adds": multiply_adds(state.model),
+        "seconds": statistics.median(seconds),
+        "peak_bytes": peak,
+    }
+
+
+def hierarchies() -> None:
+    """Measures hierarchies, each in a process of its own."""
+    batch = _HIERARCHY_BATCH_SIZE.value
+    print(f"{f'batches of {batch}':44}{'weights':>12}{'multiply-adds':>15}{'images/s':>10}{'peak GiB':>10}")
+    for name in HIERARCHIES:
+        for rematerialize in (False, True):
+            command = [sys.executable, __file__, f"--measure={name}", f"--rematerialize={rematerialize}"]
+            command += [f"--hierarchy_batch_size={batch}", f"--steps={_STEPS.value}"]
+            found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+            shown = "  rematerialised" if rematerialize else name
+            print(
+                f"{shown:44}{found['weights']:12,}{found['multiply_adds'] / 1e9:13.1f} G"
+                f"{batch / found['seconds']:10.2f}{found['peak_bytes'] / 2**30:10.2f}",
+                flush=True,
+            )
+
+
 def main(argv: list[str]) -> None:
     """Measures and prints."""
     del argv
+    if _MEASURE.value is not None:
+        print(json.dumps(measure(_MEASURE.value, _HIERARCHY_BATCH_SIZE.value, _REMATERIALIZE.value)))
+        return
+    if "family" in _PARTS.value:
+        family()
+    if "hierarchies" in _PARTS.value:
+        hierarchies()
+
+
+def family() -> None:
+    """Measures the 12-layer model and PixelCNN++, side by side with what they are compared with."""
     rate = matrix_product_rate()
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s, {tf.config.list_physical_devices()[-1].device_type}")
     print(f"{'':44}{'weights':>10}{'step s':>9}{'images/s':>10}{'GFLOP/s':>9}{'share':>7}")

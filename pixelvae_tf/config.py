@@ -60,14 +60,18 @@ class TrainConfig:
       seed: of the initial weights, the order of the images and all noise.
       learning_rate: Adam's, at its highest.
       learning_rate_warmup_steps: N; the rate rises linearly, from 1/N of it at the first step.
-      learning_rate_decay: "none", "cosine" (to 0 at the last step), "drop" (times 0.1 at 90% of the steps, as
-        the released programs do at 180k of 200k) or "exponential" (times 0.999995 a step, as PixelCNN++).
+      learning_rate_decay: "none", "cosine" (to 0 at the last step), "drop" (once, by default as the released
+        programs do at 180k of 200k) or "exponential" (times 0.999995 a step, as PixelCNN++).
+      learning_rate_drop_at: of a "drop", the share of the steps after which it comes.
+      learning_rate_drop_factor: of a "drop", what the rate is multiplied by.
       clip_norm: gradients of a larger global norm are scaled down to it; 0 for no limit.
       kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats: see `bounds.Objective`; the second and
         third are for models of several levels alone.
       average_decay: of the moving average of the weights, which is what is evaluated and exported.
       steps_per_loop: steps run by one call into the graph.
       log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
+      rematerialize: whether activations of the networks over pixels and latents are computed again for the gradient
+        instead of kept in memory; changes no number but by rounding.
       dtype: Keras' dtype policy, "float32", "mixed_bfloat16" or, for checks, "float64".
     """
 
@@ -77,6 +81,8 @@ class TrainConfig:
     learning_rate: float = 1e-3
     learning_rate_warmup_steps: int = 0
     learning_rate_decay: str = "none"
+    learning_rate_drop_at: float = 0.9
+    learning_rate_drop_factor: float = 0.1
     clip_norm: float = 0.0
     kl_warmup_steps: int = 10_000
     upper_kl_warmup_steps: int = 0
@@ -87,6 +93,7 @@ class TrainConfig:
     log_every: int = 100
     evaluate_every: int = 1_000
     checkpoint_every: int = 1_000
+    rematerialize: bool = False
     dtype: str = "float32"
 
 
@@ -122,6 +129,9 @@ class Config:
                     f"train.{name} must be 0 for a model of fewer than two levels, which has no prior that is learnt. "
                     f"Received: {getattr(train, name)}"
                 )
+        for name in ("learning_rate_drop_at", "learning_rate_drop_factor"):
+            if not 0 < getattr(train, name) < 1:
+                raise ValueError(f"train.{name} must be in (0, 1). Received: {getattr(train, name)}")
         if not 0 <= train.average_decay < 1:
             raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
         _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))

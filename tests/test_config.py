@@ -22,7 +22,8 @@ def test_presets_survive_json_and_say_what_they_are(name):
     assert presets.get(name) is not presets.get(name)
     description = presets.describe(name)
     assert len(description.summary) > 20
-    assert description.command == f"pixelvae-train --config={name} --workdir=DIR"
+    folder = " --config.data.folder=IMAGES" if name.startswith(("lsun", "imagenet")) else ""
+    assert description.command == f"pixelvae-train --config={name}{folder} --workdir=DIR"
     assert any(words in description.expected for words in ("nats", "bits/dim", "no published number"))
 
 
@@ -47,6 +48,7 @@ def test_presets_build(name):
         (lambda c: setattr(c.train, "learning_rate", float("nan")), "train.learning_rate must not be negative"),
         (lambda c: setattr(c.train, "learning_rate_decay", "magic"), "train.learning_rate_decay must be one of"),
         (lambda c: setattr(c.train, "dtype", "int8"), "train.dtype must be one of"),
+        (lambda c: setattr(c.train, "learning_rate_drop_at", 1.5), r"train.learning_rate_drop_at must be in \(0, 1\)"),
         (lambda c: setattr(c.train, "average_decay", 1.0), "train.average_decay must be in"),
         (lambda c: setattr(c.model, "num_values", 1), "model.num_values must be in"),
         (lambda c: setattr(c.model, "image_shape", (8, 8)), "model.image_shape must be"),

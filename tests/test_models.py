@@ -10,7 +10,7 @@ import tensorflow as tf
 from family import MODELS, labels_for, make_model
 
 import pixelvae_tf
-from pixelvae_tf import bounds, pictures, pixels
+from pixelvae_tf import bounds, layers, pictures, pixels
 from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig, TrainConfig
 
 SMALL = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3, embedding_dim=2)
@@ -42,6 +42,29 @@ def test_every_weight_gets_a_gradient(name):
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert gradient is not None and np.isfinite(gradient).all(), variable.path
         assert unused or np.any(gradient), variable.path
+
+
+@pytest.mark.parametrize("name", ["gated_pixel_vae", "hierarchy", "pixel_cnn_pp_classes", "diagonal_bilstm"])
+def test_rematerialised_activations_change_no_gradient(name):
+    model = make_model(name)
+    images = np.random.default_rng(0).integers(0, model.config.num_values, (4, *model.config.image_shape))
+    variables = [variable.value for variable in model.trainable_variables]
+
+    def step(enabled):
+        with tf.GradientTape() as tape, layers.rematerialization(enabled):
+            seeds, dropout_seed = tf.range(4, dtype=tf.int64), tf.constant([1, 2])
+            nats = bounds.elbo(model, tf.constant(images), seeds, True, dropout_seed, labels_for(model, 4)).elbo_nats
+        return nats, tape.gradient(nats, variables)
+
+    graphs = [tf.function(lambda enabled=enabled: step(enabled)).get_concrete_function() for enabled in (False, True)]
+    (kept, kept_gradients), (again, gradients) = (graph() for graph in graphs)
+    np.testing.assert_array_equal(kept, again)
+    for a, b in zip(kept_gradients, gradients, strict=True):
+        # The same numbers, added in another order.
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max())
+    # And everything in the chains is computed twice.
+    matmuls = [sum(op.type in ("Conv2D", "MatMul", "Tanh") for op in graph.graph.get_operations()) for graph in graphs]
+    assert matmuls[1] > matmuls[0]
 
 
 @pytest.mark.parametrize("name", ["pixel_cnn_pp", "pixel_vae_pp", "pixel_cnn_pp_classes"])

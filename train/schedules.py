@@ -23,7 +23,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         if config.learning_rate_decay == "cosine":
             rate = rate * 0.5 * (1.0 + tf.cos(math.pi * progress))
         elif config.learning_rate_decay == "drop":
-            rate = tf.where(progress < 0.9, rate, 0.1 * rate)
+            rate = tf.where(progress < config.learning_rate_drop_at, rate, config.learning_rate_drop_factor * rate)
         elif config.learning_rate_decay == "exponential":
             rate = rate * tf.pow(0.999995, step)
         if config.learning_rate_warmup_steps:

@@ -79,7 +79,7 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
     def global_sum(x):
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, x)
 
-    with tf.GradientTape() as tape:
+    with tf.GradientTape() as tape, layers.rematerialization(train.rematerialize):
         parts = bounds.elbo(
             model,
             batch["images"],

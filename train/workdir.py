@@ -8,7 +8,7 @@ import tempfile
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import runs
 
-# Fields of `train` and `data` that may change when a run goes on: they change no weight.
+# Fields of `train` and `data` that may change when a run goes on: they change no weight (but by rounding).
 FREE_FIELDS = (
     "data.data_dir",
     "data.folder",
@@ -16,6 +16,7 @@ FREE_FIELDS = (
     "train.log_every",
     "train.evaluate_every",
     "train.checkpoint_every",
+    "train.rematerialize",
 )
 
 

@@ -8,6 +8,7 @@ from pixelvae_tf.layers.inputs import EmbedPixels, FromContext, ScalePixels
 from pixelvae_tf.layers.masks import raster_mask
 from pixelvae_tf.layers.pixel_cnn_pp import PixelCNNPP
 from pixelvae_tf.layers.recurrent import DiagonalBiLSTM, RowLSTM
+from pixelvae_tf.layers.rematerialization import rematerialization
 from pixelvae_tf.layers.residual import Encoder, FeatureDecoder, ResidualBlock
 from pixelvae_tf.layers.residual_streams import DownRightConv2D
 from pixelvae_tf.layers.weight_norm import WeightNormConv2D, WeightNormDense, data_dependent_initialization
@@ -40,4 +41,5 @@ __all__ = [
     "data_dependent_initialization",
     "dropout_seed",
     "raster_mask",
+    "rematerialization",
 ]

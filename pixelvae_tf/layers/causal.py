@@ -37,6 +37,7 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers.dropout import fold_in
+from pixelvae_tf.layers.rematerialization import rematerialized
 from pixelvae_tf.layers.weight_norm import PACKAGE
 
 Nest = Any  # a nest of tensors
@@ -158,7 +159,11 @@ class Chain(CausalLayer):
     def call(self, x, context=None, training=False, seed=None):
         """Computes the whole image."""
         for index, layer in enumerate(self.layers):
-            x = layer(x, context=context, training=training, seed=fold_in(seed, index))
+
+            def run(x, context, layer=layer, index=index):
+                return layer(x, context=context, training=training, seed=fold_in(seed, index))
+
+            x = rematerialized(run, x, context)
         return x
 
     def begin(self, context, batch, size):

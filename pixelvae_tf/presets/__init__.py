@@ -5,7 +5,7 @@ cost (weights, and multiply-adds of one evaluation of the bound of an image), an
 who says so.
 """
 
-from pixelvae_tf.presets import cifar10, digits, mnist
+from pixelvae_tf.presets import cifar10, digits, mnist, natural_images
 from pixelvae_tf.presets.registry import Description, describe, get, names
 
-__all__ = ["Description", "cifar10", "describe", "digits", "get", "mnist", "names"]
+__all__ = ["Description", "cifar10", "describe", "digits", "get", "mnist", "names", "natural_images"]

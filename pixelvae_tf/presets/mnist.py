@@ -11,6 +11,7 @@ from pixelvae_tf.config import (
     DiagonalBiLSTMConfig,
     IndependentConfig,
     LevelConfig,
+    MaskedResidualConfig,
     ModelConfig,
     PixelCNNConfig,
     PixelCNNPPConfig,
@@ -289,3 +290,35 @@ def mnist_pixel_cnn_pp() -> Config:
     config = _with_256_values(binarized_pixel_cnn_pp())
     config.model.likelihood, config.model.num_mixtures = "logistic_mixture", 10
     return config
+
+
+@preset("mnist/one_level")
+def mnist_one_level() -> Config:
+    """One-level PixelVAE on all 256 values, in the manner of the hierarchies: the released program's mnist_256.
+
+    pixelvae-train --config=mnist/one_level --workdir=DIR
+
+    Cost: 940,080 weights, 73 M multiply-adds.
+
+    Expected: no published number.
+    """
+    return Config(
+        data=DataConfig(name="mnist"),
+        model=ModelConfig(
+            image_shape=(28, 28, 1),
+            num_values=256,
+            levels=[
+                LevelConfig(
+                    dim=128,
+                    stem_filters=16,
+                    filters=(32, 32, 64),
+                    decoder_filters=(32, 32, 16),
+                    upsampling=True,
+                    num_blocks=1,
+                    batch_norm=True,
+                )
+            ],
+            pixels=MaskedResidualConfig(num_layers=2, filters=32, embedding_dim=16),
+        ),
+        train=TrainConfig(steps=250_000, batch_size=100, kl_warmup_steps=5_000),
+    )

@@ -1,0 +1,272 @@
+"""LSUN bedrooms and ImageNet at 32 and 64 pixels: the hierarchical PixelVAE (section 4.2, 4.3) at its program's sizes.
+
+For GPUs. No library downloads these sets any more: give a folder of their images, `--config.data.folder=DIR`, or better
+what `pixelvae-prepare` makes of one.
+
+Widths of networks over R, G and B are rounded up to what three channel groups divide (128 to 129, 256 to 258). Where
+the program's blocks of encoder and decoder are not known in number, one keeps each resolution here.
+"""
+
+from pixelvae_tf.config import (
+    Config,
+    DataConfig,
+    DiagonalBiLSTMConfig,
+    GatedPixelCNNConfig,
+    IndependentConfig,
+    LevelConfig,
+    MaskedResidualConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from pixelvae_tf.presets.registry import preset
+
+
+def _hierarchy(
+    name: str,
+    grid: int,
+    widths: tuple[int, ...],
+    dims: tuple[int, int],
+    latent_filters: int,
+    pixels: MaskedResidualConfig,
+) -> Config:
+    """Latents on a grid under a vector.
+
+    Args:
+      name: of the data, ending in the images' side.
+      grid: side of the grid of z1.
+      widths: channels at the images' own resolution and after each halving, down to 4x4.
+      dims: of z1 and z2.
+      latent_filters: of the network over z1.
+      pixels: the network over the pixels.
+    """
+    side = int(name.partition("_")[2])
+    halvings = (side // grid).bit_length() - 1
+    shared = {"upsampling": True, "num_blocks": 1, "batch_norm": True}
+    lower = LevelConfig(
+        dim=dims[0],
+        grid=(grid, grid),
+        stem_filters=widths[0],
+        filters=widths[1 : halvings + 1],
+        decoder_filters=tuple(reversed(widths[:halvings])),
+        prior=MaskedResidualConfig(num_layers=3, filters=latent_filters),
+        **shared,
+    )
+    upper = LevelConfig(
+        dim=dims[1],
+        filters=widths[halvings + 1 :],
+        decoder_filters=tuple(reversed(widths[halvings:-1])),
+        **shared,
+    )
+    return Config(
+        data=DataConfig(name=name),
+        model=ModelConfig(image_shape=(side, side, 3), num_values=256, levels=[lower, upper], pixels=pixels),
+        train=TrainConfig(
+            steps=200_000,
+            batch_size=64,
+            learning_rate_decay="drop",
+            kl_warmup_steps=2_000,
+            upper_kl_warmup_steps=5_000,
+            prior_floor_steps=1_000,
+        ),
+    )
+
+
+def _one_level(config: Config) -> Config:
+    """A hierarchy without its grid: the vector alone, by one encoder and one decoder of the same widths."""
+    lower, upper = config.model.levels
+    upper.stem_filters, upper.filters = lower.stem_filters, (*lower.filters, *upper.filters)
+    upper.decoder_filters = (*upper.decoder_filters, *lower.decoder_filters)
+    config.model.levels = [upper]
+    config.train.upper_kl_warmup_steps = config.train.prior_floor_steps = 0
+    return config
+
+
+@preset("lsun_32/hierarchical_small")
+def lsun_32_hierarchical_small() -> Config:
+    """Hierarchical PixelVAE, latents on 8x8 under a vector: the program's 32px_small.
+
+    pixelvae-train --config=lsun_32/hierarchical_small --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 60,552,874 weights, 3.2 G multiply-adds.
+
+    Expected: no published number.
+    """
+    pixels = MaskedResidualConfig(num_layers=2, filters=129, embedding_dim=16)
+    return _hierarchy("lsun_32", 8, (64, 128, 256, 512), (64, 512), 512, pixels)
+
+
+@preset("lsun_32/hierarchical_big")
+def lsun_32_hierarchical_big() -> Config:
+    """Hierarchical PixelVAE, wider, its input scaled instead of embedded: the program's 32px_big.
+
+    pixelvae-train --config=lsun_32/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 94,505,342 weights, 7.9 G multiply-adds.
+
+    Expected: no published number.
+    """
+    pixels = MaskedResidualConfig(num_layers=2, filters=258)
+    config = _hierarchy("lsun_32", 8, (128, 256, 512, 512), (128, 512), 512, pixels)
+    config.train.steps, config.train.learning_rate_decay = 300_000, "none"
+    return config
+
+
+@preset("lsun_32/gaussian_prior")
+def lsun_32_gaussian_prior() -> Config:
+    """The small hierarchy with plain diagonal Gaussians for p(z1 | z2): the paper's ablation.
+
+    pixelvae-train --config=lsun_32/gaussian_prior --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 46,999,210 weights, 2.3 G multiply-adds.
+
+    Expected: no published number.
+    """
+    config = lsun_32_hierarchical_small()
+    config.model.levels[0].prior = IndependentConfig()
+    return config
+
+
+@preset("lsun_32/two_level_vae")
+def lsun_32_two_level_vae() -> Config:
+    """The small hierarchy with pixels that are independent given the latents: the paper's two-level VAE.
+
+    pixelvae-train --config=lsun_32/two_level_vae --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 59,849,536 weights, 2.6 G multiply-adds.
+
+    Expected: no published number.
+    """
+    config = lsun_32_hierarchical_small()
+    config.model.pixels = IndependentConfig()
+    return config
+
+
+@preset("lsun_32/one_level")
+def lsun_32_one_level() -> Config:
+    """The small hierarchy without its grid of latents: a one-level PixelVAE.
+
+    pixelvae-train --config=lsun_32/one_level --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 38,390,954 weights, 1.8 G multiply-adds.
+
+    Expected: no published number.
+    """
+    return _one_level(lsun_32_hierarchical_small())
+
+
+@preset("lsun_64/hierarchical")
+def lsun_64_hierarchical() -> Config:
+    """Hierarchical PixelVAE as in the paper's section 4.2: 64x64 images, latents on 8x8 under a vector.
+
+    pixelvae-train --config=lsun_64/hierarchical --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 51,515,013 weights, 6.7 G multiply-adds.
+
+    Expected: no published number.
+
+    The paper gives no widths; these are those of the program's 64px_small.
+    """
+    pixels = MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
+    config = _hierarchy("lsun_64", 8, (64, 64, 128, 256, 512), (64, 512), 256, pixels)
+    config.train.upper_kl_warmup_steps = 10_000
+    return config
+
+
+@preset("lsun_64/hierarchical_small")
+def lsun_64_hierarchical_small() -> Config:
+    """Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_small.
+
+    pixelvae-train --config=lsun_64/hierarchical_small --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 44,802,693 weights, 7.3 G multiply-adds.
+
+    Expected: no published number.
+    """
+    pixels = MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
+    config = _hierarchy("lsun_64", 16, (64, 64, 128, 256, 512), (64, 512), 256, pixels)
+    config.train.upper_kl_warmup_steps = 10_000
+    return config
+
+
+@preset("lsun_64/hierarchical_big")
+def lsun_64_hierarchical_big() -> Config:
+    """Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_big.
+
+    pixelvae-train --config=lsun_64/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 128,205,248 weights, 57.5 G multiply-adds.
+
+    Expected: no published number.
+    """
+    pixels = MaskedResidualConfig(num_layers=3, filters=384, embedding_dim=16)
+    config = _hierarchy("lsun_64", 16, (192, 256, 512, 512, 512), (64, 512), 512, pixels)
+    train = config.train
+    train.steps, train.batch_size = 400_000, 48
+    train.learning_rate_drop_at, train.learning_rate_drop_factor = 0.45, 0.5  # halved at 180,000
+    train.kl_warmup_steps, train.upper_kl_warmup_steps, train.prior_floor_steps = 1_000, 10_000, 500
+    return config
+
+
+@preset("imagenet_64/hierarchical_big")
+def imagenet_64_hierarchical_big() -> Config:
+    """Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_big.
+
+    pixelvae-train --config=imagenet_64/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 128,205,248 weights, 57.5 G multiply-adds.
+
+    Expected: 3.66 bits/dim (bound, validation; the paper, on its own downsampling of ImageNet).
+    """
+    config = lsun_64_hierarchical_big()
+    config.data.name = "imagenet_64"
+    return config
+
+
+@preset("imagenet_64/one_level_big")
+def imagenet_64_one_level_big() -> Config:
+    """The big hierarchy without its grid of latents: a one-level PixelVAE.
+
+    pixelvae-train --config=imagenet_64/one_level_big --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 101,142,464 weights, 50.5 G multiply-adds.
+
+    Expected: no published number.
+    """
+    return _one_level(imagenet_64_hierarchical_big())
+
+
+@preset("imagenet_64/gated_pixel_cnn")
+def imagenet_64_gated_pixel_cnn() -> Config:
+    """Gated PixelCNN (2016b), R then G then B: 20 layers of 384 units, kernels of 5.
+
+    pixelvae-train --config=imagenet_64/gated_pixel_cnn --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 122,711,040 weights, 488.7 G multiply-adds.
+
+    Expected: 3.57 bits/dim (exact, validation; 2016b).
+    """
+    return Config(
+        data=DataConfig(name="imagenet_64"),
+        model=ModelConfig(
+            image_shape=(64, 64, 3),
+            num_values=256,
+            pixels=GatedPixelCNNConfig(num_layers=20, filters=384),
+        ),
+        train=TrainConfig(batch_size=128, steps=200_000),
+    )
+
+
+@preset("imagenet_64/diagonal_bilstm")
+def imagenet_64_diagonal_bilstm() -> Config:
+    """PixelRNN with Diagonal BiLSTMs (2016a): 12 layers of 128 units (here 129).
+
+    pixelvae-train --config=imagenet_64/diagonal_bilstm --config.data.folder=IMAGES --workdir=DIR
+
+    Cost: 8,954,751 weights, 30.9 G multiply-adds.
+
+    Expected: 3.63 bits/dim (exact, validation; 2016a, which names a PixelRNN without its size).
+    """
+    config = imagenet_64_gated_pixel_cnn()
+    config.model.pixels = DiagonalBiLSTMConfig(num_layers=12, filters=129, output_filters=1023)
+    config.train.batch_size = 16
+    return config
