@@ -17,6 +17,7 @@ from pixelvae_tf.train import trainer
 
 PRESET = "--config=digits/gated_pixel_vae"
 EXPORT, EVALUATE, SAMPLE, TRAIN = "export.main", "train.evaluate_main", "export.sample_main", "train.main"
+PREPARE = "train.prepare_main"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,28 @@ CASES = {
         ["--config=digits/pixel_cnn_pp", "--config.model.pixels.num_scales=5"],
         "multiples of 16 for model.pixels.num_scales=5",
     ),
+    "grid": (
+        TRAIN,
+        ["--config=digits/hierarchical", "--config.model.levels[0].grid=(8,8)"],
+        "model.levels[0].grid must be (4, 4), which the 1 halvings of its filters leave",
+    ),
+    "vector": (
+        TRAIN,
+        ["--config=digits/hierarchical", "--config.model.levels[0].grid=(1,1)"],
+        "only the top level may be a vector, there are 2",
+    ),
+    "network of a level": (
+        TRAIN,
+        ["--config=digits/hierarchical", "--config.model.levels[1].prior=3"],
+        "a whole network or level is the preset's choice",
+    ),
+    "schedule": (TRAIN, [PRESET, "--config.train.prior_floor_steps=3"], "must be 0 for a model of fewer than two"),
+    "no folder": (TRAIN, ["--config=lsun_32/two_level_vae"], "data.folder must be given for 'lsun_32'"),
+    "empty folder": (TRAIN, [PRESET, "--config.data.folder={empty}"], "data.folder must hold images"),
+    "folder": (TRAIN, [PRESET, "--config.data.folder={empty}/no"], "data.folder must be a directory of images"),
+    "prepare nothing": (PREPARE, ["{empty}", "--size=8", "--output={empty}/out"], "folder must hold images"),
+    "prepare no folder": (PREPARE, ["{empty}/no", "--size=8", "--output={empty}/out"], "folder must be a directory"),
+    "prepare distance": (PREPARE, ["{empty}", "--size=8", "--output=o", "--duplicate_distance=64"], "64 is not an int"),
     "no data": (TRAIN, [MNIST, "--config.data.data_dir={empty}/no"], "must be a directory"),
     "empty data": (TRAIN, [MNIST, "--config.data.data_dir={empty}"], "data.data_dir must be"),
     "noise": (TRAIN, [MNIST, "--config.data.data_dir={damaged}"], "data.data_dir must be"),

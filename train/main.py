@@ -79,6 +79,12 @@ def _parse_flags(argv: list[str]) -> list[str]:
             f"pixelvae-train: every --config.FIELD must name a field of the preset. Received: {' '.join(fields)}: "
             f"{error.args[0]}"
         ) from error
+    except TypeError as error:
+        fields = [argument for argument in argv if argument.startswith(("--config.", "-config."))]
+        raise SystemExit(
+            "pixelvae-train: every --config.FIELD must name a number, a text or a tuple of them; a whole network or "
+            f"level is the preset's choice. Received: {' '.join(fields)}"
+        ) from error
 
 
 def run() -> None:

@@ -155,12 +155,12 @@ def prepare(
                 shown = functools.partial(_show, progress, done, len(files))
                 part = _make_part(folder, paths, output / f"{name}.npy", options, known, shown)
                 _write(unfinished / f"{name}.json", json.dumps(part).encode())
-            elif known is not None:
+            else:
                 for code in part["hashes"]:
                     known.add(code)
+                progress(done + len(paths), len(files))
             parts.append({**part, "split": split})
             done += len(paths)
-            progress(done, len(files))
     manifest = _manifest(parts, identity, options)
     _write(output / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     shutil.rmtree(unfinished)

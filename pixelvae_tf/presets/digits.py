@@ -281,7 +281,7 @@ def hierarchical() -> Config:
 
     Cost: 435,552 weights, 5.7 M multiply-adds.
 
-    Expected: 0 nats, 0 bits/dim (bound, test; ours).
+    Expected: 83.25 nats, 1.877 bits/dim (bound, test; ours).
     """
     config = gated_pixel_vae()
     config.model.levels = [
