@@ -55,7 +55,13 @@ def main(argv: list[str]) -> None:
             "pixelvae-sample: vary must be left out for a model without latents, and be top or pixels for one of a "
             f"single level. Received: {_VARY.value} for {num_levels} levels"
         )
-    signature = tf.saved_model.load(str(directory)).signatures["sample_by_level" if _VARY.value else "sample"]
+    loaded, name = tf.saved_model.load(str(directory)), "sample_by_level" if _VARY.value else "sample"
+    if name not in loaded.signatures:
+        raise SystemExit(
+            f"pixelvae-sample: saved_model must have the signature {name}; export the run again. "
+            f"Received: {', '.join(loaded.signatures)}"
+        )
+    signature = loaded.signatures[name]
     inputs, columns = _inputs(num_levels, model.num_classes)
     images = []
     for start in range(0, _NUM_IMAGES.value, _BATCH_SIZE.value):

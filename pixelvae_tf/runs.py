@@ -1,6 +1,7 @@
 """A run on disk: its config, and the weights beside it.
 
 WORKDIR/config.json       the run's `Config`
+WORKDIR/images.json       fingerprints of the images it is trained on
 WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
 WORKDIR/best/             the averaged weights with the best validation bound
 WORKDIR/tensorboard/      scalars and pictures
@@ -15,7 +16,7 @@ import tensorflow as tf
 from pixelvae_tf import config as config_lib
 from pixelvae_tf.models import PixelVAE
 
-CONFIG, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "checkpoints", "best", "tensorboard"
+CONFIG, IMAGES, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "images.json", "checkpoints", "best", "tensorboard"
 # What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
 UNREADABLE = (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError)
 

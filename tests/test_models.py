@@ -62,9 +62,12 @@ def test_rematerialised_activations_change_no_gradient(name):
     for a, b in zip(kept_gradients, gradients, strict=True):
         # The same numbers, added in another order.
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max())
-    # And everything in the chains is computed twice.
-    matmuls = [sum(op.type in ("Conv2D", "MatMul", "Tanh") for op in graph.graph.get_operations()) for graph in graphs]
-    assert matmuls[1] > matmuls[0]
+    # And what is inside the networks' layers is computed twice: the gates' sigmoids, where no loop hides them.
+    if name == "diagonal_bilstm":
+        return
+    once, twice = (sum(op.type == "Sigmoid" for op in graph.graph.get_operations()) for graph in graphs)
+    gates = {"gated_pixel_vae": 7, "hierarchy": 2, "pixel_cnn_pp_classes": 10}
+    assert twice == once + gates[name]
 
 
 @pytest.mark.parametrize("name", ["pixel_cnn_pp", "pixel_vae_pp", "pixel_cnn_pp_classes"])

@@ -269,6 +269,8 @@ def test_schedules():
     assert float(rate(50)) == pytest.approx(0.5) and float(rate(100)) == pytest.approx(0.0, abs=1e-6)
     config.learning_rate_decay = "drop"
     assert (float(rate(89)), float(rate(90))) == (1.0, pytest.approx(0.1))
+    config.learning_rate_drop_at, config.learning_rate_drop_factor = 0.45, 0.5
+    assert (float(rate(44)), float(rate(45))) == (1.0, 0.5)
     config.learning_rate_decay = "none"
     assert float(rate(99)) == 1.0
     decays = [float(schedules.average_decay(config, tf.constant(step))) for step in (0, 10, 10_000)]

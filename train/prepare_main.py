@@ -35,24 +35,33 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.data import folder, prepare
     from pixelvae_tf.train import progress
 
+    bars = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(progress.Progress(total, unit="image"))
+        bars[0].update(done)
+
     options = prepare.Options(_SIZE.value, int(_CHANNELS.value), _DUPLICATE_DISTANCE.value, _SHARD_SIZE.value)
     try:
-        number = sum(len(paths) for paths in folder.find(argv[1]).values())
-        bar = progress.Progress(number, unit="image")
-        manifest = prepare.prepare(argv[1], _OUTPUT.value, options, lambda done, total: bar.update(done))
-        bar.close()
+        manifest = prepare.prepare(argv[1], _OUTPUT.value, options, show)
     except ValueError as error:
         raise SystemExit(f"pixelvae-prepare: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit("pixelvae-prepare: stopped; the same command goes on") from None
-    print(f"prepared: {_OUTPUT.value}, {options.side}x{options.side}")
+    for bar in bars:
+        bar.close()
+    print(f"{'prepared' if bars else 'already prepared'}: {_OUTPUT.value}, {options.side}x{options.side}")
     for split, found in manifest["splits"].items():
         print(f"  {split}: {found['num_images']} images in {len(found['shards'])} shards")
     print(f"  dropped as near-duplicates: {manifest['num_duplicates']}")
     print(f"  converted to {folder.MODES[options.channels]}: {manifest['num_converted']}")
+    print(f"  enlarged: {manifest['num_enlarged']}")
     print(f"  skipped, unreadable: {manifest['num_unreadable']}")
     for path, reason in list(manifest["unreadable"].items())[:SHOWN]:
-        print(f"    {path}: {reason}")
+        print(f"    {ascii(path)[1:-1]}: {ascii(reason)[1:-1]}")
+    if manifest["num_unreadable"] > SHOWN:
+        print(f"    and {manifest['num_unreadable'] - SHOWN} more, all of them named in {prepare.MANIFEST}")
 
 
 def run() -> None:

@@ -61,6 +61,8 @@ class Trainer:
         }
         for images in self.images.values():
             data.check_fits(images, config.model)
+        self.fingerprints = {split: images.fingerprint() for split, images in self.images.items()}
+        workdir_lib.check_images(self.fingerprints, self.workdir)
         with strategy.scope():
             self.state = steps.TrainState(config)
         self.loop = steps.make_training_loop(strategy, self.state, config)
@@ -121,6 +123,7 @@ class Trainer:
         """Trains from the current step to the last."""
         train = self.config.train
         workdir_lib.write_config(self.config, self.workdir)
+        workdir_lib.write_images(self.fingerprints, self.workdir)
         LOGGER.info(
             "%s: %d weights, %d steps of %d images on %d replica(s)",
             self.workdir,
@@ -202,10 +205,11 @@ class Trainer:
         for level, (kl, config) in enumerate(zip(kl_nats, self.config.model.levels, strict=True), start=1):
             dims = math.prod(config.shape)
             if kl < least * dims:
+                warmup = "kl_warmup_steps" if level == 1 else "upper_kl_warmup_steps"
                 warnings.append(
                     f"The latents of level {level} are all but ignored (posterior collapse): they carry {kl:.3g} nats, "
-                    f"{kl / dims:.2g} a dimension, less than {least:g}. A longer train.kl_warmup_steps (now "
-                    f"{train.kl_warmup_steps}) or train.free_nats (now {train.free_nats:g}) in a new workdir is the "
+                    f"{kl / dims:.2g} a dimension, less than {least:g}. A longer train.{warmup} (now "
+                    f"{getattr(train, warmup)}) or train.free_nats (now {train.free_nats:g}) in a new workdir is the "
                     "cure; see docs/training.md"
                 )
                 LOGGER.warning("%s", warnings[-1])

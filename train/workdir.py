@@ -1,12 +1,13 @@
 """The directory of a run: whose it is, and its config."""
 
 import dataclasses
-import os
+import json
 import pathlib
 import tempfile
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import runs
+from pixelvae_tf.files import write_atomically
 
 # Fields of `train` and `data` that may change when a run goes on: they change no weight (but by rounding).
 FREE_FIELDS = (
@@ -51,9 +52,32 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
 
 def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
     """Writes the config, all of it or nothing."""
-    unfinished = workdir / (runs.CONFIG + ".unfinished")
-    unfinished.write_text(config_lib.to_json(config))
-    os.replace(unfinished, workdir / runs.CONFIG)
+    write_atomically(workdir / runs.CONFIG, config_lib.to_json(config))
+
+
+def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
+    """Checks that a run goes on with the images that it began with; batches are places in them.
+
+    Args:
+      fingerprints: of each split, `ImageSet.fingerprint`.
+      workdir: the run's.
+
+    Raises:
+      ValueError: if they are others.
+    """
+    path = workdir / runs.IMAGES
+    there = json.loads(path.read_text()) if path.exists() else fingerprints
+    different = [split for split, fingerprint in fingerprints.items() if there.get(split) != fingerprint]
+    if different:
+        raise ValueError(
+            f"the data must be the images that the run in workdir {str(workdir)!r} began with. "
+            f"Received: other images for {' and '.join(different)}. Choose another workdir for them"
+        )
+
+
+def write_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
+    """Writes what `check_images` compares with."""
+    write_atomically(workdir / runs.IMAGES, json.dumps(fingerprints) + "\n")
 
 
 def _differences(there, here, name: str = "") -> list[tuple]:

@@ -22,12 +22,10 @@ from PIL import Image, ImageOps
 LOGGER = logging.getLogger("pixelvae_tf")
 EXTENSIONS = (".png", ".jpg", ".jpeg")
 # Names of subfolders, and the split that they are.
-SUBFOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+SUBFOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 SPLITS = ("train", "validation", "test")
 # Pillow's mode for as many channels.
 MODES = {1: "L", 3: "RGB"}
-# What Pillow raises for files that are no images, damaged ones, and monsters.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # Images that are being decoded at a time, a core.
 AHEAD = 16
 
@@ -40,11 +38,13 @@ class Read:
       path: relative to the folder.
       pixels: uint8 [side, side, C], or None if it could not be read.
       note: Pillow's mode where it was converted from another than the model's; the reason where it could not be read.
+      enlarged: whether it was smaller than asked for.
     """
 
     path: str
     pixels: np.ndarray | None
     note: str = ""
+    enlarged: bool = False
 
 
 def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str]]:
@@ -63,26 +63,48 @@ def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{name} must be a directory of images. Received: {str(folder)!r}")
-    paths = sorted(
-        pathlib.Path(root, name).relative_to(folder).as_posix()
-        for root, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(EXTENSIONS)
-    )
+    paths = sorted(_walk(folder))
     if not paths:
         raise ValueError(f"{name} must hold images ({', '.join(EXTENSIONS)}). Received: {str(folder)!r}, with none")
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    sorted_out = any((folder / name).is_dir() for name in SUBFOLDERS)
+    sorted_out = any(child.name.lower() in SUBFOLDERS for child in folder.iterdir() if child.is_dir())
+    in_none = []
     for path in paths:
-        split = SUBFOLDERS.get(path.partition("/")[0]) if sorted_out else split_of(path)
-        if split is not None:
-            splits[split].append(path)
+        first, _, below = path.partition("/")
+        split = SUBFOLDERS.get(first.lower() if below else "") if sorted_out else split_of(path)
+        splits[split].append(path) if split is not None else in_none.append(path)
+    if in_none:
+        LOGGER.warning(
+            "%d of %d images of %s lie in no split and are left out, such as %s: there are subfolders %s",
+            len(in_none),
+            len(paths),
+            folder,
+            ascii(in_none[0]),
+            ", ".join(sorted(child.name for child in folder.iterdir() if child.name.lower() in SUBFOLDERS)),
+        )
     return splits
+
+
+def _walk(folder: pathlib.Path) -> Iterator[str]:
+    """Relative paths of all files that are called images; links are followed, each folder is entered once."""
+
+    def cannot(error: OSError) -> None:
+        LOGGER.warning("Left out: %s, which cannot be entered: %s", error.filename, error.strerror)
+
+    entered = set()
+    for root, folders, names in os.walk(folder, onerror=cannot, followlinks=True):
+        if os.path.realpath(root) in entered:
+            folders.clear()
+            continue
+        entered.add(os.path.realpath(root))
+        for name in names:
+            if name.lower().endswith(EXTENSIONS):
+                yield pathlib.Path(root, name).relative_to(folder).as_posix()
 
 
 def split_of(path: str) -> str:
     """The split of an image that lies in none, by its path."""
-    return {0: "validation", 1: "test"}.get(hashlib.sha256(path.encode()).digest()[0] % 20, "train")
+    return {0: "validation", 1: "test"}.get(hashlib.sha256(os.fsencode(path)).digest()[0] % 20, "train")
 
 
 def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Read:
@@ -100,17 +122,20 @@ def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Rea
         with Image.open(pathlib.Path(folder, path)) as image:
             square, mode = _square(image), image.mode
             small = square.convert(MODES[channels]).resize((side, side), Image.Resampling.BOX)
-    except UNREADABLE as error:
+    except Exception as error:  # Pillow's plugins raise anything on damaged files, EXIF alone four kinds.
         return Read(path, None, f"{type(error).__name__}: {error}")
     pixels = np.asarray(small, np.uint8).reshape(side, side, channels)
-    return Read(path, pixels, "" if mode == MODES[channels] else mode)
+    return Read(path, pixels, "" if mode == MODES[channels] else mode, square.width < side)
 
 
 def _square(image: Image.Image) -> Image.Image:
-    """The largest centred square of an image, upright."""
+    """The largest centred square of an image, upright, on white where it is transparent."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip them at 255
         image = Image.fromarray((np.asarray(image, np.int64) // 257).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:  # what is seen through it would be black, or whatever colour lies hidden there
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))
@@ -151,17 +176,19 @@ def load(folder: str | pathlib.Path, split: str, side: int, channels: int) -> np
       ValueError: if there are no such images.
     """
     paths = find(folder, "data.folder")[split]
-    images, converted = [], 0
+    images, converted, enlarged = [], 0, 0
     results = in_parallel(lambda path: read(folder, path, side, channels), paths)
     # On a terminal alone (None).
     for result in tqdm.tqdm(results, f"reading {split}", len(paths), unit="image", disable=None):
         if result.pixels is None:
-            LOGGER.warning("Left out: %s, which cannot be read: %s", pathlib.Path(folder, result.path), result.note)
+            LOGGER.warning("Left out: %s, which cannot be read: %s", ascii(result.path), result.note)
             continue
-        converted += bool(result.note)
+        converted, enlarged = converted + bool(result.note), enlarged + result.enlarged
         images.append(result.pixels)
     if converted:
         LOGGER.warning("%d of %d images of %s were converted to %s", converted, len(paths), split, MODES[channels])
+    if enlarged:
+        LOGGER.warning("%d of %d images of %s are smaller than %d and were enlarged", enlarged, len(paths), split, side)
     if not images:
         raise ValueError(
             f"data.folder must hold images of the split {split!r}: in a subfolder of that name, or, without any such "

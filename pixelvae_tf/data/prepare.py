@@ -2,15 +2,18 @@
 
     OUTPUT/manifest.json          what there is, and how it came about; written last
     OUTPUT/train-00000.npy ...    uint8 [n, side, side, C]
-    OUTPUT/unfinished/            what a run that was interrupted goes on from
+    OUTPUT/.unfinished/           what a run that was interrupted goes on from
 
-Near-duplicates are images whose perceptual hashes (the signs of the 64 lowest frequencies of a 32x32 picture) differ
-in few bits; the first is kept, those of test before those of validation before those of training, so that nothing is
-tested on what was trained on. (The paper hashed the codes of an autoencoder.)
+Near-duplicates are images whose perceptual hashes (which of the 64 lowest frequencies of a 32x32 grey picture lie above
+their median) differ in few bits; the first is kept, those of test before those of validation before those of training,
+so that nothing is tested on what was trained on. Colour does not enter: images of a single colour are all
+near-duplicates. (The paper hashed the codes of an autoencoder.)
 """
 
 import array
+import contextlib
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import itertools
@@ -24,13 +27,12 @@ from collections.abc import Callable
 import numpy as np
 
 from pixelvae_tf.data import folder as folder_lib
+from pixelvae_tf.files import write_atomically
 
-MANIFEST, UNFINISHED, VERSION = "manifest.json", "unfinished", 1
+MANIFEST, UNFINISHED, IDENTITY, VERSION = "manifest.json", ".unfinished", "identity.json", 1
 HASH_BITS = 64
 # Of several splits, a near-duplicate stays in the first.
 ORDER = ("test", "validation", "train")
-# How many names a report lists.
-NAMED = 100
 
 
 class NearDuplicates:
@@ -40,11 +42,14 @@ class NearDuplicates:
     band are compared.
 
     Args:
-      distance: d, the most bits that near-duplicates differ in.
+      distance: d, the most bits that near-duplicates differ in; -1: nothing is a near-duplicate.
     """
 
     def __init__(self, distance: int):
         self.distance = distance
+        if distance < 0:
+            self._bands, self._buckets = [], []
+            return
         edges = np.linspace(0, HASH_BITS, distance + 2).astype(int).tolist()
         self._bands = [(low, (1 << (high - low)) - 1) for low, high in itertools.pairwise(edges)]
         self._buckets: list[dict[int, array.array]] = [{} for _ in self._bands]
@@ -68,7 +73,7 @@ def perceptual_hash(pixels: np.ndarray) -> int:
     import imagehash  # Brings SciPy and wavelets; only this needs it.
     from PIL import Image
 
-    bits = imagehash.phash(Image.fromarray(pixels.squeeze())).hash
+    bits = imagehash.phash(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)).hash
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
@@ -116,53 +121,84 @@ def prepare(
       The manifest.
 
     Raises:
-      ValueError: if the folder has no images, the output cannot be written, or holds what was prepared from another
-        folder or with other options.
+      ValueError: if the folder has no images, the output cannot be written, another run is writing it, or it holds
+        what was prepared from other files or with other options.
     """
     options.validate()
     splits = folder_lib.find(folder)
-    files = [(split, path) for split in ORDER for path in splits[split]]
-    identity = {
-        "version": VERSION,
-        **dataclasses.asdict(options),
-        "files": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
-    }
-    output, unfinished = pathlib.Path(output), pathlib.Path(output, UNFINISHED)
-    if (output / MANIFEST).exists():
-        manifest = json.loads((output / MANIFEST).read_text())
-        _require_same(manifest["identity"], identity, output)
-        return manifest
+    identity = {"version": VERSION, **dataclasses.asdict(options), "files": _fingerprint(folder, splits)}
+    output = pathlib.Path(output)
+    # Before anything is written there.
+    for record in (output / MANIFEST, output / UNFINISHED / IDENTITY):
+        there = _read_json(record)
+        if there is not None:
+            _require_same(there.get("identity", there), identity, output)
     try:
-        unfinished.mkdir(parents=True, exist_ok=True)
+        (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
+        with _lock(output):
+            return _prepare(folder, output, splits, identity, options, progress)
     except OSError as error:
         raise ValueError(
             f"output must be a directory that can be written. Received: {str(output)!r}: {error}"
         ) from error
-    if (unfinished / "identity.json").exists():
-        _require_same(json.loads((unfinished / "identity.json").read_text()), identity, output)
-    _write(unfinished / "identity.json", json.dumps(identity).encode())
 
-    known = NearDuplicates(options.duplicate_distance) if options.duplicate_distance >= 0 else None
-    parts, done, going_on = [], 0, True
+
+def _fingerprint(folder: str | pathlib.Path, splits: dict[str, list[str]]) -> str:
+    """Of the files by split, name, size and the time of their last change."""
+    code = hashlib.sha256()
+    for split, paths in splits.items():
+        for path in paths:
+            status = os.stat(pathlib.Path(folder, path))
+            code.update(os.fsencode(f"{split}/{path} {status.st_size} {status.st_mtime_ns}\n"))
+    return code.hexdigest()
+
+
+@contextlib.contextmanager
+def _lock(output: pathlib.Path):
+    """Keeps a second run from writing the same output."""
+    with (output / UNFINISHED / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"output must be written by one pixelvae-prepare at a time. Received: {str(output)!r}, which another "
+                "one is writing"
+            ) from error
+        yield
+
+
+def _prepare(folder, output: pathlib.Path, splits, identity: dict, options: Options, progress) -> dict:
+    unfinished = output / UNFINISHED
+    manifest = _read_json(output / MANIFEST)
+    if manifest is not None:
+        if all(_is_whole(output, shard) for found in manifest["splits"].values() for shard in found["shards"]):
+            shutil.rmtree(unfinished)
+            return manifest
+        # A shard was lost or damaged since: all are made again.
+        (output / MANIFEST).unlink()
+    write_atomically(unfinished / IDENTITY, json.dumps(identity))
+
+    known = NearDuplicates(options.duplicate_distance)
+    parts, done, total, going_on = [], 0, sum(map(len, splits.values())), True
     for split in ORDER:
         for index, start in enumerate(range(0, len(splits[split]), options.shard_size)):
-            paths = splits[split][start : start + options.shard_size]
-            name = f"{split}-{index:05d}"
-            # What is a near-duplicate depends on all shards before: behind one that is made again, all are.
-            part = _finished_part(unfinished / f"{name}.json", output / f"{name}.npy") if going_on else None
-            going_on = part is not None
-            if part is None:
-                shown = functools.partial(_show, progress, done, len(files))
-                part = _make_part(folder, paths, output / f"{name}.npy", options, known, shown)
-                _write(unfinished / f"{name}.json", json.dumps(part).encode())
-            else:
+            paths, name = splits[split][start : start + options.shard_size], f"{split}-{index:05d}"
+            part = _read_json(unfinished / f"{name}.json") if going_on else None
+            if part is not None and _is_whole(output, part):
                 for code in part["hashes"]:
                     known.add(code)
-                progress(done + len(paths), len(files))
-            parts.append({**part, "split": split})
+                progress(done + len(paths), total)
+            else:
+                if going_on:
+                    _forget(unfinished, parts)
+                going_on = False
+                shown = functools.partial(_show, progress, done, total)
+                part = {"split": split, **_make_part(folder, paths, output / f"{name}.npy", options, known, shown)}
+                write_atomically(unfinished / f"{name}.json", json.dumps(part))
+            parts.append(part)
             done += len(paths)
     manifest = _manifest(parts, identity, options)
-    _write(output / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    write_atomically(output / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     shutil.rmtree(unfinished)
     return manifest
 
@@ -171,50 +207,76 @@ def _show(progress: Callable[[int, int], None], before: int, total: int, number:
     progress(before + number, total)
 
 
+def _forget(unfinished: pathlib.Path, parts: list[dict]) -> None:
+    """Removes the records of all shards behind these.
+
+    What is a near-duplicate depends on all shards before: behind one that is made again, all are.
+    """
+    kept = {pathlib.Path(part["file"]).stem for part in parts}
+    for record in unfinished.glob("*-*.json"):
+        if record.stem not in kept:
+            record.unlink()
+
+
 def _require_same(there: dict, here: dict, output: pathlib.Path) -> None:
-    different = [name for name in here if there.get(name) != here[name]]
+    different = [
+        "other files" if name == "files" else f"{name} {there.get(name)!r} there and {value!r} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    ]
     if different:
         raise ValueError(
-            f"output {str(output)!r} holds what was prepared from other files or with other options "
-            f"({', '.join(different)}). Choose another output, or remove that one"
+            f"output must be new, or hold what was prepared from the same files with the same options. "
+            f"Received: {str(output)!r}, with {', '.join(different)}. Choose another output, or remove that one"
         )
 
 
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """All of it or nothing."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
-
-
-def _finished_part(record: pathlib.Path, shard: pathlib.Path) -> dict | None:
-    """What an earlier run wrote of a shard, if it is whole."""
+def _read_json(path: pathlib.Path) -> dict | None:
+    """What a file holds; None if it is missing or damaged."""
     try:
-        part = json.loads(record.read_text())
-        return part if part["num_images"] == 0 or zlib.crc32(shard.read_bytes()) == part["crc32"] else None
-    except (OSError, ValueError, KeyError):
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_whole(output: pathlib.Path, shard: dict) -> bool:
+    """Whether a shard is there as its record says."""
+    try:
+        return not shard["num_images"] or _crc32(output / shard["file"]) == shard["crc32"]
+    except (OSError, KeyError):
+        return False
+
+
+def _crc32(path: pathlib.Path) -> int:
+    code = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            code = zlib.crc32(block, code)
+    return code
 
 
 def _make_part(folder, paths, shard: pathlib.Path, options: Options, known, progress: Callable[[int], None]) -> dict:
-    """Reads the files of a shard and writes those that are new."""
+    """Reads the files of a shard and writes those that are new; returns its record."""
 
     def read(path: str) -> tuple[folder_lib.Read, int]:
         result = folder_lib.read(folder, path, options.side, options.channels)
-        return result, 0 if result.pixels is None or known is None else perceptual_hash(result.pixels)
+        hashed = result.pixels is not None and options.duplicate_distance >= 0
+        return result, perceptual_hash(result.pixels) if hashed else 0
 
-    part = {"unreadable": {}, "converted": {}, "duplicates": [], "hashes": []}
+    part = {"unreadable": {}, "converted": {}, "duplicates": [], "hashes": [], "num_enlarged": 0}
     images = []
     for number, (result, code) in enumerate(folder_lib.in_parallel(read, paths), start=1):
         progress(number)
         if result.pixels is None:
             part["unreadable"][result.path] = result.note
             continue
-        if known is not None and not known.add(code):
+        if not known.add(code):
             part["duplicates"].append(result.path)
             continue
         if result.note:
             part["converted"][result.path] = result.note
+        part["num_enlarged"] += result.enlarged
         images.append(result.pixels)
         part["hashes"].append(code)
     part |= {"file": shard.name, "num_images": len(images)}
@@ -222,7 +284,7 @@ def _make_part(folder, paths, shard: pathlib.Path, options: Options, known, prog
         unfinished = shard.with_name(shard.name + ".unfinished")
         with unfinished.open("wb") as file:
             np.save(file, np.stack(images))
-        part["crc32"] = zlib.crc32(unfinished.read_bytes())
+        part["crc32"] = _crc32(unfinished)
         os.replace(unfinished, shard)
     return part
 
@@ -246,11 +308,12 @@ def _manifest(parts: list[dict], identity: dict, options: Options) -> dict:
         "splits": splits,
         "num_files": sum(len(part[name]) for part in parts for name in ("hashes", "duplicates", "unreadable")),
         "num_duplicates": len(duplicates),
-        "duplicates": duplicates[:NAMED],
         "num_unreadable": len(unreadable),
-        "unreadable": dict(list(unreadable.items())[:NAMED]),
         "num_converted": len(converted),
-        "converted": dict(list(converted.items())[:NAMED]),
+        "num_enlarged": sum(part["num_enlarged"] for part in parts),
+        "duplicates": duplicates,
+        "unreadable": unreadable,
+        "converted": converted,
         "identity": identity,
     }
 
@@ -260,12 +323,13 @@ class ShardedImages:
 
     Args:
       shards: uint8 [n, H, W, C] each, memory-mapped.
+      fingerprint: a number that other images would not have.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, shards: list[np.ndarray]):
-        self._shards = shards
+    def __init__(self, shards: list[np.ndarray], fingerprint: int = 0):
+        self._shards, self.fingerprint = shards, fingerprint
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
         self.shape = (int(self._starts[-1]), *shards[0].shape[1:])
 
@@ -285,7 +349,9 @@ class ShardedImages:
 
 def is_prepared(folder: str | pathlib.Path) -> bool:
     """Whether a folder is what `prepare` writes, finished or not."""
-    return any(pathlib.Path(folder, name).exists() for name in (MANIFEST, UNFINISHED))
+    folder = pathlib.Path(folder)
+    finished = (folder / MANIFEST).exists() and any(folder.glob("*-00000.npy"))
+    return finished or (folder / UNFINISHED / IDENTITY).exists()
 
 
 def load(folder: str | pathlib.Path, split: str, side: int, channels: int) -> ShardedImages:
@@ -310,13 +376,14 @@ def load(folder: str | pathlib.Path, split: str, side: int, channels: int) -> Sh
             f"which has no {MANIFEST}"
         )
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = _read_json(folder / MANIFEST)
         there = (manifest["side"], manifest["channels"])
-        shards = manifest["splits"][split]["shards"]
-    except (ValueError, KeyError) as error:
+        found = manifest["splits"][split]["shards"]
+        shards = [[shard[name] for name in ("file", "num_images", "crc32")] for shard in found]
+    except (TypeError, KeyError) as error:
         raise ValueError(
-            f"data.folder must have a {MANIFEST} as pixelvae-prepare writes it. Received: {str(folder / MANIFEST)!r}: "
-            f"{type(error).__name__}: {error}"
+            f"data.folder must have a {MANIFEST} as pixelvae-prepare writes it. Received: {str(folder / MANIFEST)!r}, "
+            "which is another's or damaged; remove it and prepare the folder again"
         ) from error
     if there != (side, channels):
         raise ValueError(
@@ -325,22 +392,21 @@ def load(folder: str | pathlib.Path, split: str, side: int, channels: int) -> Sh
         )
     if not shards:
         raise ValueError(f"data.folder must hold images of the split {split!r}. Received: {str(folder)!r}, with none")
-    return ShardedImages([_open(folder / shard["file"], shard, side, channels) for shard in shards])
+    images = [_open(folder / file, number, crc32, side, channels) for file, number, crc32 in shards]
+    return ShardedImages(images, zlib.crc32(json.dumps(shards).encode()))
 
 
-def _open(path: pathlib.Path, shard: dict, side: int, channels: int) -> np.ndarray:
+def _open(path: pathlib.Path, number: int, crc32: int, side: int, channels: int) -> np.ndarray:
     try:
-        images = np.load(path, mmap_mode="r")
-        with path.open("rb") as file:
-            crc32 = 0
-            while block := file.read(1 << 24):
-                crc32 = zlib.crc32(block, crc32)
+        images, found = np.load(path, mmap_mode="r"), _crc32(path)
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"data.folder must hold the shards of its {MANIFEST}. Received: {path}: {error}") from error
-    shape = (shard["num_images"], side, side, channels)
-    if images.shape != shape or images.dtype != np.uint8 or crc32 != shard["crc32"]:
+        raise ValueError(
+            f"data.folder must hold the shards of its {MANIFEST}. Received: {path}: {error}; prepare the folder again"
+        ) from error
+    shape = (number, side, side, channels)
+    if images.shape != shape or images.dtype != np.uint8 or found != crc32:
         raise ValueError(
             f"data.folder must hold the shards of its {MANIFEST}: {path.name} must be uint8 {shape} with CRC-32 "
-            f"{shard['crc32']}. Received: {images.dtype} {images.shape} with {crc32}. Prepare the folder again"
+            f"{crc32}. Received: {images.dtype} {images.shape} with {found}; prepare the folder again"
         )
     return images

@@ -1,6 +1,8 @@
 """Where images come from: digits that scikit-learn carries, TFDS' data sets by name, and folders of images."""
 
 import dataclasses
+import pathlib
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,8 +12,8 @@ from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.data import prepare
 
 SPLITS = folder_lib.SPLITS
-# Images that stand for a whole set that does not fit into memory.
-NUM_SOME = 2**16
+# Images that stand for a whole set that is not in memory.
+NUM_SOME = 2**12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +35,17 @@ class ImageSet:
     binarization: str
 
     def some(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images and labels in memory: all, or of a large set some from all its parts."""
+        """Images and labels in memory: all, or of a set on disk some from all its parts."""
+        if isinstance(self.images, np.ndarray):
+            return self.images, self.labels
         number = len(self.images)
         places = np.linspace(0, number - 1, min(number, NUM_SOME)).astype(np.int64)
         return self.images[places], None if self.labels is None else self.labels[places]
+
+    def fingerprint(self) -> int:
+        """A number that other images would not have."""
+        in_memory = isinstance(self.images, np.ndarray)
+        return zlib.crc32(np.ascontiguousarray(self.images)) if in_memory else self.images.fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +126,8 @@ def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, in
         )
     read = prepare.load if prepare.is_prepared(config.folder) else folder_lib.load
     images = read(config.folder, split, image_shape[0], image_shape[2])
-    return ImageSet(images, None, f"{config.name}/{split}", 256, NONE)
+    name = f"{config.name} from {pathlib.Path(config.folder).name}/{split}"
+    return ImageSet(images, None, name, 256, NONE)
 
 
 def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None = None) -> ImageSet:

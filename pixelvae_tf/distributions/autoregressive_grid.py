@@ -15,6 +15,7 @@ from pixelvae_tf import noise as noise_lib
 from pixelvae_tf import sampling
 from pixelvae_tf.distributions.sites import Site
 from pixelvae_tf.layers.causal import CausalLayer
+from pixelvae_tf.noise import Kind
 
 tfd = tfp.distributions
 
@@ -157,7 +158,8 @@ class AutoregressiveGrid(tfd.Distribution):
             self._network,
             self._site,
             self._tiled(self._context, n),
-            self.noise(seeds, noise_lib.stream(noise_lib.Kind.PIXELS)),
+            # Latents and pixels of the same seed must not share their noise.
+            self.noise(seeds, noise_lib.stream(Kind.PIXELS if self._site.dtype.is_integer else Kind.PRIOR)),
             self._tiled(self._temperature, n),
             self._method,
         )

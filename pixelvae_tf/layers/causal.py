@@ -60,10 +60,13 @@ class CausalLayer(keras.layers.Layer):
     Attributes:
       groups: how many groups the layer orders the channels of a pixel in.
       reads_values: whether anything but the context matters.
+      worth_rematerializing: whether a chain may forget what it computes on the way; False where that is little, or
+        where the layer does so itself, part by part.
     """
 
     groups: int = 1
     reads_values: bool = True
+    worth_rematerializing: bool = True
 
     @property
     def channel_groups(self) -> int:
@@ -96,6 +99,8 @@ class CausalLayer(keras.layers.Layer):
 
 class PointwiseLayer(CausalLayer):
     """A layer that treats every location alike and alone: `fold` once, `apply` everywhere."""
+
+    worth_rematerializing = False
 
     def fold(self) -> Nest:
         """Returns what `apply` needs, without variables."""
@@ -163,7 +168,7 @@ class Chain(CausalLayer):
             def run(x, context, layer=layer, index=index):
                 return layer(x, context=context, training=training, seed=fold_in(seed, index))
 
-            x = rematerialized(run, x, context)
+            x = rematerialized(run, x, context) if layer.worth_rematerializing else run(x, context)
         return x
 
     def begin(self, context, batch, size):

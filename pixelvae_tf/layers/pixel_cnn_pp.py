@@ -27,6 +27,7 @@ import tensorflow as tf
 from pixelvae_tf.layers.causal import CausalLayer, shift_down
 from pixelvae_tf.layers.convolutions import MaskedConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import fold_in
+from pixelvae_tf.layers.rematerialization import rematerialized
 from pixelvae_tf.layers.residual_streams import DownRightConv2D, Pair, ResidualPair
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
@@ -83,8 +84,15 @@ class Scale(keras.layers.Layer):
     def call(self, x: Pair, context=None, training=False, seed=None) -> Pair:
         """Maps the pair of streams."""
         shortcuts = [x]
+
+        def through(block, index, *inputs):
+            def run(context, *inputs):
+                return block(*inputs, context=context, training=training, seed=fold_in(seed, index))
+
+            return rematerialized(run, context, *inputs)
+
         for index, block in enumerate(self.down):
-            x = block(x, context=context, training=training, seed=fold_in(seed, index))
+            x = through(block, index, x)
             shortcuts.append(x)
         if self.inner is None:
             shortcuts.pop()
@@ -96,8 +104,7 @@ class Scale(keras.layers.Layer):
                 tf.nn.depth_to_space(self.upsample_horizontal(x[1]), 2),
             )
         for index, block in enumerate(self.up):
-            seed_here = fold_in(seed, len(self.down) + 1 + index)
-            x = block(x, shortcuts.pop(), context=context, training=training, seed=seed_here)
+            x = through(block, len(self.down) + 1 + index, x, shortcuts.pop())
         return x
 
     def begin(self, context, batch, size):
@@ -224,6 +231,9 @@ class PixelCNNPP(CausalLayer):
       filters: F.
       num_blocks, num_scales, dropout: as for `Scale`.
     """
+
+    # `Scale` does so, block by block.
+    worth_rematerializing = False
 
     def __init__(self, filters: int, num_blocks: int, num_scales: int, dropout: float = 0.0, **kwargs):
         super().__init__(**kwargs)

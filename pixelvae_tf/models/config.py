@@ -287,6 +287,11 @@ class ModelConfig:
                     f"{where}.grid must be {size}, which the {len(level.filters)} halvings of its filters leave of the "
                     f"level below, or (1, 1) for one vector. Received: {tuple(level.grid)}"
                 )
+            if size == (1, 1) and above is not None:
+                raise ValueError(
+                    f"{where}.filters must leave a grid larger than (1, 1) for every level but the top one. "
+                    f"Received: {len(level.filters)} halvings, which leave (1, 1)"
+                )
             if level.is_vector and above is not None:
                 raise ValueError(
                     f"{where}.grid must be {size}: only the top level may be a vector, there are {len(self.levels)} "

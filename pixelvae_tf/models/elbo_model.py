@@ -63,6 +63,11 @@ class ElboModel(keras.Model):
                 "seed must be in 0..2**31 - 1, and no number of steps or free_nats may be negative. "
                 f"Received: seed={seed}, {objective}"
             )
+        if len(self.config.levels) < 2 and (upper_kl_warmup_steps or prior_floor_steps):
+            raise ValueError(
+                "upper_kl_warmup_steps and prior_floor_steps must be 0 for a model of fewer than two levels. "
+                f"Received: {objective}"
+            )
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             # Keras sums the replicas' gradients, and would need their noise told apart: `train/` does both.
@@ -112,7 +117,7 @@ class ElboModel(keras.Model):
         step, seed = tf.cast(self.optimizer._iterations, tf.int64), self._fit_options["seed"]
         batch = tf.shape(images, tf.int64)[0]
         seeds = noise.derive_seeds(seed, step * batch + tf.range(batch))
-        floor = self._objective.prior_floor(step)
+        floor = self._objective.prior_floor(self.optimizer.iterations)  # the clock of the KL's weights
         return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step), labels, floor)._asdict()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:

@@ -5,7 +5,6 @@ from pixelvae_tf.config import (
     DataConfig,
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
-    IndependentConfig,
     LevelConfig,
     MaskedResidualConfig,
     ModelConfig,
@@ -14,6 +13,7 @@ from pixelvae_tf.config import (
     RowLSTMConfig,
     TrainConfig,
 )
+from pixelvae_tf.presets import variants
 from pixelvae_tf.presets.registry import preset
 
 # The papers' 128 and 1024 features, rounded to what three channel groups divide.
@@ -183,9 +183,7 @@ def hierarchical_tiny_gaussian_prior() -> Config:
 
     Expected: no published number.
     """
-    config = hierarchical_tiny()
-    config.model.levels[0].prior = IndependentConfig()
-    return config
+    return variants.gaussian_prior(hierarchical_tiny())
 
 
 @preset("cifar10/two_level_vae_tiny")
@@ -198,9 +196,7 @@ def two_level_vae_tiny() -> Config:
 
     Expected: no published number.
     """
-    config = hierarchical_tiny()
-    config.model.pixels = IndependentConfig()
-    return config
+    return variants.two_level_vae(hierarchical_tiny())
 
 
 @preset("cifar10/one_level_tiny")
@@ -213,10 +209,4 @@ def one_level_tiny() -> Config:
 
     Expected: no published number.
     """
-    config = hierarchical_tiny()
-    lower, upper = config.model.levels
-    lower.dim, lower.grid, lower.prior = upper.dim, (1, 1), None
-    lower.filters, lower.decoder_filters = (*lower.filters, *upper.filters), (64, 64, *lower.decoder_filters)
-    config.model.levels = [lower]
-    config.train.upper_kl_warmup_steps = config.train.prior_floor_steps = 0
-    return config
+    return variants.one_level(hierarchical_tiny())

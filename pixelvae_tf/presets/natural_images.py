@@ -12,13 +12,16 @@ from pixelvae_tf.config import (
     DataConfig,
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
-    IndependentConfig,
     LevelConfig,
     MaskedResidualConfig,
     ModelConfig,
     TrainConfig,
 )
+from pixelvae_tf.presets import variants
 from pixelvae_tf.presets.registry import preset
+
+# The samples that an evaluation draws are made sub-pixel by sub-pixel, 12,288 of them at 64x64.
+EVALUATE_EVERY = 5_000
 
 
 def _hierarchy(
@@ -67,18 +70,9 @@ def _hierarchy(
             kl_warmup_steps=2_000,
             upper_kl_warmup_steps=5_000,
             prior_floor_steps=1_000,
+            evaluate_every=EVALUATE_EVERY,
         ),
     )
-
-
-def _one_level(config: Config) -> Config:
-    """A hierarchy without its grid: the vector alone, by one encoder and one decoder of the same widths."""
-    lower, upper = config.model.levels
-    upper.stem_filters, upper.filters = lower.stem_filters, (*lower.filters, *upper.filters)
-    upper.decoder_filters = (*upper.decoder_filters, *lower.decoder_filters)
-    config.model.levels = [upper]
-    config.train.upper_kl_warmup_steps = config.train.prior_floor_steps = 0
-    return config
 
 
 @preset("lsun_32/hierarchical_small")
@@ -121,24 +115,22 @@ def lsun_32_gaussian_prior() -> Config:
 
     Expected: no published number.
     """
-    config = lsun_32_hierarchical_small()
-    config.model.levels[0].prior = IndependentConfig()
-    return config
+    return variants.gaussian_prior(lsun_32_hierarchical_small())
 
 
 @preset("lsun_32/two_level_vae")
 def lsun_32_two_level_vae() -> Config:
-    """The small hierarchy with pixels that are independent given the latents: the paper's two-level VAE.
+    """The small hierarchy with pixels that are independent given the latents, a softmax each: a two-level VAE.
 
     pixelvae-train --config=lsun_32/two_level_vae --config.data.folder=IMAGES --workdir=DIR
 
     Cost: 59,849,536 weights, 2.6 G multiply-adds.
 
     Expected: no published number.
+
+    The paper's two-level VAE has a diagonal Gaussian for output, whose density compares with no probability.
     """
-    config = lsun_32_hierarchical_small()
-    config.model.pixels = IndependentConfig()
-    return config
+    return variants.two_level_vae(lsun_32_hierarchical_small())
 
 
 @preset("lsun_32/one_level")
@@ -151,7 +143,7 @@ def lsun_32_one_level() -> Config:
 
     Expected: no published number.
     """
-    return _one_level(lsun_32_hierarchical_small())
+    return variants.one_level(lsun_32_hierarchical_small())
 
 
 @preset("lsun_64/hierarchical")
@@ -232,7 +224,7 @@ def imagenet_64_one_level_big() -> Config:
 
     Expected: no published number.
     """
-    return _one_level(imagenet_64_hierarchical_big())
+    return variants.one_level(imagenet_64_hierarchical_big())
 
 
 @preset("imagenet_64/gated_pixel_cnn")
@@ -252,7 +244,7 @@ def imagenet_64_gated_pixel_cnn() -> Config:
             num_values=256,
             pixels=GatedPixelCNNConfig(num_layers=20, filters=384),
         ),
-        train=TrainConfig(batch_size=128, steps=200_000),
+        train=TrainConfig(batch_size=128, steps=200_000, evaluate_every=EVALUATE_EVERY),
     )
 
 
