@@ -70,8 +70,8 @@ class TrainConfig:
       average_decay: of the moving average of the weights, which is what is evaluated and exported.
       steps_per_loop: steps run by one call into the graph.
       log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
-      rematerialize: whether activations of the networks over pixels and latents are computed again for the gradient
-        instead of kept in memory; changes no number but by rounding.
+      rematerialize: whether activations are computed again for the gradient instead of kept in memory, block by block;
+        changes no number but by rounding.
       dtype: Keras' dtype policy, "float32", "mixed_bfloat16" or, for checks, "float64".
     """
 

@@ -1,7 +1,7 @@
 """Activations that are computed again for the gradient instead of kept: less memory for about a third more work.
 
 Chen et al. 2016, "Training deep nets with sublinear memory cost". A setting of the training step, not of a model: the
-step's tracing happens inside `rematerialization`, and the chains of causal layers ask for it.
+step is traced inside `rematerialization`, and chains of causal layers, encoders and decoders ask for it.
 """
 
 import contextlib
@@ -11,16 +11,29 @@ from collections.abc import Callable
 import tensorflow as tf
 
 _rematerializing = contextvars.ContextVar("rematerializing", default=False)
+_again = contextvars.ContextVar("again", default=False)
 
 
 @contextlib.contextmanager
-def rematerialization(enabled: bool = True):
-    """Gradients of chains that are called inside keep what goes into each layer, and nothing of what is in it."""
-    token = _rematerializing.set(enabled)
+def _set(variable: contextvars.ContextVar, value: bool):
+    token = variable.set(value)
     try:
         yield
     finally:
-        _rematerializing.reset(token)
+        variable.reset(token)
+
+
+def rematerialization(enabled: bool = True):
+    """A context: gradients of what is called inside keep what goes into each block, and nothing of what is in it."""
+    return _set(_rematerializing, enabled)
+
+
+def computed_again() -> bool:
+    """Whether a block is being computed for its gradient, after it has been computed for its result.
+
+    What it does beside its result, as moving an average, it must not do twice.
+    """
+    return _again.get()
 
 
 def rematerialized(function: Callable, *inputs):
@@ -37,16 +50,16 @@ def rematerialized(function: Callable, *inputs):
     if not _rematerializing.get():
         return function(*inputs)
     given = tf.nest.flatten(inputs)
-    made = []  # the structure of what it returns, known once it has run
+    made = []  # what it returned, each time it ran
 
     @tf.recompute_grad
     def run(*tensors):
         left = iter(tensors)
         filled = tf.nest.pack_sequence_as(inputs, [None if x is None else next(left) for x in given])
         # Inside, nothing is split further: each level of chains would compute everything once more.
-        with rematerialization(False):
-            made[:] = [function(*filled)]
-        return tuple(tf.nest.flatten(made[0]))
+        with rematerialization(False), _set(_again, bool(made)):
+            made.append(function(*filled))
+        return tuple(tf.nest.flatten(made[-1]))
 
     results = run(*[x for x in given if x is not None])
     return tf.nest.pack_sequence_as(made[0], list(results))

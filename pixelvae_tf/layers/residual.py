@@ -11,9 +11,12 @@ second convolution are those. (The program normalises behind the second, whose k
 Legend: B batch, H height, W width, C channels, F filters.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
+from pixelvae_tf.layers.rematerialization import computed_again, rematerialized
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, WeightNormDense
 
 # Of the moving statistics that evaluation and export use.
@@ -77,6 +80,8 @@ class ResidualBlock(keras.layers.Layer):
 
         y = tf.nn.elu(move(self.first(tf.nn.elu(x))))
         if self.normalization is not None:
+            # A second computation, for the gradient, leaves the moving averages where the first has moved them.
+            self.normalization.momentum = 1.0 if computed_again() else BATCH_NORM_MOMENTUM
             y = self.normalization(y, training=training)
         return self.second(y) + (move(self.shortcut(x)) if self.project else x)
 
@@ -148,7 +153,7 @@ class Encoder(_Blocks):
         """Maps x [B, H, W, C] to [B, H', W', F]."""
         x = self.stem(x)
         for block in self.blocks:
-            x = block(x, training=training)
+            x = rematerialized(functools.partial(block, training=training), x)
         return tf.nn.elu(x)
 
     def get_config(self) -> dict:
@@ -213,7 +218,7 @@ class FeatureDecoder(_Blocks):
         for (height, width), blocks in zip(self.sizes, [self.first_blocks, *self.blocks], strict=True):
             for block in blocks:
                 # Where the encoder rounded an odd side up, the row too many is cropped.
-                x = block(x, training=training)[:, :height, :width]
+                x = rematerialized(functools.partial(block, training=training), x)[:, :height, :width]
         return tf.nn.elu(x)
 
     def get_config(self) -> dict:
