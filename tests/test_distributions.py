@@ -26,7 +26,7 @@ from pixelvae_tf.distributions import (
     BernoulliSite,
     CategoricalSite,
     GaussianSite,
-    diagonal_gaussian,
+    posterior_gaussian,
     standard_gaussian,
 )
 from pixelvae_tf.distributions.gaussian import MIN_SCALE
@@ -198,17 +198,17 @@ def test_marginal_params_are_the_frequencies(site, num_values):
     assert (probabilities > 0).all()
 
 
-def test_diagonal_gaussian():
-    extreme = diagonal_gaussian(tf.constant([[0.0, 1.0, -1e4, 1e4]]))
+def test_posterior_gaussian():
+    extreme = posterior_gaussian(tf.constant([[0.0, 1.0, -1e4, 1e4]]))
     assert extreme.event_shape == (2,) and extreme.batch_shape == (1,)
     np.testing.assert_allclose(extreme.stddev()[0], [MIN_SCALE, 1e4 / np.log(2)], rtol=1e-5)
-    assert np.isfinite(extreme.kl_divergence(standard_gaussian(2))).all()
+    assert np.isfinite(extreme.kl_divergence(standard_gaussian((2,)))).all()
     # A raw scale of 0 is a sigma of 1.
-    np.testing.assert_allclose(diagonal_gaussian(tf.zeros((1, 4))).stddev(), np.ones((1, 2)), rtol=2e-4)
+    np.testing.assert_allclose(posterior_gaussian(tf.zeros((1, 4))).stddev(), np.ones((1, 2)), rtol=2e-4)
 
 
 def test_half_precision_parameters_become_float32():
-    assert diagonal_gaussian(tf.zeros((1, 4), tf.bfloat16)).dtype == tf.float32
+    assert posterior_gaussian(tf.zeros((1, 4), tf.bfloat16)).dtype == tf.float32
     assert BernoulliSite(3).split(tf.zeros((1, 2, 2, 3), tf.bfloat16)).dtype == tf.float32
 
 
