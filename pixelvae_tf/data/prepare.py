@@ -13,7 +13,6 @@ near-duplicates. (The paper hashed the codes of an autoencoder.)
 import array
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import itertools
@@ -156,6 +155,8 @@ def _fingerprint(folder: str | pathlib.Path, splits: dict[str, list[str]]) -> st
 @contextlib.contextmanager
 def _lock(output: pathlib.Path):
     """Keeps a second run from writing the same output."""
+    import fcntl  # Not on Windows, where everything else here works.
+
     with (output / UNFINISHED / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
