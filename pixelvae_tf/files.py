@@ -4,7 +4,7 @@ import os
 import pathlib
 
 
-def write_atomically(path: str | pathlib.Path, content: str | bytes) -> None:
+def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview) -> None:
     """Writes a file beside its place and renames it: whoever reads it sees the old one or the new one."""
     path = pathlib.Path(path)
     unfinished = path.with_name(path.name + ".unfinished")

@@ -71,19 +71,17 @@ def main(argv: list[str]) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     """absl's parser; what config_flags raises for a field that does not exist becomes one message."""
+    fields = " ".join(argument for argument in argv if argument.startswith(("--config.", "-config.")))
     try:
         return app.parse_flags_with_usage(argv)
     except (AttributeError, IndexError, KeyError) as error:
-        fields = [argument for argument in argv if argument.startswith(("--config.", "-config."))]
         raise SystemExit(
-            f"pixelvae-train: every --config.FIELD must name a field of the preset. Received: {' '.join(fields)}: "
-            f"{error.args[0]}"
+            f"pixelvae-train: every --config.FIELD must name a field of the preset. Received: {fields}: {error.args[0]}"
         ) from error
     except TypeError as error:
-        fields = [argument for argument in argv if argument.startswith(("--config.", "-config."))]
         raise SystemExit(
             "pixelvae-train: every --config.FIELD must name a number, a text or a tuple of them; a whole network or "
-            f"level is the preset's choice. Received: {' '.join(fields)}"
+            f"level is the preset's choice. Received: {fields}"
         ) from error
 
 

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -282,11 +283,10 @@ def _make_part(folder, paths, shard: pathlib.Path, options: Options, known, prog
         part["hashes"].append(code)
     part |= {"file": shard.name, "num_images": len(images)}
     if images:
-        unfinished = shard.with_name(shard.name + ".unfinished")
-        with unfinished.open("wb") as file:
-            np.save(file, np.stack(images))
-        part["crc32"] = _crc32(unfinished)
-        os.replace(unfinished, shard)
+        content = io.BytesIO()
+        np.save(content, np.stack(images))
+        part["crc32"] = zlib.crc32(content.getbuffer())
+        write_atomically(shard, content.getbuffer())
     return part
 
 
