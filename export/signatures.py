@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from pixelvae_tf import bounds
 from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.models.pixel_vae import COMPLETION_ROUNDS
 
 Tensors = dict[str, tf.Tensor]
 
@@ -30,17 +31,19 @@ class Signature(NamedTuple):
     inputs: dict[str, tf.TensorSpec]
 
 
-def signatures(model: PixelVAE) -> dict[str, Signature]:
+def signatures(model: PixelVAE, completion_rounds: int = COMPLETION_ROUNDS) -> dict[str, Signature]:
     """The signatures of a model, as DESIGN's table names them; those on latents only where there are any.
 
     Args:
       model: a model with weights.
+      completion_rounds: `num_rounds` of `PixelVAE.complete`.
 
     Returns:
       By name; `serving_default` is `encode`, or `sample` without latents.
     """
     specs = {
         "images": tf.TensorSpec((None, *model.config.image_shape), tf.uint8, "images"),
+        "mask": tf.TensorSpec((None, *model.config.image_shape[:2], 1), tf.uint8, "mask"),
         "seed": tf.TensorSpec((None,), tf.int64, "seed"),
         "temperature": tf.TensorSpec((None,), tf.float32, "temperature"),
     }
@@ -85,6 +88,12 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
     def decode(z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return {"images": tf.cast(model.decode([z1], seed, temperature, labels=label), tf.uint8)}
 
+    def complete(
+        images: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None
+    ) -> Tensors:
+        filled = model.complete(images, mask, seed, temperature, completion_rounds, labels=label)
+        return {"images": tf.cast(filled, tf.uint8)}
+
     def log_prob(images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         parts = bounds.elbo(model, images, seed, labels=label)
         if not model.num_levels:
@@ -97,6 +106,7 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
 
     found = {
         "sample": signature(sample, "seed", "temperature"),
+        "complete": signature(complete, "images", "mask", "seed", "temperature"),
         "log_prob": signature(log_prob, "images", "seed"),
     }
     if model.num_levels:
@@ -128,6 +138,8 @@ def _errors(model: PixelVAE, inputs: Tensors) -> tf.Tensor:
         bad[f"images must hold values in 0..{num_values - 1}"] = tf.reduce_any(
             tf.cast(inputs["images"], tf.int32) >= num_values, axis=(1, 2, 3)
         )
+    if "mask" in inputs:
+        bad["mask must hold 0 and 1"] = tf.reduce_any(inputs["mask"] > 1, axis=(1, 2, 3))
     if "z1" in inputs:
         infinite = ~tf.math.is_finite(inputs["z1"])
         bad["z1 must be finite"] = tf.reduce_any(infinite, axis=range(1, infinite.shape.rank))

@@ -220,6 +220,12 @@ def test_fit_refuses_wrong_images(case):
         (lambda model: model.sample(SEEDS, temperature=0.0), "temperature must be positive and finite. Received: 0"),
         (lambda model: model.sample(SEEDS, temperature=[1.0, np.nan]), "temperature must be positive and finite"),
         (lambda model: model.sample(SEEDS, method="slow"), "method must be"),
+        (
+            lambda model: model.complete(IMAGES, IMAGES[:, :2], SEEDS),
+            r"mask must be .*\(2, 5, 4, 1\)\. Received: shape",
+        ),
+        (lambda model: model.complete(IMAGES, IMAGES > 0, SEEDS, num_rounds=-1), "num_rounds must be in 0"),
+        (lambda model: model.complete(IMAGES[:, 1:], IMAGES > 0, SEEDS), "images must be integer pixel values"),
         (lambda model: model.likelihood([LATENTS], temperature=-1.0), "temperature must be positive and finite"),
         (lambda model: model.sample(SEEDS[:, None]), r"seeds must be int64 \[B\]"),
         (
