@@ -200,25 +200,15 @@ def rows(
 
 
 def fixed_point(
-    network,
-    site,
-    context: tf.Tensor | None,
-    noise: tf.Tensor,
-    temperature=1.0,
-    known: Known | None = None,
-    limit: int | None = None,
+    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, known: Known | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The method "fixed_point"; see `sample`.
-
-    Args:
-      limit: how many forward passes at most; by default as many as are ever needed.
 
     Returns:
       Values [B, H, W, C], and the forward passes that they took, a scalar.
     """
     height, width, channels = *noise.shape[1:3], site.channels
-    if limit is None:
-        limit = height * width * network.channel_groups + 1 if network.reads_values else 1
+    limit = height * width * network.channel_groups + 1 if network.reads_values else 1
 
     def again(count, values, changed):
         drawn = site.transform(network(values, context=context), noise, temperature)
