@@ -23,7 +23,7 @@ def test_evaluate_prints_one_json_line(tmp_path):
     assert status == 0, errors
     report = json.loads(out)
     assert report["data"] == "digits/test" and report["num_images"] == 400 and report["importance_samples"] == 3
-    assert "17 grey levels" in report["binarization"] and report["weights"] == "best (average), step 2"
+    assert "17 grey levels" in report["binarization"] and report["weights"] == "best (average)" and report["step"] == 2
     assert report["importance_weighted_nats"] < report["bound_nats"] + 0.1
 
 
