@@ -2,7 +2,7 @@
 
 What is wrong with one *row* of a request (a value out of range, a temperature that is not positive and finite)
 gives zeros for that row and a message in the output `error`, empty where all is well: a server that merges
-requests would otherwise fail the row's neighbours. Wrong shapes and dtypes raise.
+requests would otherwise fail the row's neighbours. Wrong shapes and dtypes raise, and so do batches that are too large.
 
 Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels.
 """
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from pixelvae_tf import bounds
+from pixelvae_tf.export.options import Options
 from pixelvae_tf.models import PixelVAE
-from pixelvae_tf.models.pixel_vae import COMPLETION_ROUNDS
 
 Tensors = dict[str, tf.Tensor]
 
@@ -31,12 +31,12 @@ class Signature(NamedTuple):
     inputs: dict[str, tf.TensorSpec]
 
 
-def signatures(model: PixelVAE, completion_rounds: int = COMPLETION_ROUNDS) -> dict[str, Signature]:
+def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signature]:  # noqa: B008
     """The signatures of a model, as DESIGN's table names them; those on latents only where there are any.
 
     Args:
       model: a model with weights.
-      completion_rounds: `num_rounds` of `PixelVAE.complete`.
+      options: the largest batch, rounds of completion, and whether XLA compiles them.
 
     Returns:
       By name; `serving_default` is `encode`, or `sample` without latents.
@@ -57,13 +57,16 @@ def signatures(model: PixelVAE, completion_rounds: int = COMPLETION_ROUNDS) -> d
         specs["z1"] = tf.TensorSpec((None, *model.config.levels[0].shape), tf.float32, "z1")
 
     def signature(function: Callable, *names: str) -> Signature:
+        # The numbers alone: XLA has no strings, and leaves out assertions.
+        numbers = tf.function(function, jit_compile=True) if options.xla else function
+
         def checked(inputs: Tensors) -> Tensors:
             # A server or a concrete function does not compare ranks with the spec; this operation does.
             inputs = {name: tf.ensure_shape(values, specs[name].shape) for name, values in inputs.items()}
-            with tf.control_dependencies(_same_batch(inputs)):
+            with tf.control_dependencies(_good_batch(inputs, options.max_batch)):
                 error = _errors(model, inputs)
                 good = tf.equal(error, "")
-                outputs = function(**_harmless(inputs, good))
+                outputs = numbers(**_harmless(inputs, good))
             return {**{name: _keep(values, good) for name, values in outputs.items()}, "error": error}
 
         # The encoder does not take the class.
@@ -91,7 +94,7 @@ def signatures(model: PixelVAE, completion_rounds: int = COMPLETION_ROUNDS) -> d
     def complete(
         images: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None
     ) -> Tensors:
-        filled = model.complete(images, mask, seed, temperature, completion_rounds, labels=label)
+        filled = model.complete(images, mask, seed, temperature, options.completion_rounds, labels=label)
         return {"images": tf.cast(filled, tf.uint8)}
 
     def log_prob(images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
@@ -117,11 +120,12 @@ def signatures(model: PixelVAE, completion_rounds: int = COMPLETION_ROUNDS) -> d
     return {**found, "serving_default": found["encode" if model.num_levels else "sample"]}
 
 
-def _same_batch(inputs: Tensors) -> list[tf.Operation]:
-    """Without this, a request of one temperature and many seeds would broadcast."""
+def _good_batch(inputs: Tensors, max_batch: int) -> list[tf.Operation]:
+    """Without this, a request of one temperature and many seeds would broadcast, and one of any size be tried."""
     sizes = {name: tf.shape(values)[0] for name, values in inputs.items()}
     first = next(iter(sizes))
-    return [
+    message = f"the first dimension of {first} must be at most {max_batch}, the max_batch of the export"
+    return [tf.debugging.assert_less_equal(sizes[first], max_batch, message)] + [
         tf.debugging.assert_equal(size, sizes[first], f"{name} and {first} must have the same first dimension")
         for name, size in sizes.items()
         if name != first
