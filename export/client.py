@@ -1,0 +1,234 @@
+"""Calls the signatures of a served model, by TensorFlow Serving's REST interface or by gRPC.
+
+REST needs NumPy and the standard library alone, gRPC also `tensorflow-serving-api`. This file imports nothing of
+pixelvae_tf: it may be copied to where only a client runs.
+
+    client = Rest("localhost:8501", "digits")
+    images = client.predict("sample", {"seed": np.arange(4), "temperature": np.ones(4)})["images"]
+"""
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import NamedTuple
+
+import numpy as np
+
+# Of TensorFlow's types, those of our signatures.
+DTYPES = {"DT_UINT8": np.uint8, "DT_INT64": np.int64, "DT_FLOAT": np.float32, "DT_STRING": np.object_}
+Arrays = dict[str, np.ndarray]
+
+
+class ServerError(Exception):
+    """What came instead of an answer: no server, no such model, a request or a row of it that was refused."""
+
+
+class Tensor(NamedTuple):
+    """A tensor of a signature.
+
+    Attributes:
+      dtype: NumPy's; strings are objects.
+      shape: -1 for the batch.
+    """
+
+    dtype: type
+    shape: tuple[int, ...]
+
+
+class Signature(NamedTuple):
+    """What a signature takes and gives, by name."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+class _Client:
+    """What both protocols share. The server is asked once, at the start, what it serves."""
+
+    def __init__(self, server: str, model: str, timeout: float = 60.0):
+        """Asks the server for its signatures.
+
+        Args:
+          server: host:port.
+          model: the name that the server knows it by.
+          timeout: seconds that a call may take.
+
+        Raises:
+          ServerError: if it does not answer, or not with signatures.
+        """
+        self._server, self._model, self._timeout = server, model, timeout
+        self._definitions = self._describe()
+
+    def predict(self, name: str, inputs: Arrays) -> Arrays:
+        """Calls a signature.
+
+        Args:
+          name: of the signature.
+          inputs: by name; the batch comes first in each. Converted to the signature's dtypes.
+
+        Returns:
+          The outputs by name, without `error`.
+
+        Raises:
+          ServerError: if the request is refused, or a row of it.
+        """
+        signature = self.signature(name)
+        if set(inputs) != set(signature.inputs):
+            raise ServerError(
+                f"inputs of the signature {name} must be {', '.join(sorted(signature.inputs))}. "
+                f"Received: {', '.join(sorted(inputs))}"
+            )
+        cast = {key: np.asarray(value).astype(signature.inputs[key].dtype) for key, value in inputs.items()}
+        outputs = self._call(name, cast, signature.outputs)
+        for row, error in enumerate(outputs.pop("error", ())):
+            if error:
+                raise ServerError(f"row {row} of the request was refused: {_text(error)}")
+        return outputs
+
+    def signature(self, name: str) -> Signature:
+        """The signature of that name.
+
+        Raises:
+          ServerError: if the model has none.
+        """
+        if name not in self._definitions:
+            known = ", ".join(sorted(known for known in self._definitions if not known.startswith("__")))
+            raise ServerError(
+                f"model must have the signature {name}. Received: {self._model!r}, which has {known or 'none'}"
+            )
+        try:
+            return _parse(self._definitions[name])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ServerError(
+                f"model must be one that pixelvae-export wrote. Received: {self._model!r}, whose signature {name} is "
+                f"of another kind: {error!r}"
+            ) from error
+
+    def _describe(self) -> dict[str, dict]:
+        """The SignatureDefs by name, as protobuf writes them in JSON."""
+        raise NotImplementedError
+
+    def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
+        """What a signature gives: of the dtypes of `outputs`; strings may be bytes."""
+        raise NotImplementedError
+
+    def _unreachable(self, reason: object) -> ServerError:
+        return ServerError(f"server must be the host:port of one that answers. Received: {self._server!r}: {reason}")
+
+    def _refused(self, status: object, message: str, no_such_model: bool) -> ServerError:
+        if no_such_model:
+            return ServerError(f"model must be one that the server has. Received: {self._model!r}: {message}")
+        return ServerError(f"the server refused the request, {status}: {message}")
+
+
+class Rest(_Client):
+    """A served model by REST (port 8501 of TensorFlow Serving)."""
+
+    def _describe(self) -> dict[str, dict]:
+        answer = self._ask("/metadata")
+        try:
+            return answer["metadata"]["signature_def"]["signature_def"]
+        except (KeyError, TypeError) as error:
+            raise self._unreachable("it gave no signatures") from error
+
+    def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
+        columns = {key: value.tolist() for key, value in inputs.items()}
+        answer = self._ask(":predict", {"signature_name": name, "inputs": columns})
+        try:
+            return {key: np.asarray(answer["outputs"][key], tensor.dtype) for key, tensor in outputs.items()}
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise self._unreachable(f"it gave other outputs than its signature: {error!r}") from error
+
+    def _ask(self, what: str, body: dict | None = None) -> dict:
+        """GET, or POST where there is a body."""
+        url = f"http://{self._server}/v1/models/{urllib.parse.quote(self._model, safe='')}{what}"
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refused(f"HTTP {error.code}", _message(error), error.code == 404) from error
+        except urllib.error.URLError as error:
+            raise self._unreachable(error.reason) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._unreachable(repr(error)) from error
+
+
+class Grpc(_Client):
+    """A served model by gRPC (port 8500 of TensorFlow Serving); needs the package tensorflow-serving-api."""
+
+    def __init__(self, server: str, model: str, timeout: float = 60.0):
+        """Args, Raises: as for `_Client`; ImportError without the package."""
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        # A batch of large images is more than the 4 MB that gRPC receives by default.
+        channel = grpc.insecure_channel(server, [("grpc.max_receive_message_length", -1)])
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        super().__init__(server, model, timeout)
+
+    def _describe(self) -> dict[str, dict]:
+        from google.protobuf import json_format
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = self._model
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        self._ask(self._stub.GetModelMetadata, request).metadata["signature_def"].Unpack(signatures)
+        return json_format.MessageToDict(signatures, preserving_proto_field_name=True).get("signature_def", {})
+
+    def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = self._model, name
+        for key, value in inputs.items():
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+        answer = self._ask(self._stub.Predict, request).outputs
+        try:
+            return {key: tf.make_ndarray(answer[key]) for key in outputs}
+        except (TypeError, ValueError) as error:
+            raise self._unreachable(f"it gave other outputs than its signature: {error!r}") from error
+
+    def _ask(self, method, request):
+        import grpc
+
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            status = error.code()
+            if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise self._unreachable(error.details()) from error
+            raise self._refused(status.name, error.details(), status == grpc.StatusCode.NOT_FOUND) from error
+
+
+def _parse(definition: dict) -> Signature:
+    """A SignatureDef of protobuf's JSON."""
+
+    def tensors(infos: dict) -> dict[str, Tensor]:
+        return {
+            name: Tensor(
+                DTYPES[info["dtype"]], tuple(int(size["size"]) for size in info["tensor_shape"].get("dim", ()))
+            )
+            for name, info in infos.items()
+        }
+
+    return Signature(tensors(definition["inputs"]), tensors(definition["outputs"]))
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    """What the server says is wrong, in the body."""
+    body = error.read().decode(errors="replace")
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200] or error.reason
+
+
+def _text(error: str | bytes) -> str:
+    return error.decode(errors="replace") if isinstance(error, bytes) else str(error)

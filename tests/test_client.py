@@ -1,0 +1,276 @@
+"""pixelvae-client against the servers of servers.py: what it draws and prints is the model's, what is wrong is said."""
+
+import contextlib
+import http.server
+import json
+import pathlib
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from commands import run_command
+from exports import export
+from PIL import Image
+from servers import Model, serve_grpc, serve_rest
+
+from pixelvae_tf import pictures, pixels
+from pixelvae_tf.export import client
+
+SIZE, NUM_VALUES = 6, 5
+HALVES = {
+    "top": (slice(3), slice(None)),
+    "bottom": (slice(3, None), slice(None)),
+    "left": (slice(None), slice(3)),
+    "right": (slice(None), slice(3, None)),
+}
+
+
+def _stand_in(num_classes: int) -> tf.Module:
+    """A module with the signatures of a model: what is drawn is the seed, plus the class."""
+    specs = {
+        "images": tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, "images"),
+        "mask": tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, "mask"),
+        "seed": tf.TensorSpec((None,), tf.int64, "seed"),
+        "temperature": tf.TensorSpec((None,), tf.float32, "temperature"),
+    }
+    if num_classes:
+        specs["label"] = tf.TensorSpec((None,), tf.int64, "label")
+
+    def answer(inputs):
+        value = inputs["seed"] + inputs.get("label", tf.zeros_like(inputs["seed"]))
+        images = tf.cast(value % NUM_VALUES, tf.uint8)[:, None, None, None] * tf.ones((SIZE, SIZE, 1), tf.uint8)
+        if "mask" in inputs:
+            images = tf.where(inputs["mask"] == 1, inputs["images"], images)
+        good = inputs["temperature"] > 0
+        error = tf.where(good, "", "temperature must be positive and finite")
+        if "label" in inputs:
+            error = tf.where(inputs["label"] < num_classes, error, f"label must be in 0..{num_classes - 1}")
+        return {"images": images, "error": error}
+
+    module = tf.Module()
+    module.complete = tf.function(answer, input_signature=[specs])
+    of_sample = {name: spec for name, spec in specs.items() if name not in ("images", "mask")}
+    module.sample = tf.function(answer, input_signature=[of_sample])
+    return module
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """All that is served."""
+    served = {"gated_pixel_vae": Model(export("gated_pixel_vae").path)}
+    for name, num_classes in (("stand_in", 0), ("stand_in_classes", 3)):
+        path, module = tmp_path_factory.mktemp(name) / "1", _stand_in(num_classes)
+        tf.saved_model.save(module, str(path), signatures={"complete": module.complete, "sample": module.sample})
+        served[name] = Model(path)
+    return served
+
+
+@pytest.fixture(scope="module", params=["rest", "grpc"])
+def server(request, models):
+    """Arguments that reach it."""
+    with {"rest": serve_rest, "grpc": serve_grpc}[request.param](models) as address:
+        yield [f"--server={address}", f"--protocol={request.param}"]
+
+
+@pytest.fixture(scope="module")
+def rest(models):
+    with serve_rest(models) as address:
+        yield address
+
+
+def _client(*arguments) -> str:
+    status, out, errors = run_command("export.client_main", *arguments)
+    assert status == 0, errors
+    return out
+
+
+def test_sample_writes_the_models_images(server, tmp_path):
+    output = tmp_path / "grid.png"
+    arguments = ["--model=gated_pixel_vae", "--num_values=4", f"--output={output}", "--num_images=5", "--batch_size=2"]
+    out = _client("sample", *server, *arguments, "--seed=3", "--temperature=0.7", "--scale=2")
+    assert out == f"5 samples: {output}\n"
+    drawn = export("gated_pixel_vae").model.sample(3 + np.arange(5), 0.7).numpy()
+    np.testing.assert_array_equal(np.asarray(Image.open(output)), pictures.tile(drawn, 4, scale=2)[..., 0])
+
+
+def test_sample_of_a_class(server, tmp_path):
+    output = tmp_path / "grid.png"
+    arguments = ["--model=stand_in_classes", f"--num_values={NUM_VALUES}", f"--output={output}", "--num_images=5"]
+    _client("sample", *server, *arguments, "--label=2", "--scale=1")
+    values = (np.arange(5) + 2) % NUM_VALUES
+    drawn = np.broadcast_to(values[:, None, None, None], (5, SIZE, SIZE, 1))
+    np.testing.assert_array_equal(np.asarray(Image.open(output)), pictures.tile(drawn, NUM_VALUES)[..., 0])
+
+
+def test_encode_prints_the_latents_of_pictures(server, tmp_path):
+    model = export("gated_pixel_vae").model
+    images = model.sample(np.arange(3)).numpy()
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, image in zip(paths, images, strict=True):
+        # As people see it, and larger: the average over areas is the image again.
+        pictures.write_png(path, pixels.to_uint8_picture(image, 4).repeat(3, axis=0).repeat(3, axis=1))
+    arguments = ["--model=gated_pixel_vae", "--num_values=4", "--images=" + ",".join(map(str, paths))]
+    lines = [json.loads(line) for line in _client("encode", *server, *arguments, "--batch_size=2").splitlines()]
+    assert [line.pop("image") for line in lines] == [str(path) for path in paths]
+    posterior = model.posterior(images)[0]
+    assert all(set(line) == {"z1_mean", "z1_stddev"} for line in lines)
+    # Another graph of the same arithmetic: float32 rounding. Another image would differ in the first digits.
+    np.testing.assert_allclose([line["z1_mean"] for line in lines], posterior.mean(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose([line["z1_stddev"] for line in lines], posterior.stddev(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("mask", "label"), [("top", None), ("right", 2), ("picture", None)])
+def test_complete_keeps_what_the_mask_keeps(server, mask, label, tmp_path):
+    images = np.random.default_rng(0).integers(0, NUM_VALUES, (2, SIZE, SIZE, 1)).astype(np.uint8)
+    kept = np.zeros((SIZE, SIZE, 1), bool)
+    kept[HALVES.get(mask, (slice(1, 3), slice(2, 6)))] = True
+    if mask == "picture":
+        mask = tmp_path / "mask.png"
+        pictures.write_png(mask, np.where(kept, 200, 50).astype(np.uint8))
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for path, image in zip(paths, images, strict=True):
+        pictures.write_png(path, pixels.to_uint8_picture(image, NUM_VALUES))
+    name, output = "stand_in" if label is None else "stand_in_classes", tmp_path / "completions.png"
+    arguments = [f"--model={name}", f"--num_values={NUM_VALUES}", f"--images={paths[0]},{paths[1]}", f"--mask={mask}"]
+    arguments += [f"--output={output}", "--num_images=3", "--batch_size=4", "--seed=1", "--scale=1"]
+    _client("complete", *server, *arguments, *([] if label is None else [f"--label={label}"]))
+    seeds = 1 + np.arange(6).reshape(2, 3)
+    drawn = ((seeds + (label or 0)) % NUM_VALUES)[..., None, None, None]
+    rows = np.concatenate([images[:, None], np.where(kept, images[:, None], drawn)], axis=1)
+    grid = pictures.tile(rows.reshape(-1, SIZE, SIZE, 1), NUM_VALUES, columns=4)
+    np.testing.assert_array_equal(np.asarray(Image.open(output)), grid[..., 0])
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_halves_of_a_mask(half, monkeypatch):
+    from pixelvae_tf.export import client_main
+
+    monkeypatch.setattr(client_main, "_MASK", type("Flag", (), {"value": half}))
+    kept = np.zeros((SIZE, SIZE, 1), np.uint8)
+    kept[HALVES[half]] = 1
+    np.testing.assert_array_equal(client_main._read_mask((SIZE, SIZE)), kept)
+
+
+GOOD = ["--model=gated_pixel_vae", "--num_values=4", "--output=x.png", "--num_images=1"]
+ENCODE = ["--model=gated_pixel_vae", "--num_values=4"]
+COMPLETE = ["--model=stand_in", "--num_values=5", "--output=x.png", "--images={png}"]
+CASES = {
+    "model": (["sample", *GOOD, "--model=other"], "model must be one that the server has. Received: 'other': Servable"),
+    "signature": (
+        ["sample", *GOOD, "--model=completer"],
+        "model must have the signature sample. Received: 'completer'",
+    ),
+    "row": (["sample", *GOOD, "--temperature=-1"], "row 0 of the request was refused: temperature must be positive"),
+    "class": (
+        ["sample", *GOOD, "--model=stand_in_classes", "--label=3"],
+        "row 0 of the request was refused: label must be in 0..2",
+    ),
+    "no class": (["sample", *GOOD, "--model=stand_in_classes"], "label must be given: this model has classes."),
+    "classes": (["sample", *GOOD, "--label=1"], "label must be left out: this model has no classes. Received: 1"),
+    "values": (["sample", *GOOD, "--num_values=2"], "num_values must be the model's. Received: 2, and the value "),
+    "folder": (["sample", *GOOD, "--output=no/x.png"], "output must be in a directory that exists. Received: 'no/x"),
+    "no output": (["sample", *GOOD[:2]], "output must be given for sample. Received: none"),
+    "no images": (["encode", *ENCODE], "images must be given for encode. Received: none"),
+    "idle flag": (["encode", *ENCODE, "--images={png}", "--seed=3"], "seed must be left out for encode. Received: 3"),
+    "picture": (["encode", *ENCODE, "--images={text}"], "which cannot be read: UnidentifiedImageError"),
+    "no picture": (["encode", *ENCODE, "--images=no.png"], "images must be picture files. Received: 'no.png'"),
+    "mask": (["complete", *COMPLETE, "--mask=middle"], "mask must be one of top, bottom, left, right, or a picture"),
+    "command": (["draw", *GOOD], "one command, of sample, encode, complete. Received: draw"),
+    "no command": (GOOD, "one command, of sample, encode, complete. Received: none"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_wrong_is_one_message(rest, tmp_path, case):
+    arguments, message = CASES[case]
+    places = {"png": tmp_path / "a.png", "text": tmp_path / "text.png"}
+    pictures.write_png(places["png"], np.zeros((SIZE, SIZE, 1), np.uint8))
+    places["text"].write_text("not a picture")
+    arguments = [argument.format(**places) for argument in arguments]
+    status, out, errors = run_command("export.client_main", *arguments, f"--server={rest}")
+    assert status != 0 and message in errors + out, errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no such host:8501", "127.0.0.1:port"])
+def test_a_server_that_is_not_there(protocol, address):
+    arguments = [f"--server={address}", f"--protocol={protocol}", "--timeout=5"]
+    status, _, errors = run_command("export.client_main", "sample", *arguments, *GOOD)
+    assert (
+        status != 0
+        and f"pixelvae-client: server must be the host:port of one that answers. Received: {address!r}" in errors
+    )
+    assert "Traceback" not in errors
+
+
+@contextlib.contextmanager
+def _answering(status: int, body: bytes):
+    """A server that always says the same."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (200, b"<html>", "server must be the host:port of one that answers"),
+        (200, b"[]", "server must be the host:port of one that answers.*it gave no signatures"),
+        (200, b"\xff\xfe", "server must be the host:port of one that answers"),
+        (503, b"<html>busy", "the server refused the request, HTTP 503: <html>busy"),
+        (404, b"", "model must be one that the server has"),
+    ],
+)
+def test_a_server_of_something_else(status, body, message):
+    with _answering(status, body) as address, pytest.raises(client.ServerError, match=message):
+        client.Rest(address, "digits", timeout=5)
+
+
+def test_a_model_of_something_else():
+    info = {"dtype": "DT_DOUBLE", "tensor_shape": {"dim": [{"size": "-1"}]}}
+    definitions = {"sample": {"inputs": {"x": info}, "outputs": {"y": info}}}
+    body = json.dumps({"metadata": {"signature_def": {"signature_def": definitions}}}).encode()
+    with _answering(200, body) as address:
+        server = client.Rest(address, "half_plus_two", timeout=5)
+        with pytest.raises(client.ServerError, match=r"model must be one that pixelvae-export wrote.*DT_DOUBLE"):
+            server.predict("sample", {"x": np.zeros(1)})
+
+
+def test_other_inputs_are_named(rest):
+    server = client.Rest(rest, "gated_pixel_vae")
+    with pytest.raises(client.ServerError, match=r"must be seed, temperature\. Received: seed"):
+        server.predict("sample", {"seed": np.zeros(1)})
+
+
+def test_rest_needs_no_tensorflow(rest):
+    """The file may be copied to where neither TensorFlow nor this package is."""
+    code = (
+        "import sys, numpy as np, client;"
+        "server = client.Rest(sys.argv[1], 'gated_pixel_vae');"
+        "images = server.predict('sample', {'seed': np.arange(2), 'temperature': np.ones(2)})['images'];"
+        "assert not {'tensorflow', 'grpc', 'pixelvae_tf'} & set(sys.modules);"
+        "sys.stdout.buffer.write(images.tobytes())"
+    )
+    folder = pathlib.Path(client.__file__).parent
+    outcome = subprocess.run([sys.executable, "-c", code, rest], capture_output=True, cwd=folder, check=True)
+    images = export("gated_pixel_vae").model.sample(np.arange(2)).numpy()
+    assert outcome.stdout == images.astype(np.uint8).tobytes()
