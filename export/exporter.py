@@ -60,7 +60,7 @@ def export(
         ) from error
     try:
         endpoints = {
-            key: tf.function(signature.function, input_signature=[signature.inputs])
+            key: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
             for key, signature in served.items()
         }
         _save(model, endpoints, unfinished)

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.export import exporter, server
 
     try:
-        options = Options(_MAX_BATCH.value, _COMPLETION_ROUNDS.value, _batch_sizes(_WARMUP.value))
+        options = Options(_MAX_BATCH.value, _batch_sizes(_WARMUP.value), completion_rounds=_COMPLETION_ROUNDS.value)
         variants = {_EXPORT_DIR.value: options}
         if _XLA.value:
             variants[str(server.xla_variant(_EXPORT_DIR.value))] = dataclasses.replace(options, xla=True)

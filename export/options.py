@@ -11,19 +11,19 @@ class Options:
 
     Attributes:
       max_batch: the largest batch that a signature takes; a server merges requests up to it.
-      completion_rounds: of encoding and filling in, by the signature `complete`.
       warmup: batch sizes that a server runs every signature with before it answers, ascending.
       xla: whether the numbers are computed by XLA, compiled anew for every batch size; a stock server on the CPU does
         so only when it is told to.
+      completion_rounds: of encoding and filling in, by the signature `complete`.
 
     Raises:
       ValueError: for sizes that are not positive, negative rounds, or a warm-up beyond `max_batch`.
     """
 
     max_batch: int = 128
-    completion_rounds: int = COMPLETION_ROUNDS
     warmup: tuple[int, ...] = ()
     xla: bool = False
+    completion_rounds: int = COMPLETION_ROUNDS
 
     def __post_init__(self):
         if self.max_batch < 1:

@@ -42,6 +42,8 @@ MODELS = {
     "gated_pixel_cnn_classes": ModelConfig((4, 5, 3), 4, [], GATED, num_classes=3),
     "gated_pixel_cnn_mixture": ModelConfig((4, 5, 3), 8, [], GATED, **MIXTURE),
     "gated_pixel_vae": ModelConfig((7, 7, 1), 4, [MAP], GATED),
+    # Wide and binary: "auto" draws few images by rows, many by the cache.
+    "gated_pixel_vae_wide": ModelConfig((3, 16, 1), 2, [VECTOR], GATED),
     "gated_pixel_vae_no_upsampling": ModelConfig((4, 5, 3), 4, [VECTOR], GATED),
     "vae": ModelConfig((6, 5, 1), 2, [MAP], IndependentConfig()),
     "vae_categorical": ModelConfig((4, 4, 3), 4, [MAP], IndependentConfig()),

@@ -435,21 +435,23 @@ class PixelVAE(ElboModel):
         if not 0 <= num_rounds < noise.MAX_DRAWS:
             raise ValueError(f"num_rounds must be in 0..{noise.MAX_DRAWS - 1}. Received: {num_rounds}")
         known = sampling.Known(tf.cast(images, self.site.dtype), tf.cast(mask, tf.bool))
-        latents = self.sample_prior(seeds, temperature, method)
-        filled = self.decode(latents, seeds, temperature, method, labels, known)
         if not self.num_levels:
-            return filled
+            return self.decode([], seeds, temperature, method, labels, known)
 
-        def again(index, filled):
-            kind = noise.Kind.GIBBS
-            latents = self.sample_posterior(self.posterior(filled), seeds, index, kind)
-            # Behind the streams of the levels.
-            stream = noise.stream(kind, self.num_levels, index)
+        def fill_and_encode(index, filled, latents):
+            # The noise of round r is that of a draw r of the level behind the last; that of the first is a sample's.
+            gibbs = noise.stream(noise.Kind.GIBBS, self.num_levels, index)
+            stream = tf.where(index == 0, noise.stream(noise.Kind.PIXELS), gibbs)
             drawn = self.decode(latents, seeds, temperature, method, labels, known, stream)
-            return index + 1, tf.ensure_shape(drawn, filled.shape)
+            drawn = tf.ensure_shape(drawn, filled.shape)
+            latents = self.sample_posterior(self.posterior(drawn), seeds, index, noise.Kind.GIBBS)
+            return index + 1, drawn, latents
 
         return tf.while_loop(
-            lambda index, filled: index < num_rounds, again, (tf.constant(0), filled), maximum_iterations=num_rounds
+            lambda index, filled, latents: index <= num_rounds,
+            fill_and_encode,
+            (tf.constant(0), known.values, self.sample_prior(seeds, temperature, method)),
+            maximum_iterations=num_rounds + 1,
         )[1]
 
     def get_config(self) -> dict:
