@@ -19,17 +19,19 @@ from pixelvae_tf.config import DataConfig
 
 # Points of accuracy that the way through 16 latents may cost.
 LARGEST_GAP = 5.0
+# Within what an export takes.
+BATCH_SIZE = 100
 
 
 def reconstruct(saved_model: str, images: np.ndarray) -> np.ndarray:
     """Encodes and decodes images [N, H, W, C] with the SavedModel's signatures."""
-    loaded = tf.saved_model.load(saved_model)
-    latents = loaded.signatures["encode"](images=tf.constant(images))["z1_mean"]
-    number = len(images)
-    decoded = loaded.signatures["decode"](
-        z1=latents, seed=tf.range(number, dtype=tf.int64), temperature=tf.ones(number)
-    )
-    return decoded["images"].numpy()
+    loaded, decoded = tf.saved_model.load(saved_model), []
+    for start in range(0, len(images), BATCH_SIZE):
+        latents = loaded.signatures["encode"](images=tf.constant(images[start : start + BATCH_SIZE]))["z1_mean"]
+        number = len(latents)
+        seeds = tf.range(start, start + number, dtype=tf.int64)
+        decoded.append(loaded.signatures["decode"](z1=latents, seed=seeds, temperature=tf.ones(number))["images"])
+    return np.concatenate(decoded)
 
 
 def main(run: str) -> None:

@@ -23,7 +23,9 @@ _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Below 1: likelier images,
 _LABEL = flags.DEFINE_integer("label", None, "The class of all samples; by default each in turn, a column each.")
 _VARY = flags.DEFINE_enum("vary", None, ["top", "middle", "pixels"], "What varies along a row; by default everything.")
 _SCALE = flags.DEFINE_integer("scale", 4, "How many picture pixels a pixel is wide.", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images at once; does not change them.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 64, "Images at once, up to max_batch; does not change them.", lower_bound=1
+)
 
 
 def main(argv: list[str]) -> None:
@@ -45,7 +47,8 @@ def main(argv: list[str]) -> None:
     parent = pathlib.Path(_OUTPUT.value).absolute().parent
     if not parent.is_dir():
         raise SystemExit(f"pixelvae-sample: output must be in a directory that exists. Received: {_OUTPUT.value!r}")
-    model = config_lib.from_json(json.dumps(json.loads((directory / CARD).read_text())["config"])).model
+    card = json.loads((directory / CARD).read_text())
+    model = config_lib.from_json(json.dumps(card["config"])).model
     if _LABEL.value is not None and not 0 <= _LABEL.value < model.num_classes:
         classes = f"in 0..{model.num_classes - 1}" if model.num_classes else "left out: this model has no classes"
         raise SystemExit(f"pixelvae-sample: label must be {classes}. Received: {_LABEL.value}")
@@ -64,8 +67,9 @@ def main(argv: list[str]) -> None:
     signature = loaded.signatures[name]
     inputs, columns = _inputs(num_levels, model.num_classes)
     images = []
-    for start in range(0, _NUM_IMAGES.value, _BATCH_SIZE.value):
-        outputs = signature(**{name: tf.constant(x[start : start + _BATCH_SIZE.value]) for name, x in inputs.items()})
+    batch_size = min(_BATCH_SIZE.value, card.get("max_batch", _BATCH_SIZE.value))  # earlier exports had no limit
+    for start in range(0, _NUM_IMAGES.value, batch_size):
+        outputs = signature(**{name: tf.constant(x[start : start + batch_size]) for name, x in inputs.items()})
         if outputs["error"][0] != b"":
             raise SystemExit(f"pixelvae-sample: {outputs['error'][0].numpy().decode()}. Received: {_TEMPERATURE.value}")
         images.append(outputs["images"].numpy())

@@ -15,12 +15,13 @@ from commands import run_command
 from family import make_model
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from ml_collections import config_flags
+from PIL import Image
 from small_run import small_config
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from pixelvae_tf import presets, runs
+from pixelvae_tf import pictures, presets, runs
 from pixelvae_tf.config import Config
 from pixelvae_tf.export import card, exporter, server, warmup
 from pixelvae_tf.export.options import Options
@@ -273,6 +274,16 @@ def test_the_command_writes_card_and_files(run, tmp_path):
         "images uint8 [B, 8, 8, 1]",
     ):
         assert fact in page
+
+
+def test_sampling_keeps_within_the_largest_batch(tmp_path):
+    model, options = make_model("gated_pixel_cnn"), Options(max_batch=4)
+    path = exporter.export(model, card.make_card(Config(model=model.config), "best", 3), tmp_path / "base", options)
+    arguments = [f"--saved_model={path}", "--num_images=9", "--scale=1", f"--output={tmp_path / 'grid.png'}"]
+    status, _, errors = run_command("export.sample_main", *arguments)
+    assert status == 0, errors
+    expected = pictures.tile(model.sample(tf.range(9, dtype=tf.int64)).numpy(), 2, scale=1)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grid.png")), np.squeeze(expected))
 
 
 def test_a_card_holds_evaluations_of_its_weights_alone(run, tmp_path):
