@@ -42,7 +42,11 @@ class Export(NamedTuple):
     def images(self, batch: int) -> np.ndarray:
         """What the model itself draws from them."""
         inputs = self.inputs(batch)
-        return self.model.sample(inputs["seed"], inputs["temperature"], labels=inputs.get("label")).numpy()
+        return (
+            self.model.sample(inputs["seed"], inputs["temperature"], labels=inputs.get("label"))
+            .numpy()
+            .astype(np.uint8)
+        )
 
 
 @functools.cache
