@@ -1,12 +1,12 @@
 """Redraws the paper's figures 4, 5 and 2 from runs.
 
-    python benchmarks/figures.py --layers=DIR --samples=RUN,RUN,RUN --output=FOLDER
+    python benchmarks/figures.py --layers=DIR --samples=RUN,RUN,RUN --completions=RUN --output=FOLDER
 
 Figure 4 is the bound against the number of autoregressive layers, PixelVAE beside PixelCNN; figure 5 its split into
 reconstruction and KL. They take every run below --layers: one data set, one budget, any depth; a VAE is a PixelVAE of
 no such layer. Figure 2 (samples.png) is samples of the runs of --samples side by side. Bounds are those of the whole
 test split with the averaged weights that were best on validation; each is computed once and kept beside its run
-(test.json).
+(test.json). completions.png has test images, what is kept of them, and completions.
 """
 
 import dataclasses
@@ -18,10 +18,12 @@ from absl import app, flags
 
 _LAYERS = flags.DEFINE_string("layers", None, "A folder of runs that differ in depth, with latents and without.")
 _SAMPLES = flags.DEFINE_list("samples", [], "Runs, for samples side by side.")
+_COMPLETIONS = flags.DEFINE_string("completions", None, "A run, for images completed from a part of them.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the PNGs go.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the runs'.")
 GRID = 8  # samples of a model, across and down
 COLUMNS = 5  # models in a row of the figure
+NUM_COMPLETED, COMPLETIONS = 8, 6  # images, and completions of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +141,35 @@ def draw_samples(workdirs: list[str], output: pathlib.Path) -> None:
     figure.savefig(output / "samples.png", dpi=80)
 
 
+def draw_completions(workdir: str, output: pathlib.Path, data_dir: str | None = None) -> None:
+    """Writes completions.png: a test image, what is kept of it (half, or all but a hole), completions of it."""
+    import tensorflow as tf
+
+    from pixelvae_tf import data, pictures, pixels, runs
+
+    model, config, _ = runs.load(workdir)
+    if data_dir:
+        config.data.data_dir = data_dir
+    split = data.load(config.data, "test", config.model.image_shape)
+    chosen = np.linspace(0, len(split.images) - 1, NUM_COMPLETED).astype(np.int64)
+    images = split.images[chosen]
+    height, width, _ = config.model.image_shape
+    masks = np.zeros((NUM_COMPLETED, height, width, 1), np.uint8)
+    masks[0::4, : height // 2] = masks[1::4, height // 2 :] = masks[2::4, :, : width // 2] = masks[3::4] = 1
+    masks[3::4, height // 3 : -height // 3, width // 3 : -width // 3] = 0
+    repeated, mask = (np.repeat(x, COMPLETIONS, axis=0) for x in (images, masks))
+    labels = np.repeat(split.labels[chosen], COMPLETIONS) if config.model.num_classes else None
+    seeds = tf.range(len(repeated), dtype=tf.int64)
+    completed = tf.function(model.complete)(tf.constant(repeated), mask, seeds, labels=labels).numpy()
+    shown = [pixels.to_uint8_picture(x, config.model.num_values) for x in (images, completed)]
+    kept = np.where(masks > 0, shown[0], 128).astype(np.uint8)
+    rows = np.concatenate(
+        [np.stack([shown[0], kept], axis=1), shown[1].reshape(NUM_COMPLETED, COMPLETIONS, *images.shape[1:])], axis=1
+    )
+    grid = pictures.tile(rows.reshape(-1, *images.shape[1:]), 256, columns=2 + COMPLETIONS, scale=3)
+    pictures.write_png(output / "completions.png", grid)
+
+
 def main(argv: list[str]) -> None:
     """Draws what is asked for."""
     del argv
@@ -154,6 +185,8 @@ def main(argv: list[str]) -> None:
         draw_layers([read_point(run) for run in found], output)
     if _SAMPLES.value:
         draw_samples(_SAMPLES.value, output)
+    if _COMPLETIONS.value:
+        draw_completions(_COMPLETIONS.value, output, _DATA_DIR.value)
     print(f"drawn: {output}")
 
 

@@ -1,85 +1,137 @@
-"""Sampling: the cache beside a forward pass per pixel, in forward passes of the same batch.
+"""Sampling: every method in forward passes of the same batch, side by side in one run.
 
-    python benchmarks/sampling.py [--config=PRESET | --workdir=DIR] [--batch_sizes=1,64]
+    python benchmarks/sampling.py [--models=PRESET,WORKDIR,...] [--batch_sizes=1,16,64] [--notfp]
 
-For every batch size, in one run: the seconds of the fastest exact forward pass (with or without XLA), of the cached
-sampler with and without XLA, and of the oracle, which computes the whole forward pass for every pixel, extrapolated
-from 8 pixels. The ratios are what to compare; seconds are this machine's. Each is the median of several calls
-after one that compiles.
+For every model, trained (a workdir) or not (a preset), and every batch size: seconds, images/s, and the cost in forward
+passes of that batch, with and without XLA, of each method of `pixelvae_tf.sampling`; the oracle, which computes the
+whole forward pass for every pixel and channel group, is extrapolated from 8 pixels. The denominator is the fastest
+exact forward pass of the run, with or without XLA. How many rounds "rows" and "fixed_point" take depends on the
+weights: only trained ones tell. Drawn are the pixels, given latents from the prior. A method that took ten times as
+long as the fastest one is left out of larger batches.
+
+Then PixelCNN++ beside `tfp.distributions.PixelCNN.sample` at equal size, both untrained: how long theirs and our
+cache take does not depend on the weights.
+
+Seconds are this machine's; the ratios are what to compare. Each is the median of several calls after one that compiles.
 """
 
+import pathlib
 import statistics
 import time
 
 import tensorflow as tf
 from absl import app, flags
+from peers import pixel_cnn_pp, tfp_pixel_cnn
 
 from pixelvae_tf import noise, presets, runs, sampling
+from pixelvae_tf.config import Config
 
-_CONFIG = flags.DEFINE_string("config", "binarized_mnist/gated_pixel_vae_no_upsampling", "A preset, untrained.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "A trained run instead.")
-_BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "64"], "Images at once.")
+_MODELS = flags.DEFINE_list(
+    "models",
+    ["binarized_mnist/gated_pixel_vae_no_upsampling", "lsun_64/hierarchical"],
+    "Presets, untrained, or workdirs.",
+)
+_BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "16", "64"], "Images at once.")
+_TFP = flags.DEFINE_bool("tfp", True, "Whether TFP's PixelCNN is measured too.")
 ORACLE_PIXELS = 8
+PP_SHAPE, PP_BATCH = (28, 28, 1), 16
+MAX_SECONDS = 30.0
 
 
 def median_seconds(function, repeats: int = 5) -> float:
-    """Median time of a call, after one that compiles."""
+    """Median time of a call, after one that compiles; fewer calls of a slow one."""
     function()
     seconds = []
-    for _ in range(repeats):
+    while len(seconds) < repeats and sum(seconds) < MAX_SECONDS / 4:
         start = time.perf_counter()
         tf.nest.map_structure(lambda x: x.numpy(), function())
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
 
-def measure(model, batch: int) -> None:
-    """Prints the table of one batch size."""
+def measure(model, batch: int, methods: list[str]) -> list[str]:
+    """Prints the table of one batch size; returns the methods that are worth measuring on a larger one."""
     seeds = tf.range(batch, dtype=tf.int64)
-    height, width, _ = model.config.image_shape
-    latents = model.sample_prior(seeds)
-    images = model.decode(latents, seeds)
+    labels = tf.range(batch) % model.config.num_classes if model.config.num_classes else None
+    latents = model.sample_prior(seeds)[:1]
+    grid, context = model.likelihood(latents, labels=labels), model.context(latents, labels)
+    numbers = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
+    images = tf.function(lambda: model.decode(latents, seeds, labels=labels))()
+    arguments = (model.network, model.site, context, numbers)
 
-    def forward():
-        return model.likelihood(latents).log_prob(images)
-
-    def cached():
-        return model.decode(latents, seeds)
+    def draw(method: str):
+        return lambda: sampling.sample(*arguments, method=method)
 
     def few_pixels():
-        grid = model.likelihood(latents)
-        values = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
-        context = model.levels[0].condition(latents[0]) if latents else None
-        return sampling.oracle(model.network, model.site, context, values, num_locations=ORACLE_PIXELS)
+        return sampling.oracle(*arguments, num_locations=ORACLE_PIXELS)
 
-    passes = {
-        "forward": median_seconds(tf.function(forward)),
-        "forward, XLA": median_seconds(tf.function(forward, jit_compile=True)),
+    forward = {
+        "forward pass" + ", XLA" * xla: median_seconds(
+            tf.function(lambda: model.likelihood(latents, labels=labels).log_prob(images), jit_compile=xla)
+        )
+        for xla in (False, True)
     }
-    fastest = min(passes.values())
-    samplers = {
-        "cached": median_seconds(tf.function(cached)),
-        "cached, XLA": median_seconds(tf.function(cached, jit_compile=True)),
-        f"oracle (from {ORACLE_PIXELS} pixels)": median_seconds(tf.function(few_pixels), 3)
-        * (height * width / ORACLE_PIXELS),
-    }
-    agree = tf.reduce_mean(tf.cast(tf.function(cached, jit_compile=True)() == images, tf.float32))
-    print(f"\nbatch {batch}: fastest exact forward pass {fastest:.4f} s; cached and cached XLA agree in {agree:.2%}")
+    fastest = min(forward.values())
+    print(f"\nbatch {batch}: a forward pass takes {fastest:.4f} s")
     print(f"{'':28}{'seconds':>10}{'images/s':>11}{'passes':>10}")
-    for name, seconds in {**passes, **samplers}.items():
-        print(f"{name:28}{seconds:10.4f}{batch / seconds:11.1f}{seconds / fastest:10.1f}")
+
+    def report(name: str, seconds: float, remark: str = "") -> None:
+        print(f"{name:28}{seconds:10.4f}{batch / seconds:11.1f}{seconds / fastest:10.1f}  {remark}", flush=True)
+
+    for name, seconds in forward.items():
+        report(name, seconds)
+    height, width, _ = model.config.image_shape
+    taken = {}
+    for method in methods:
+        remark = ""
+        if method == "fixed_point":
+            remark = f"{int(tf.function(lambda: sampling.fixed_point(*arguments))()[1])} rounds"
+        if method == "rows":
+            counts = tf.function(lambda: sampling.rows(*arguments))()[1].numpy()
+            remark = f"rounds a row: median {statistics.median(counts):g}, mean {counts.mean():.1f}, max {counts.max()}"
+        for xla in (False, True):
+            function = tf.function(draw(method), jit_compile=xla)
+            same = tf.reduce_mean(tf.cast(function() == images, tf.float32))
+            note = "" if same == 1.0 else f"; {same:.2%} of the values are those of auto"
+            taken[method] = median_seconds(function)
+            report(method + ", XLA" * xla, taken[method], remark + note)
+    if fastest * ORACLE_PIXELS * model.network.channel_groups < MAX_SECONDS:
+        report("oracle (from 8 pixels)", median_seconds(tf.function(few_pixels), 3) * height * width / ORACLE_PIXELS)
+    return [method for method in methods if taken[method] < 10 * min(taken.values())]
+
+
+def compare_with_tfp() -> None:
+    """Prints how long both PixelCNN++ take for the same number of images."""
+    ours = runs.build(Config(model=pixel_cnn_pp(PP_SHAPE)))
+    theirs = tfp_pixel_cnn(PP_SHAPE)
+    seeds = tf.range(PP_BATCH, dtype=tf.int64)
+    times = {}
+    for xla in (False, True):
+        function = tf.function(lambda: ours.sample(seeds, method="cached"), jit_compile=xla)
+        times["ours, cached" + ", XLA" * xla] = median_seconds(function)
+    # Theirs recomputes the network for every pixel: one call, after one that traces, is minutes.
+    sample = tf.function(lambda: theirs.sample(PP_BATCH, seed=1))
+    times["tfp.distributions.PixelCNN"] = median_seconds(sample, 1)
+    weights = sum(int(tf.size(variable)) for variable in theirs.trainable_variables)
+    print(f"\nPixelCNN++ {PP_SHAPE}, {PP_BATCH} images: ours {ours.count_params()} weights, theirs {weights}")
+    for name, seconds in times.items():
+        ratio = times["tfp.distributions.PixelCNN"] / seconds
+        print(f"{name:28}{seconds:10.3f} s{PP_BATCH / seconds:11.2f} images/s{ratio:10.1f} times as fast", flush=True)
 
 
 def main(argv: list[str]) -> None:
-    """Measures every batch size."""
+    """Measures every model and batch size."""
     del argv
-    if _WORKDIR.value:
-        model, name = runs.load(_WORKDIR.value)[0], _WORKDIR.value
-    else:
-        model, name = runs.build(presets.get(_CONFIG.value)), _CONFIG.value
-    print(f"{name}, {model.count_params()} weights, {tf.config.list_physical_devices()[-1].device_type}")
-    for batch in map(int, _BATCH_SIZES.value):
-        measure(model, batch)
+    for name in _MODELS.value:
+        trained = pathlib.Path(name, runs.CONFIG).is_file()
+        model = runs.load(name)[0] if trained else runs.build(presets.get(name))
+        device = tf.config.list_physical_devices()[-1].device_type
+        print(f"\n{name}: {model.count_params()} weights, {'trained' if trained else 'untrained'}, {device}")
+        methods = ["cached", "rows", "fixed_point"]
+        for batch in map(int, _BATCH_SIZES.value):
+            methods = measure(model, batch, methods)
+    if _TFP.value:
+        compare_with_tfp()
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ import time
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 from absl import app, flags
+from peers import pixel_cnn_pp, tfp_pixel_cnn
 
 from pixelvae_tf import bounds, layers, presets, runs
-from pixelvae_tf.config import Config, ModelConfig, PixelCNNPPConfig
+from pixelvae_tf.config import Config
 from pixelvae_tf.layers.weight_norm import multiply_adds
 from pixelvae_tf.train import steps as steps_lib
 
@@ -42,8 +42,7 @@ _HIERARCHY_BATCH_SIZE = flags.DEFINE_integer("hierarchy_batch_size", 16, "Images
 _MEASURE = flags.DEFINE_string("measure", None, "A preset to measure in this process, printed as JSON.")
 _REMATERIALIZE = flags.DEFINE_bool("rematerialize", False, "With --measure: whether its activations are.")
 HIERARCHIES = ("lsun_32/hierarchical_small", "lsun_64/hierarchical")
-PP = PixelCNNPPConfig(num_blocks=2, num_scales=3, filters=32, dropout=0.5)
-PP_SHAPE, PP_MIXTURES = (32, 32, 3), 5
+PP_SHAPE = (32, 32, 3)
 RATE = 1e-4
 
 
@@ -208,21 +207,12 @@ def family() -> None:
         report("  with whole masked kernels", _BATCH_SIZE.value, whole, model.count_params(), adds)
     print(f"  cropped kernels train {whole / cropped:.2f} times as fast\n")
 
-    config = ModelConfig(PP_SHAPE, 256, [], PP, likelihood="logistic_mixture", num_mixtures=PP_MIXTURES)
-    model = runs.build(Config(model=config))
+    model = runs.build(Config(model=pixel_cnn_pp(PP_SHAPE)))
     images = random_images(_PP_BATCH_SIZE.value, PP_SHAPE, 256)
     variables = [variable.value for variable in model.trainable_variables]
     ours = step_seconds(elbo_loss(model, images), variables)
     report("PixelCNN++, ours", _PP_BATCH_SIZE.value, ours, model.count_params(), multiply_adds(model))
-    theirs_model = tfp.distributions.PixelCNN(
-        image_shape=PP_SHAPE,
-        num_resnet=PP.num_blocks,
-        num_hierarchies=PP.num_scales,
-        num_filters=PP.filters,
-        num_logistic_mix=PP_MIXTURES,
-        dropout_p=PP.dropout,
-        use_data_init=False,
-    )
+    theirs_model = tfp_pixel_cnn(PP_SHAPE)
     real = tf.cast(images, tf.float32)
     variables = list(theirs_model.trainable_variables)
     theirs = step_seconds(lambda: -tf.reduce_mean(theirs_model.log_prob(real, training=True)), variables)

@@ -1,14 +1,86 @@
-"""What a SavedModel says about itself, in a file inside it."""
+"""What a SavedModel says about itself: data for programs, and the same as a page for people, in files inside it."""
 
+import importlib.metadata
 import json
 import pathlib
+import platform
+from collections.abc import Sequence
+
+import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
+from pixelvae_tf import data, runs
+from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.page import page
+from pixelvae_tf.models import PixelVAE
 
-# TensorFlow Serving ignores this folder; people and `pixelvae-sample` read it.
+# TensorFlow Serving ignores these files; people and `pixelvae-sample` read them.
 CARD = pathlib.Path("assets.extra") / "pixelvae_tf.json"
+PAGE = pathlib.Path("assets.extra") / "model_card.md"
 
 
-def make_card(config: config_lib.Config, weights: str, step: int) -> dict:
-    """The run's config, and which of its weights these are."""
-    return {"config": json.loads(config_lib.to_json(config)), "weights": weights, "step": step}
+def make_card(
+    config: config_lib.Config,
+    weights: str,
+    step: int,
+    evaluations: Sequence[dict] = (),
+    commands: dict[str, str | None] | None = None,
+) -> dict:
+    """What is known of a run.
+
+    Args:
+      config: the run's.
+      weights: which of its weights these are, "best" or "latest".
+      step: that they are from.
+      evaluations: reports of pixelvae-evaluate of these weights.
+      commands: by what each is for: "train", "export", "evaluate".
+
+    Returns:
+      Plain data.
+    """
+    name, binarization = data.describe(config.data)
+    return {
+        "config": json.loads(config_lib.to_json(config)),
+        "weights": weights,
+        "step": step,
+        "data": {"name": name, "binarization": binarization},
+        "evaluations": list(evaluations),
+        "commands": commands or {},
+    }
+
+
+def describe(
+    model: PixelVAE, endpoints: dict[str, tf.types.experimental.PolymorphicFunction], options: Options
+) -> dict:
+    """What is known of a model and the way it is served, as plain data."""
+    packages = ("pixelvae_tf", "tensorflow", "keras")
+    return {
+        "num_weights": model.count_params(),
+        "fingerprint": runs.fingerprint(model),
+        "max_batch": options.max_batch,
+        "completion_rounds": options.completion_rounds,
+        "warmup": list(options.warmup),
+        "xla": options.xla,
+        "versions": {
+            **{package: importlib.metadata.version(package) for package in packages},
+            "python": platform.python_version(),
+        },
+        "signatures": {
+            name: {
+                "inputs": _tensors(endpoint.input_signature[0]),
+                "outputs": _tensors(endpoint.get_concrete_function().structured_outputs),
+            }
+            for name, endpoint in sorted(endpoints.items())
+        },
+    }
+
+
+def _tensors(specs: dict[str, tf.TensorSpec]) -> dict[str, dict]:
+    return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()} for name, spec in specs.items()}
+
+
+def write(card: dict, saved_model: pathlib.Path) -> None:
+    """Writes a card into a SavedModel, as JSON and as a page."""
+    (saved_model / CARD).parent.mkdir(exist_ok=True)
+    (saved_model / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    (saved_model / PAGE).write_text(page(card))

@@ -1,9 +1,10 @@
-"""Runs a SavedModel's signatures on recorded inputs and compares with recorded outputs.
+"""Runs a SavedModel's signatures on recorded inputs and compares with recorded outputs; answers its warm-up requests.
 
-Run by path with a SavedModel and an .npz of cases. Needs TensorFlow and NumPy, and must not need
-pixelvae_tf: that is what it shows.
+Run by path with a SavedModel and an .npz of cases. Needs TensorFlow and NumPy, for a warm-up the messages of
+TensorFlow Serving, and must not need pixelvae_tf: that is what it shows.
 """
 
+import pathlib
 import sys
 
 import numpy as np
@@ -33,8 +34,26 @@ def main(saved_model: str, cases_path: str) -> int:
             continue
         for key, expected in case["out"].items():
             problems += _compare(f"{name}, batch {batch}, {key}", outputs[key].numpy(), expected)
+    requests = pathlib.Path(saved_model) / "assets.extra" / "tf_serving_warmup_requests"
+    if requests.exists():
+        problems += _warm_up(loaded, requests)
     print("\n".join(problems) or f"{len(cases)} calls agree")
     return len(problems)
+
+
+def _warm_up(loaded, path: pathlib.Path) -> list[str]:
+    """What is wrong with the requests in a file, read and run as the server would."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    problems = []
+    for number, record in enumerate(tf.data.TFRecordDataset(str(path))):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
+        outputs = loaded.signatures[request.model_spec.signature_name](**inputs)
+        errors = {error.decode() for error in outputs["error"].numpy()} - {""}
+        if errors:
+            problems.append(f"warm-up request {number}, {request.model_spec.signature_name}: {sorted(errors)}")
+    return problems
 
 
 def _compare(where: str, actual: np.ndarray, expected: np.ndarray) -> list[str]:

@@ -1,6 +1,5 @@
 """Writes a versioned SavedModel and proves it in a process that has TensorFlow alone."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -12,7 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import runs
-from pixelvae_tf.export.card import CARD
+from pixelvae_tf.export import card as card_lib
+from pixelvae_tf.export import warmup
+from pixelvae_tf.export.examples import example
+from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.server import model_name
 from pixelvae_tf.export.signatures import signatures
 from pixelvae_tf.models import PixelVAE
 
@@ -21,7 +24,12 @@ Endpoints = dict[str, tf.types.experimental.PolymorphicFunction]
 CHECKED_BATCHES = (2, 5)
 
 
-def export(model: PixelVAE, card: dict, export_dir: str | pathlib.Path) -> pathlib.Path:
+def export(
+    model: PixelVAE,
+    card: dict,
+    export_dir: str | pathlib.Path,
+    options: Options = Options(),  # noqa: B008
+) -> pathlib.Path:
     """Writes `export_dir/<next free integer>/`, checked.
 
     It is written under another name and renamed at the end, so that a server that watches the directory sees
@@ -29,17 +37,20 @@ def export(model: PixelVAE, card: dict, export_dir: str | pathlib.Path) -> pathl
 
     Args:
       model: a model with weights.
-      card: plain data about it, stored as JSON inside.
+      card: plain data about the run, stored inside with what is known of the model; see `card.make_card`.
       export_dir: the model's directory for TensorFlow Serving.
+      options: how it is to be served.
 
     Returns:
       The version's directory.
 
     Raises:
-      ValueError: if `export_dir` cannot be written.
+      ValueError: if `export_dir` cannot be written, or a warm-up is asked for that needs a package.
       RuntimeError: if the SavedModel does not agree with the model; nothing is left then.
     """
-    base = pathlib.Path(export_dir)
+    base, name = pathlib.Path(export_dir), model_name(export_dir)
+    served = signatures(model, options)
+    records = warmup.requests(name, served, options.warmup) if options.warmup else []
     try:
         base.mkdir(parents=True, exist_ok=True)
         unfinished = pathlib.Path(tempfile.mkdtemp(prefix=".unfinished_", dir=base))
@@ -49,13 +60,14 @@ def export(model: PixelVAE, card: dict, export_dir: str | pathlib.Path) -> pathl
         ) from error
     try:
         endpoints = {
-            name: tf.function(signature.function, input_signature=[signature.inputs])
-            for name, signature in signatures(model).items()
+            key: tf.function(signature.function, input_signature=[signature.inputs])
+            for key, signature in served.items()
         }
         _save(model, endpoints, unfinished)
-        (unfinished / CARD).parent.mkdir(exist_ok=True)
-        (unfinished / CARD).write_text(json.dumps(card, indent=2) + "\n")
-        check(endpoints, unfinished)
+        card_lib.write({"name": name, **card, **card_lib.describe(model, endpoints, options)}, unfinished)
+        if records:
+            warmup.write(records, unfinished)
+        check(endpoints, unfinished, options.max_batch)
         unfinished.chmod(0o755)  # mkdtemp's own would keep a server of another user out.
         return _rename_to_next_version(unfinished, base)
     finally:
@@ -84,17 +96,25 @@ def _rename_to_next_version(unfinished: pathlib.Path, base: pathlib.Path) -> pat
             # Another export was faster: take the next number.
 
 
-def check(endpoints: Endpoints, path: pathlib.Path) -> None:
+def check(endpoints: Endpoints, path: pathlib.Path, max_batch: int = Options.max_batch) -> None:
     """Compares every signature of a SavedModel, in a fresh process without pixelvae_tf, with the model's.
+
+    Its warm-up requests, if it has any, must be answered there without an error.
+
+    Args:
+      endpoints: the model's own.
+      path: of the SavedModel.
+      max_batch: the largest batch that they take.
 
     Raises:
       RuntimeError: where they differ.
     """
+    batches = {min(batch, max_batch) for batch in CHECKED_BATCHES}
     with tempfile.TemporaryDirectory() as folder:
         cases = pathlib.Path(folder) / "cases.npz"
         # On the CPU in both processes: this one may hold all of a GPU's memory, and a GPU rounds in its own way.
         with tf.device("CPU:0"):
-            np.savez(cases, **_cases(endpoints))
+            np.savez(cases, **_cases(endpoints, batches))
         # By path, not by module name: importing the package is what must not be needed.
         script = pathlib.Path(__file__).with_name("check.py")
         command = [sys.executable, "-P", str(script), str(path), str(cases)]
@@ -104,12 +124,13 @@ def check(endpoints: Endpoints, path: pathlib.Path) -> None:
         raise RuntimeError(f"the SavedModel does not agree with the model:\n{outcome.stdout}{outcome.stderr}")
 
 
-def _cases(endpoints: Endpoints) -> dict[str, np.ndarray]:
+def _cases(endpoints: Endpoints, batches: set[int]) -> dict[str, np.ndarray]:
     """Inputs and the model's own outputs: {"signature|batch|in or out|tensor": array}."""
     cases = {}
     for name, function in endpoints.items():
-        for batch in CHECKED_BATCHES:
-            inputs = {key: _example(spec, batch) for key, spec in function.input_signature[0].items()}
+        for batch in batches:
+            # One row would leave nothing good to compare.
+            inputs = example(function.input_signature[0], batch, spoil_last=batch > 1)
             outputs = function({key: tf.constant(value) for key, value in inputs.items()})
             for side, arrays in (("in", inputs), ("out", outputs)):
                 cases |= {f"{name}|{batch}|{side}|{key}": _plain(value) for key, value in arrays.items()}
@@ -120,20 +141,3 @@ def _plain(value) -> np.ndarray:
     """An array that .npz holds without pickling: strings as bytes."""
     array = np.asarray(value)
     return array.astype(bytes) if array.dtype == object else array
-
-
-def _example(spec: tf.TensorSpec, batch: int) -> np.ndarray:
-    """Some valid input, but for the last row, which is not where that is possible."""
-    generator = np.random.default_rng(batch)
-    shape = (batch, *spec.shape[1:])
-    if spec.dtype == tf.uint8:
-        values = generator.integers(0, 2, shape).astype(np.uint8)
-        values[-1] = 255  # out of range for binary images
-        return values
-    if spec.name == "label":
-        return np.where(np.arange(batch) == batch - 1, -1, generator.integers(0, 2, shape))
-    if spec.dtype == tf.int64:
-        return generator.integers(0, 2**40, shape)
-    if spec.name == "temperature":
-        return np.where(np.arange(batch) == batch - 1, np.nan, 0.9).astype(np.float32)
-    return generator.normal(size=shape).astype(np.float32)

@@ -2,7 +2,7 @@
 
 What is wrong with one *row* of a request (a value out of range, a temperature that is not positive and finite)
 gives zeros for that row and a message in the output `error`, empty where all is well: a server that merges
-requests would otherwise fail the row's neighbours. Wrong shapes and dtypes raise.
+requests would otherwise fail the row's neighbours. Wrong shapes and dtypes raise, and so do batches that are too large.
 
 Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels.
 """
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from pixelvae_tf import bounds
+from pixelvae_tf.export.options import Options
 from pixelvae_tf.models import PixelVAE
 
 Tensors = dict[str, tf.Tensor]
@@ -30,17 +31,19 @@ class Signature(NamedTuple):
     inputs: dict[str, tf.TensorSpec]
 
 
-def signatures(model: PixelVAE) -> dict[str, Signature]:
+def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signature]:  # noqa: B008
     """The signatures of a model, as DESIGN's table names them; those on latents only where there are any.
 
     Args:
       model: a model with weights.
+      options: the largest batch, rounds of completion, and whether XLA compiles them.
 
     Returns:
       By name; `serving_default` is `encode`, or `sample` without latents.
     """
     specs = {
         "images": tf.TensorSpec((None, *model.config.image_shape), tf.uint8, "images"),
+        "mask": tf.TensorSpec((None, *model.config.image_shape[:2], 1), tf.uint8, "mask"),
         "seed": tf.TensorSpec((None,), tf.int64, "seed"),
         "temperature": tf.TensorSpec((None,), tf.float32, "temperature"),
     }
@@ -54,13 +57,16 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
         specs["z1"] = tf.TensorSpec((None, *model.config.levels[0].shape), tf.float32, "z1")
 
     def signature(function: Callable, *names: str) -> Signature:
+        # The numbers alone: XLA has no strings, and leaves out assertions.
+        numbers = tf.function(function, jit_compile=True) if options.xla else function
+
         def checked(inputs: Tensors) -> Tensors:
             # A server or a concrete function does not compare ranks with the spec; this operation does.
             inputs = {name: tf.ensure_shape(values, specs[name].shape) for name, values in inputs.items()}
-            with tf.control_dependencies(_same_batch(inputs)):
+            with tf.control_dependencies(_good_batch(inputs, options.max_batch)):
                 error = _errors(model, inputs)
                 good = tf.equal(error, "")
-                outputs = function(**_harmless(inputs, good))
+                outputs = numbers(**_harmless(inputs, good))
             return {**{name: _keep(values, good) for name, values in outputs.items()}, "error": error}
 
         # The encoder does not take the class.
@@ -85,6 +91,12 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
     def decode(z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return {"images": tf.cast(model.decode([z1], seed, temperature, labels=label), tf.uint8)}
 
+    def complete(
+        images: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None
+    ) -> Tensors:
+        filled = model.complete(images, mask, seed, temperature, options.completion_rounds, labels=label)
+        return {"images": tf.cast(filled, tf.uint8)}
+
     def log_prob(images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         parts = bounds.elbo(model, images, seed, labels=label)
         if not model.num_levels:
@@ -97,6 +109,7 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
 
     found = {
         "sample": signature(sample, "seed", "temperature"),
+        "complete": signature(complete, "images", "mask", "seed", "temperature"),
         "log_prob": signature(log_prob, "images", "seed"),
     }
     if model.num_levels:
@@ -107,11 +120,12 @@ def signatures(model: PixelVAE) -> dict[str, Signature]:
     return {**found, "serving_default": found["encode" if model.num_levels else "sample"]}
 
 
-def _same_batch(inputs: Tensors) -> list[tf.Operation]:
-    """Without this, a request of one temperature and many seeds would broadcast."""
+def _good_batch(inputs: Tensors, max_batch: int) -> list[tf.Operation]:
+    """Without this, a request of one temperature and many seeds would broadcast, and one of any size be tried."""
     sizes = {name: tf.shape(values)[0] for name, values in inputs.items()}
     first = next(iter(sizes))
-    return [
+    message = f"the first dimension of {first} must be at most {max_batch}, the max_batch of the export"
+    return [tf.debugging.assert_less_equal(sizes[first], max_batch, message)] + [
         tf.debugging.assert_equal(size, sizes[first], f"{name} and {first} must have the same first dimension")
         for name, size in sizes.items()
         if name != first
@@ -128,6 +142,8 @@ def _errors(model: PixelVAE, inputs: Tensors) -> tf.Tensor:
         bad[f"images must hold values in 0..{num_values - 1}"] = tf.reduce_any(
             tf.cast(inputs["images"], tf.int32) >= num_values, axis=(1, 2, 3)
         )
+    if "mask" in inputs:
+        bad["mask must hold 0 and 1"] = tf.reduce_any(inputs["mask"] > 1, axis=(1, 2, 3))
     if "z1" in inputs:
         infinite = ~tf.math.is_finite(inputs["z1"])
         bad["z1 must be finite"] = tf.reduce_any(infinite, axis=range(1, infinite.shape.rank))

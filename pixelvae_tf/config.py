@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 from pixelvae_tf import bounds
 from pixelvae_tf.models.config import (
@@ -30,6 +31,7 @@ __all__ = [
     "PixelCNNPPConfig",
     "RowLSTMConfig",
     "TrainConfig",
+    "differences",
     "from_json",
     "to_json",
 ]
@@ -159,3 +161,26 @@ def from_json(text: str) -> Config:
     except json.JSONDecodeError as error:
         raise ValueError(f"config must be a JSON object as written by a run. Received: {error}") from error
     return decode(Config, data, "config")
+
+
+def differences(there: Config, here: Config) -> list[tuple[str, Any, Any]]:
+    """The fields in which two runs differ.
+
+    Args:
+      there: one run.
+      here: the other.
+
+    Returns:
+      (field, value there, value here) of each, as "train.steps" or "model.levels[0].dim"; as a whole, plain data, where
+      one has a network or a number of levels that the other has not.
+    """
+    return _differences(dataclasses.asdict(there), dataclasses.asdict(here), "")
+
+
+def _differences(there: Any, here: Any, name: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys():
+        return [found for key in here for found in _differences(there[key], here[key], f"{name}.{key}".lstrip("."))]
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = enumerate(zip(there, here, strict=True))
+        return [found for i, (old, new) in pairs for found in _differences(old, new, f"{name}[{i}]")]
+    return [] if there == here else [(name, there, here)]

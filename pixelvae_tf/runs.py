@@ -4,19 +4,25 @@ WORKDIR/config.json       the run's `Config`
 WORKDIR/images.json       fingerprints of the images it is trained on
 WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
 WORKDIR/best/             the averaged weights with the best validation bound
+WORKDIR/evaluations/      reports of pixelvae-evaluate
 WORKDIR/tensorboard/      scalars and pictures
 WORKDIR/*.png             samples and reconstructions, as of the last evaluation
 """
 
+import hashlib
+import json
 import pathlib
 import random
+import re
 
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
+from pixelvae_tf.files import write_atomically
 from pixelvae_tf.models import PixelVAE
 
 CONFIG, IMAGES, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "images.json", "checkpoints", "best", "tensorboard"
+EVALUATIONS = "evaluations"
 # What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
 UNREADABLE = (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError)
 
@@ -54,6 +60,60 @@ def weights_of(model: PixelVAE) -> dict[str, tf.Variable]:
     named = {variable.path.partition("/")[2]: variable.value for variable in model.variables}
     assert len(named) == len(model.variables), "two weights have the same name"
     return named
+
+
+def fingerprint(model: PixelVAE) -> str:
+    """16 hexadecimal digits that other weights would not have."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights_of(model).items()):
+        digest.update(name.encode())
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_evaluation(report: dict, workdir: str | pathlib.Path) -> pathlib.Path:
+    """Leaves a report in a run's directory, in place of one of the same data, weights and importance samples.
+
+    Args:
+      report: of pixelvae-evaluate, with `data`, `step` and `fingerprint`.
+      workdir: the run's.
+
+    Returns:
+      Its file.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    samples = f"_k{report['importance_samples']}" if "importance_samples" in report else ""
+    data = re.sub(r"[^\w.-]+", "_", report["data"])
+    path = pathlib.Path(workdir) / EVALUATIONS / f"{data}_{report['step']}{samples}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, json.dumps(report) + "\n")
+    return path
+
+
+def read_evaluations(workdir: str | pathlib.Path, weights: str) -> list[dict]:
+    """The reports that pixelvae-evaluate left of some weights.
+
+    Args:
+      workdir: the run's.
+      weights: their `fingerprint`.
+
+    Returns:
+      The reports, by their files' names.
+
+    Raises:
+      ValueError: if one cannot be read.
+    """
+    reports = []
+    for path in sorted((pathlib.Path(workdir) / EVALUATIONS).glob("*.json")):
+        try:
+            reports.append(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{EVALUATIONS} of workdir must hold what pixelvae-evaluate left there. Received: {path}: {error}"
+            ) from error
+    return [report for report in reports if report["fingerprint"] == weights]
 
 
 def read_config(workdir: str | pathlib.Path) -> config_lib.Config:

@@ -1,28 +1,59 @@
 """The only loops that turn noise into images or latents.
 
-A sample of an autoregressive distribution is a function of its noise: location by location,
-`x[i] = site.transform(network(x[:i]), noise[i])`. The methods differ in how much of the network
-they compute again, never in their result:
+A sample of an autoregressive distribution is a function of its noise: location by location, and inside a location
+channel group by channel group,
+
+    x[i] = site.transform(network(x[:i]), noise[i]).
+
+The methods differ in how often they ask the network, and what of it they compute again, never in their result:
 
 - "cached": every location once, with what the causal layers keep (`layers.causal`). The work of
   a sample is about that of one forward pass, in H x W small steps.
+- "rows": row by row. A row is guessed, and computed from the guess, all its locations together, again and again until
+  nothing changes: then it is the row that "cached" makes. After n rounds the first n locations are right, mostly
+  many more. The rows above are kept as in "cached".
+- "fixed_point": the same with the whole image and the whole network. It needs no cache.
 - "oracle": the whole forward pass for every location (and channel group), as `log_prob` computes it. It
-  uses nothing of the causal layers' begin, start_row, step and observe, and is there to be agreed with.
+  uses nothing of the causal layers but `call`, and is there to be agreed with.
+- "auto": "rows" or "cached", whichever is expected to be faster; see `rows_are_faster`.
 
 A network that does not look at the values (a VAE's) is asked once, for the whole image.
 
-Legend: B batch, H height, W width, C channels, S random numbers of a location.
+Legend: B batch, H height, W width, C channels, G channel groups, S random numbers of a location.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
-Method = Literal["cached", "oracle"]
+from pixelvae_tf.layers.masks import merge_groups
+
+Method = Literal["auto", "cached", "rows", "fixed_point", "oracle"]
+
+# Where "rows" is the faster one: the rule of "auto", measured by benchmarks/sampling.py (docs/sampling.md).
+ROWS_MAX_BATCH, ROWS_MIN_WIDTH, ROWS_MAX_VALUES = 16, 16, 2
+
+
+class Known(NamedTuple):
+    """Values that are given, and stay as they are.
+
+    Attributes:
+      values: [B, H, W, C].
+      mask: bool [B, H, W, 1], where they are given.
+    """
+
+    values: tf.Tensor
+    mask: tf.Tensor
 
 
 def sample(
-    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, method: Method = "cached"
+    network,
+    site,
+    context: tf.Tensor | None,
+    noise: tf.Tensor,
+    temperature=1.0,
+    method: Method = "auto",
+    known: Known | None = None,
 ) -> tf.Tensor:
     """Turns noise into a sample of the autoregressive distribution.
 
@@ -32,7 +63,8 @@ def sample(
       context: what the network is conditioned on, first dimension B, or None.
       noise: [B, H, W, S], of the kind that the site asks for.
       temperature: scalar or [B], positive.
-      method: "cached" or "oracle".
+      method: see the module.
+      known: values that are given. Each of the others is drawn given all values before it in raster order.
 
     Returns:
       Values [B, H, W, C] of the site's dtype.
@@ -40,67 +72,177 @@ def sample(
     Raises:
       ValueError: for another method.
     """
-    if method not in ("cached", "oracle"):
-        raise ValueError(f'method must be "cached" or "oracle". Received: method={method!r}')
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}. Received: method={method!r}")
+    arguments = (network, site, context, noise, temperature, known)
     if method == "oracle":
-        return oracle(network, site, context, noise, temperature)
-    if not network.reads_values:
-        params = network(tf.zeros((*tf.unstack(tf.shape(noise))[:3], site.channels), site.dtype), context=context)
-        return site.transform(params, noise, temperature)
-    return _cached(network, site, context, noise, temperature)
+        return oracle(*arguments)
+    if method == "fixed_point" or not network.reads_values:
+        return fixed_point(*arguments)[0]
+    faster = rows_are_faster(network, site, noise) if method == "auto" else method == "rows"
+    if isinstance(faster, bool):
+        return rows(*arguments)[0] if faster else cached(*arguments)
+    return tf.cond(faster, lambda: rows(*arguments)[0], lambda: cached(*arguments))
 
 
-def _fill(site, network, pixel: tf.Tensor, group: int, params: tf.Tensor, noise: tf.Tensor, temperature) -> tf.Tensor:
-    """Puts the channels of one group into pixel [B, C]."""
-    drawn = site.transform(params, noise, temperature)
-    if network.channel_groups == 1:
-        return drawn
-    in_group = tf.range(site.channels) % network.channel_groups == group
-    return tf.where(in_group, drawn, pixel)
+def rows_are_faster(network, site, noise: tf.Tensor) -> bool | tf.Tensor:
+    """The rule of "auto"; docs/sampling.md has what it was measured on.
+
+    A pixel of two values seldom changes with the one beside it, so that a row is done after two or three rounds;
+    one of 256 mostly does, and a latent always. Many images wait for the slowest of them.
+
+    Args:
+      network, site, noise: as for `sample`.
+
+    Returns:
+      A bool, or a scalar tensor of it where B is known at run time alone.
+    """
+    few_values = site.num_values is not None and site.num_values <= ROWS_MAX_VALUES
+    if network.scans_rows or not few_values or noise.shape[2] < ROWS_MIN_WIDTH:
+        return False
+    if noise.shape[0] is not None:
+        return noise.shape[0] <= ROWS_MAX_BATCH
+    return tf.shape(noise)[0] <= ROWS_MAX_BATCH
 
 
-def _cached(network, site, context, noise, temperature) -> tf.Tensor:
+def _by_location(x: tf.Tensor, groups: int = 1) -> tf.Tensor:
+    """[B, H, W, C] -> [H, W, G, B, C / G]: the axes that the loops walk along come first."""
+    height, width, channels = x.shape[1:]
+    return tf.transpose(tf.reshape(x, (-1, height, width, channels // groups, groups)), (1, 2, 4, 0, 3))
+
+
+def cached(
+    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, known: Known | None = None
+) -> tf.Tensor:
+    """The method "cached"; see `sample`."""
+    height, width, channels, groups = *noise.shape[1:3], site.channels, network.channel_groups
+    batch = tf.shape(noise)[0]
+    constants, state = network.begin(context, batch, (height, width))
+    noise = _by_location(noise, groups)
+    if known is not None:
+        values, mask = _by_location(known.values, groups), _by_location(known.mask)
+
+    def location(row, column, state, made):
+        parts = []
+        for group in range(groups):
+            params, state = network.step(constants, state, None, row, column, group)
+            drawn = site.transform(params, noise[row, column, group], temperature)
+            if known is not None:
+                drawn = tf.where(mask[row, column, 0], values[row, column, group], drawn)
+            state = network.observe(constants, state, drawn, row, column, group)
+            parts.append(drawn)
+        return row, column + 1, state, made.write(column, merge_groups(parts))
+
+    def make_row(row, state, made):
+        pixels = tf.TensorArray(site.dtype, width, element_shape=(noise.shape[3], channels))
+        _, _, state, pixels = tf.while_loop(
+            lambda row, column, state, made: column < width,
+            location,
+            (row, tf.constant(0), state, pixels),
+            maximum_iterations=width,
+        )
+        finished = tf.transpose(pixels.stack(), (1, 0, 2))
+        _, state = network.start_row(constants, state, finished, row + 1)
+        return row + 1, state, made.write(row, finished)
+
+    made = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[3], width, channels))
+    _, _, made = tf.while_loop(
+        lambda row, state, made: row < height,
+        make_row,
+        (tf.constant(0), state, made),
+        maximum_iterations=height,
+    )
+    return tf.transpose(made.stack(), (1, 0, 2, 3))
+
+
+def rows(
+    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, known: Known | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The method "rows"; see `sample`.
+
+    Returns:
+      Values [B, H, W, C], and the rounds that each row took, int32 [H].
+    """
     height, width, channels = *noise.shape[1:3], site.channels
     batch = tf.shape(noise)[0]
     constants, state = network.begin(context, batch, (height, width))
-    # The first axis is the one that the loops walk along.
-    noise = tf.transpose(noise, (1, 2, 0, 3))
+    # Every round makes one more location (and group) right, if no more; the last one finds that all are.
+    limit = width * network.channel_groups + 1
 
-    def location(row, column, state, values):
-        pixel = tf.zeros((batch, channels), site.dtype)
-        told = state
-        for group in range(network.channel_groups):
-            params, told = network.step(constants, state, pixel, row, column)
-            pixel = _fill(site, network, pixel, group, params, noise[row, column], temperature)
-        told = network.observe(constants, told, pixel, row, column)
-        return row, column + 1, told, values.write(column, pixel)
+    def make_row(row, state, guess, made, counts):
+        def again(count, values, told, changed):
+            params, told = network.whole_row(constants, state, values, row)
+            drawn = site.transform(params, noise[:, row], temperature)
+            if known is not None:
+                drawn = tf.where(known.mask[:, row], known.values[:, row], drawn)
+            drawn = tf.ensure_shape(drawn, values.shape)
+            return count + 1, drawn, told, tf.reduce_any(drawn != values)
 
-    def make_row(row, state, rows):
-        values = tf.TensorArray(site.dtype, width, element_shape=(noise.shape[2], channels))
-        _, _, state, values = tf.while_loop(
-            lambda row, column, state, values: column < width,
-            location,
-            (row, tf.constant(0), state, values),
-            maximum_iterations=width,
+        count, values, told, _ = tf.while_loop(
+            lambda count, values, told, changed: changed,
+            again,
+            (tf.constant(0), guess, state, tf.constant(True)),
+            maximum_iterations=limit,
         )
-        finished = tf.transpose(values.stack(), (1, 0, 2))
-        _, state = network.start_row(constants, state, finished, row + 1)
-        return row + 1, state, rows.write(row, finished)
+        _, state = network.start_row(constants, told, values, row + 1)
+        return row + 1, state, values, made.write(row, values), counts.write(row, count)
 
-    rows = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[2], width, channels))
-    _, _, rows = tf.while_loop(
-        lambda row, state, rows: row < height,
+    guess = tf.zeros((batch, width, channels), site.dtype)
+    made = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[0], width, channels))
+    _, _, _, made, counts = tf.while_loop(
+        lambda row, *_: row < height,
         make_row,
-        (tf.constant(0), state, rows),
+        # The row above is the guess of a row.
+        (tf.constant(0), state, guess, made, tf.TensorArray(tf.int32, height, element_shape=())),
         maximum_iterations=height,
     )
-    return tf.transpose(rows.stack(), (1, 0, 2, 3))
+    return tf.transpose(made.stack(), (1, 0, 2, 3)), counts.stack()
+
+
+def fixed_point(
+    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, known: Known | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The method "fixed_point"; see `sample`.
+
+    Returns:
+      Values [B, H, W, C], and the forward passes that they took, a scalar.
+    """
+    height, width, channels = *noise.shape[1:3], site.channels
+    limit = height * width * network.channel_groups + 1 if network.reads_values else 1
+
+    def again(count, values, changed):
+        drawn = site.transform(network(values, context=context), noise, temperature)
+        if known is not None:
+            drawn = tf.where(known.mask, known.values, drawn)
+        drawn = tf.ensure_shape(drawn, values.shape)
+        return count + 1, drawn, tf.reduce_any(drawn != values)
+
+    nothing = _nothing(noise, channels, site.dtype)
+    count, values, _ = tf.while_loop(
+        lambda count, values, changed: changed,
+        again,
+        (tf.constant(0), nothing, tf.constant(True)),
+        maximum_iterations=limit,
+    )
+    return values, count
+
+
+def _nothing(noise: tf.Tensor, channels: int, dtype: tf.DType) -> tf.Tensor:
+    """Zeros [B, H, W, C]."""
+    zeros = tf.zeros((tf.shape(noise)[0], *noise.shape[1:3], channels), dtype)
+    return tf.ensure_shape(zeros, (*noise.shape[:3], channels))
 
 
 def oracle(
-    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, num_locations: int | None = None
+    network,
+    site,
+    context: tf.Tensor | None,
+    noise: tf.Tensor,
+    temperature=1.0,
+    known: Known | None = None,
+    num_locations: int | None = None,
 ) -> tf.Tensor:
-    """The slow method; see `sample` for the other arguments.
+    """The method "oracle"; see `sample`.
 
     Args:
       num_locations: how many locations to make, in raster order; all of them by default. (To time a few.)
@@ -108,26 +250,27 @@ def oracle(
     Returns:
       Values [B, H, W, C]; zeros where none was made.
     """
-    height, width, channels = *noise.shape[1:3], site.channels
+    height, width, channels, groups = *noise.shape[1:3], site.channels, network.channel_groups
     num_locations = height * width if num_locations is None else num_locations
+
+    def flat(x: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(x, (-1, height * width, x.shape[-1]))
 
     def location(index, values):
         here = tf.reshape(tf.range(height * width) == index, (1, height, width, 1))
-        for group in range(network.channel_groups):
-            params = network(values, context=context)
-            flat = tf.reshape(params, (-1, height * width, params.shape[-1]))[:, index]
-            pixel = tf.reshape(values, (-1, height * width, channels))[:, index]
-            this_noise = tf.reshape(noise, (-1, height * width, site.noise_size))[:, index]
-            pixel = _fill(site, network, pixel, group, flat, this_noise, temperature)
-            values = tf.where(here, pixel[:, None, None, :], values)
+        for group in range(groups):
+            params = flat(network(values, context=context))[:, index]
+            drawn = site.transform(params, flat(noise)[:, index], temperature)
+            if known is not None:
+                drawn = tf.where(flat(known.mask)[:, index], flat(known.values)[:, index], drawn)
+            in_group = tf.range(channels) % groups == group
+            values = tf.where(here & in_group, drawn[:, None, None, :], values)
         return index + 1, values
 
-    values = tf.zeros((tf.shape(noise)[0], height, width, channels), site.dtype)
-    values = tf.ensure_shape(values, (noise.shape[0], height, width, channels))
     _, values = tf.while_loop(
         lambda index, values: index < num_locations,
         location,
-        (tf.constant(0), values),
+        (tf.constant(0), _nothing(noise, channels, site.dtype)),
         maximum_iterations=num_locations,
     )
     return values

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pixelvae_tf.layers import masks
+
 # Streams of a layer: "raster" has one; "pair" takes and gives (vertical, horizontal); "end" takes the
 # pair and gives the horizontal one; "vertical" and "horizontal" are half layers with one clock.
 STREAMS = ("raster", "pair", "end", "vertical", "horizontal")
@@ -30,38 +32,56 @@ def make_inputs(layer_case, batch, size, dtype="float32", seed=0):
 
 
 def run_in_steps(layer, streams, x, context):
-    """The whole image by begin, start_row, step and observe. Returns what `call` returns."""
+    """The whole image by begin, start_row, step and observe. Returns what `call` returns.
+
+    The same again with `whole_row` instead of the last two, beside it.
+    """
     vertical, horizontal = x if streams in ("pair", "end") else (x, x)
     height, width = horizontal.shape[1:3]
     constants, state = layer.begin(context, tf.shape(horizontal)[0], (height, width))
-    rows, finished_rows = [], []
+    rows, finished_rows, state_at_once = [], [], state
     for row in range(height):
-        outputs = []
-        for column in range(width):
-            if streams == "vertical":
-                continue
-            here = horizontal[:, row, column]
-            y, told = layer.step(constants, state, here, tf.constant(row), tf.constant(column))
-            state = layer.observe(constants, told, here, tf.constant(row), tf.constant(column))
-            outputs.append(y)
-        if outputs:
+        if streams != "vertical":
+            at_once, state_at_once = layer.whole_row(constants, state_at_once, horizontal[:, row], tf.constant(row))
+            outputs, state = _row_in_steps(layer, constants, state, horizontal[:, row], row)
             rows.append(tf.stack(outputs, axis=1))
+            assert_close(at_once, rows[-1], "the row all together")
         finished, state = layer.start_row(constants, state, vertical[:, row], tf.constant(row + 1))
         finished_rows.append(finished)
+        if streams != "vertical":
+            _, state_at_once = layer.start_row(constants, state_at_once, vertical[:, row], tf.constant(row + 1))
     if streams == "vertical":
         return tf.stack(finished_rows, axis=1)
     stepped = tf.stack(rows, axis=1)
     if streams == "pair":
         return tf.stack(finished_rows, axis=1), stepped
     if streams == "raster" and finished_rows[0] is not None:
-        np.testing.assert_allclose(
-            np.asarray(tf.cast(tf.stack(finished_rows, axis=1), "float32")),
-            np.asarray(tf.cast(stepped, "float32")),
-            rtol=1e-2 if stepped.dtype == tf.bfloat16 else 1e-4,
-            atol=1e-2 if stepped.dtype == tf.bfloat16 else 1e-5,
-            err_msg="the finished row differs from its locations",
-        )
+        assert_close(tf.stack(finished_rows, axis=1), stepped, "the finished row")
     return stepped
+
+
+def _row_in_steps(layer, constants, state, x, row):
+    """A row [B, W, C] location by location and group by group: a list of W outputs [B, F], and the state."""
+    outputs = []
+    for column in range(x.shape[1]):
+        parts = []
+        for group in range(layer.channel_groups):
+            here = masks.units_of_group(x[:, column], group, layer.channel_groups)
+            at = (tf.constant(row), tf.constant(column), group)
+            y, state = layer.step(constants, state, None if layer.strict else here, *at)
+            state = layer.observe(constants, state, here, *at)
+            parts.append(y)
+        outputs.append(masks.merge_groups(parts))
+    return outputs, state
+
+
+def assert_close(actual, expected, what):
+    """Tensors agree to the rounding of sums of a few hundred products."""
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype
+    tolerance = {"float64": 1e-12, "float32": 2e-5, "bfloat16": 6e-2}[actual.dtype.name]
+    actual, expected = (tf.cast(x, tf.float64) for x in (actual, expected))
+    message = f"{what} differs from its locations"
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=message)
 
 
 def check_steps_equal_call(case, batch, size, dtype):

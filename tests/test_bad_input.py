@@ -48,6 +48,7 @@ def _contents(base: pathlib.Path) -> dict:
 
 
 MNIST = "--config=binarized_mnist/gated_pixel_vae"
+EXPORTED = ["--workdir={run}", "--export_dir={empty}/out"]
 CASES = {
     "preset": (TRAIN, ["--config=digits/gan"], "must be one of the presets"),
     "no preset": (TRAIN, [], "--config=PRESET is required"),
@@ -119,6 +120,7 @@ CASES = {
     "empty data": (TRAIN, [MNIST, "--config.data.data_dir={empty}"], "data.data_dir must be"),
     "noise": (TRAIN, [MNIST, "--config.data.data_dir={damaged}"], "data.data_dir must be"),
     "other config": (TRAIN, [PRESET, "--workdir={run}"], "holds a run with another config: "),
+    "other network": (TRAIN, ["--config=digits/row_lstm", "--workdir={run}"], "another config: "),
     "no directory": (TRAIN, [PRESET, "--workdir={file}/new"], "workdir must be a directory that can be written"),
     "damaged config": (TRAIN, [PRESET, "--workdir={torn_config}"], "config must be a JSON object"),
     "split": (EVALUATE, ["--workdir={run}", "--split=dev"], "split must be one of train, validation, test"),
@@ -129,6 +131,13 @@ CASES = {
     "exported run": (EXPORT, ["--workdir={empty}", "--export_dir={empty}/out"], "workdir must be the directory of"),
     "export dir": (EXPORT, ["--workdir={run}", "--export_dir={file}/out"], "export_dir must be a directory that can"),
     "exported weights": (EXPORT, ["--workdir={swapped}", "--export_dir={empty}/out"], "weights of the model of its"),
+    "max_batch": (EXPORT, [*EXPORTED, "--max_batch=0"], "max_batch must be at least 1. Received: 0"),
+    "max_batch type": (EXPORT, [*EXPORTED, "--max_batch=many"], "flag --max_batch=many: "),
+    "rounds": (EXPORT, [*EXPORTED, "--completion_rounds=-1"], "completion_rounds must not be negative. Received: -1"),
+    "warm-up": (EXPORT, [*EXPORTED, "--warmup=1,x"], "warmup must be batch sizes with commas between them, as 1,16. "),
+    "no rows": (EXPORT, [*EXPORTED, "--warmup=0,1"], "warmup must be batch sizes in 1..128, the max_batch. Received"),
+    "rows": (EXPORT, [*EXPORTED, "--max_batch=8", "--warmup=8,9"], "batch sizes in 1..8, the max_batch. Received: 8,9"),
+    "no name": (EXPORT, ["--workdir={run}", "--export_dir=/"], "export_dir must have a name, which becomes the model"),
     "saved model": (SAMPLE, ["--saved_model={run}", "--output={empty}/x.png"], "must be a version directory written"),
 }
 
@@ -220,6 +229,12 @@ def test_fit_refuses_wrong_images(case):
         (lambda model: model.sample(SEEDS, temperature=0.0), "temperature must be positive and finite. Received: 0"),
         (lambda model: model.sample(SEEDS, temperature=[1.0, np.nan]), "temperature must be positive and finite"),
         (lambda model: model.sample(SEEDS, method="slow"), "method must be"),
+        (
+            lambda model: model.complete(IMAGES, IMAGES[:, :2], SEEDS),
+            r"mask must be .*\(2, 5, 4, 1\)\. Received: shape",
+        ),
+        (lambda model: model.complete(IMAGES, IMAGES > 0, SEEDS, num_rounds=-1), "num_rounds must be in 0"),
+        (lambda model: model.complete(IMAGES[:, 1:], IMAGES > 0, SEEDS), "images must be integer pixel values"),
         (lambda model: model.likelihood([LATENTS], temperature=-1.0), "temperature must be positive and finite"),
         (lambda model: model.sample(SEEDS[:, None]), r"seeds must be int64 \[B\]"),
         (

@@ -23,8 +23,17 @@ def test_evaluate_prints_one_json_line(tmp_path):
     assert status == 0, errors
     report = json.loads(out)
     assert report["data"] == "digits/test" and report["num_images"] == 400 and report["importance_samples"] == 3
-    assert "17 grey levels" in report["binarization"] and report["weights"] == "best (average), step 2"
+    assert "17 grey levels" in report["binarization"] and report["weights"] == "best (average)" and report["step"] == 2
     assert report["importance_weighted_nats"] < report["bound_nats"] + 0.1
+
+
+def test_evaluate_prints_what_it_cannot_leave_in_the_workdir(tmp_path):
+    config = small_config("digits/vae", steps=2)
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    (tmp_path / runs.EVALUATIONS).write_text("no folder")
+    status, out, errors = run_command("train.evaluate_main", f"--workdir={tmp_path}", "--split=validation")
+    assert status == 0 and json.loads(out)["data"] == "digits/validation"
+    assert "pixelvae-evaluate: the report is not left in" in errors and "Traceback" not in errors
 
 
 @pytest.mark.slow

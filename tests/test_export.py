@@ -57,6 +57,7 @@ def test_signatures_are_as_designed(exported):
             "sample": {"seed", "temperature"},
             "sample_by_level": {"seed_z1", "seed_pixels", "temperature"},
             "decode": {"z1", "seed", "temperature"},
+            "complete": {"images", "mask", "seed", "temperature"},
             "log_prob": {"images", "seed"},
         }
         assert outputs["serving_default"] == outputs["encode"] == {"z1_mean", "z1_stddev", "error"}
@@ -65,6 +66,7 @@ def test_signatures_are_as_designed(exported):
         assert inputs == {
             "serving_default": {"seed", "temperature"},
             "sample": {"seed", "temperature"},
+            "complete": {"images", "mask", "seed", "temperature"},
             "log_prob": {"images", "seed"},
         }
         assert outputs["log_prob"] == {"log_prob_nats", "error"}
@@ -111,6 +113,28 @@ def test_bad_images_and_latents_fail_alone(with_latents):
         z1=tf.constant([[0.0, 1, 2], [0, np.nan, 0]]), seed=seeds(1, 2), temperature=tf.ones(2)
     )
     assert [bool(error) for error in outputs["error"].numpy()] == [False, True]
+
+
+def test_completion_keeps_what_is_masked_and_fails_by_row(exported):
+    model, loaded, _ = exported
+    height, width, channels = model.config.image_shape
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 4, (4, height, width, channels)).astype(np.uint8)
+    mask = generator.integers(0, 2, (4, height, width, 1)).astype(np.uint8)
+    mask[3, 0, 0] = 2
+    complete, seed = loaded.signatures["complete"], seeds(1, 2, 3, 4)
+    temperature = tf.constant([1.0, 0.5, 1.0, 1.0])
+    outputs = complete(images=tf.constant(images), mask=tf.constant(mask), seed=seed, temperature=temperature)
+    assert outputs["error"].numpy().tolist() == [b"", b"", b"", b"mask must hold 0 and 1"]
+    assert not outputs["images"].numpy()[3].any() and outputs["images"].dtype == tf.uint8
+    filled, known = outputs["images"].numpy()[:3], np.broadcast_to(mask, images.shape)[:3] > 0
+    np.testing.assert_array_equal(filled[known], images[:3][known])
+    assert (filled[~known] != images[:3][~known]).any()
+    # What stands under 0 does not matter, nor do the neighbours.
+    other = np.where(mask[:1] > 0, images[:1], 3 - images[:1]).astype(np.uint8)
+    alone = complete(images=tf.constant(other), mask=tf.constant(mask[:1]), seed=seed[:1], temperature=temperature[:1])
+    np.testing.assert_array_equal(alone["images"], filled[:1])
+    np.testing.assert_array_equal(filled, model.complete(images[:3], mask[:3], seed[:3], temperature[:3]))
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,13 @@
 import importlib.util
 import pathlib
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+from small_run import small_config
+
+from pixelvae_tf.train import trainer
 
 _PATH = pathlib.Path(__file__).parents[1] / "benchmarks" / "figures.py"
 
@@ -37,3 +42,15 @@ def test_unlike_budgets_are_not_put_into_one_figure(figures, tmp_path):
     with pytest.raises(SystemExit, match="one data set and one budget"):
         figures.draw_layers(points, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_completions_keep_what_they_are_given(figures, tmp_path):
+    config = small_config(steps=2, evaluate_every=2, checkpoint_every=2)
+    trainer.train_and_evaluate(config, tmp_path / "run", tf.distribute.get_strategy())
+    figures.draw_completions(str(tmp_path / "run"), tmp_path)
+    side, across = 3 * 9, 2 + figures.COMPLETIONS
+    picture = np.asarray(Image.open(tmp_path / "completions.png"))
+    assert picture.shape == (figures.NUM_COMPLETED * side, across * side)
+    image, *completions = (picture[:12, column * side : column * side + 24] for column in (0, *range(2, across)))
+    # The upper half of the first image is kept.
+    assert all((completed == image).all() for completed in completions)

@@ -177,6 +177,37 @@ def test_fig_6_one_level_of_noise_can_be_held():
     assert (model.decode(model.sample_prior(two), one).numpy() != model.sample(one).numpy()).any()
 
 
+@pytest.mark.parametrize("name", ["gated_pixel_vae", "hierarchy_classes", "pixel_cnn"])
+def test_completion_encodes_and_fills_in_rounds(name):
+    model = make_model(name, "float64")
+    number, shape = 3, model.config.image_shape
+    seeds, labels = tf.range(number, dtype=tf.int64), labels_for(model, number)
+    images = model.sample(seeds + 50, labels=labels)
+    mask = np.zeros((number, *shape[:2], 1), np.uint8)
+    mask[:, : shape[0] // 2] = 1
+
+    def complete(num_rounds):
+        return model.complete(images, mask, seeds, 0.9, num_rounds, labels=labels).numpy()
+
+    kept = np.broadcast_to(mask, images.shape) > 0
+    for num_rounds in (0, 1, 3):
+        np.testing.assert_array_equal(complete(num_rounds)[kept], images.numpy()[kept])
+    assert (complete(3)[~kept] != images.numpy()[~kept]).any()
+    # Without latents rounds have nothing to say; with them each draws the latents anew from what was filled in.
+    assert (complete(3) == complete(1)).all() == (not model.num_levels)
+    for image in range(number):
+        label = None if labels is None else labels[image : image + 1]
+        one = slice(image, image + 1)
+        alone = model.complete(images[one], mask[one], seeds[one], 0.9, 3, labels=label)
+        np.testing.assert_array_equal(alone[0], complete(3)[image])
+    # Nothing kept: the first draw is a sample of the model. Everything kept: nothing to do.
+    np.testing.assert_array_equal(
+        model.complete(images, np.zeros_like(mask), seeds, 0.9, 0, labels=labels),
+        model.sample(seeds, 0.9, labels=labels),
+    )
+    np.testing.assert_array_equal(model.complete(images, np.ones_like(mask), seeds, labels=labels), images)
+
+
 def test_pixels():
     np.testing.assert_allclose(pixels.to_unit_interval(tf.range(5), 5), [-1, -0.5, 0, 0.5, 1])
     assert len(np.unique(pixels.to_unit_interval(tf.range(256), 256, "bfloat16"))) == 256

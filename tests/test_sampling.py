@@ -1,14 +1,20 @@
-"""Sampling: the cache agrees with the oracle, pixel for pixel."""
+"""Sampling: every method agrees with the oracle, pixel for pixel."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from family import MODELS, labels_for, make_model
+from family import MIXTURE, MODELS, labels_for, make_model
 
+import pixelvae_tf
 from pixelvae_tf import noise, sampling
+from pixelvae_tf.config import Config, TrainConfig
 from pixelvae_tf.distributions import CategoricalSite, GaussianSite, LogisticMixtureSite
 from pixelvae_tf.layers import CausalLayer, Chain, MaskedConv2D
+
+FAST_METHODS = ["cached", "rows", "fixed_point"]
 
 
 def _samples(model, method, seeds, temperature=1.0, **options):
@@ -17,12 +23,13 @@ def _samples(model, method, seeds, temperature=1.0, **options):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_cached_equals_oracle_in_float64(name):
+def test_all_methods_equal_the_oracle_in_float64(name):
     model = make_model(name, "float64")
     seeds = tf.range(20, dtype=tf.int64)
-    cached, oracle = _samples(model, "cached", seeds), _samples(model, "oracle", seeds)
-    np.testing.assert_array_equal(cached, oracle)
-    assert cached.std() > 0
+    oracle = _samples(model, "oracle", seeds)
+    for method in FAST_METHODS:
+        np.testing.assert_array_equal(_samples(model, method, seeds), oracle, err_msg=method)
+    assert oracle.std() > 0
 
 
 def _nearest(probabilities, uniforms):
@@ -56,19 +63,20 @@ def _cdf_distance(model, latents, seeds, labels, images):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_cached_equals_oracle_in_float32_but_at_boundaries(name, record_property):
+def test_all_methods_equal_the_oracle_in_float32_but_at_boundaries(name, record_property):
     model = make_model(name)
     seeds = tf.range(64, dtype=tf.int64)
-    cached, oracle = _samples(model, "cached", seeds), _samples(model, "oracle", seeds)
-    differs = (cached != oracle).reshape(len(cached), -1)
-    record_property("images_that_differ", int(differs.any(axis=1).sum()))
-    if not differs.any():
-        return
-    latents = model.sample_prior(seeds)
-    distance = _cdf_distance(model, latents, seeds, labels_for(model, 64), tf.constant(oracle))
-    for image in np.flatnonzero(differs.any(axis=1)):
-        first = differs[image].argmax()
-        assert distance.reshape(len(cached), -1)[image, first] < 1e-5
+    oracle = _samples(model, "oracle", seeds)
+    for method in FAST_METHODS:
+        differs = (_samples(model, method, seeds) != oracle).reshape(len(oracle), -1)
+        record_property(f"images_that_differ_{method}", int(differs.any(axis=1).sum()))
+        if not differs.any():
+            continue
+        latents = model.sample_prior(seeds)
+        distance = _cdf_distance(model, latents, seeds, labels_for(model, 64), tf.constant(oracle))
+        for image in np.flatnonzero(differs.any(axis=1)):
+            first = differs[image].argmax()
+            assert distance.reshape(len(oracle), -1)[image, first] < 1e-5, method
 
 
 @pytest.mark.parametrize("name", ["gated_pixel_cnn_mixture", "vae_quantized_normal", "gated_pixel_cnn_embedded"])
@@ -102,7 +110,8 @@ def test_xla_and_unknown_batch_agree(name):
     model = make_model(name, "float64")
     seeds = tf.range(9, dtype=tf.int64)
     expected = _samples(model, "cached", seeds)
-    np.testing.assert_array_equal(_samples(model, "cached", seeds, jit_compile=True), expected)
+    for method in FAST_METHODS:
+        np.testing.assert_array_equal(_samples(model, method, seeds, jit_compile=True), expected, err_msg=method)
     dynamic = tf.function(
         lambda seeds, labels: model.sample(seeds, labels=labels if model.config.num_classes else None),
         input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int32)],
@@ -110,6 +119,30 @@ def test_xla_and_unknown_batch_agree(name):
     labels = tf.range(9) % 3
     np.testing.assert_array_equal(dynamic(seeds, labels), expected)
     np.testing.assert_array_equal(dynamic(seeds[2:3], labels[2:3]), expected[2:3])
+
+
+def test_auto_picks_by_model_and_batch():
+    """Binary and wide: rows for few images, at run time too; everything else is cached."""
+    wide = dataclasses.replace(MODELS["gated_pixel_cnn"], image_shape=(3, sampling.ROWS_MIN_WIDTH, 1))
+    models = {
+        "rows": wide,
+        "narrow": MODELS["gated_pixel_cnn"],
+        "more values": dataclasses.replace(wide, num_values=4),
+        "mixture": dataclasses.replace(wide, num_values=4, **MIXTURE),
+        "scans": dataclasses.replace(wide, pixels=MODELS["diagonal_bilstm"].pixels),
+    }
+    few = sampling.ROWS_MAX_BATCH
+    for name, config in models.items():
+        model = pixelvae_tf.build(Config(model=config))
+        noises = [tf.zeros((batch, *config.image_shape[:2], 2)) for batch in (1, few, few + 1)]
+        picked = [sampling.rows_are_faster(model.network, model.site, numbers) for numbers in noises]
+        assert picked == ([True, True, False] if name == "rows" else [False] * 3), name
+    model = pixelvae_tf.build(Config(model=wide, train=TrainConfig(dtype="float64")))
+    dynamic = tf.function(model.sample, input_signature=[tf.TensorSpec([None], tf.int64)])
+    for batch in (few, few + 1):
+        seeds = tf.range(batch, dtype=tf.int64)
+        np.testing.assert_array_equal(dynamic(seeds), model.sample(seeds, method="oracle"))
+    assert not sampling.rows_are_faster(model.network, GaussianSite(1), tf.zeros((1, 32, 32, 1)))
 
 
 def test_temperature_is_each_images_own():
@@ -133,6 +166,43 @@ def test_memory_of_the_loop_does_not_grow_with_the_image():
     assert carried(64) == carried(8)
 
 
+@pytest.mark.parametrize("name", ["gated_pixel_vae", "pixel_cnn", "pixel_vae_pp", "vae", "hierarchy"])
+def test_known_pixels_stay_and_the_others_follow_from_them(name):
+    model = make_model(name, "float64")
+    seeds, others = tf.range(5, dtype=tf.int64), tf.range(100, 105, dtype=tf.int64)
+    latents, labels = model.sample_prior(seeds), labels_for(model, 5)
+    given = model.decode(latents, others, labels=labels)
+    grid = model.likelihood(latents, labels=labels)
+    mask = noise.uniform(seeds, noise.stream(noise.Kind.PIXELS), (*model.config.image_shape[:2], 1)) < 0.5
+    known = sampling.Known(given, mask)
+    numbers = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
+    filled = {m: grid.transform(numbers, known, m).numpy() for m in [*FAST_METHODS, "oracle"]}
+    for method in FAST_METHODS:
+        np.testing.assert_array_equal(filled[method], filled["oracle"], err_msg=method)
+    everywhere = np.broadcast_to(mask, given.shape)
+    np.testing.assert_array_equal(filled["cached"][everywhere], given.numpy()[everywhere])
+    assert (filled["cached"] != given.numpy()).any()
+    # Nothing known and everything known are the two ends.
+    nothing = grid.transform(numbers, sampling.Known(given, tf.zeros_like(mask)))
+    np.testing.assert_array_equal(nothing, model.decode(latents, seeds, labels=labels))
+    np.testing.assert_array_equal(grid.transform(numbers, sampling.Known(given, tf.ones_like(mask))), given)
+
+
+@pytest.mark.parametrize("name", ["gated_pixel_cnn", "pixel_cnn", "pixel_cnn_pp"])
+def test_rounds_are_bounded_and_counted(name):
+    model = make_model(name)
+    grid = model.likelihood([])
+    numbers = grid.noise(tf.range(3, dtype=tf.int64), noise.stream(noise.Kind.PIXELS))
+    height, width, _ = model.config.image_shape
+    groups = model.network.channel_groups
+    values, counts = sampling.rows(model.network, model.site, None, numbers)
+    # One round at least finds that nothing changes; one a location makes the next one right.
+    assert counts.shape == (height,) and (counts >= 1).numpy().all() and (counts <= width * groups + 1).numpy().all()
+    again, passes = sampling.fixed_point(model.network, model.site, None, numbers)
+    assert 2 <= int(passes) <= height * width * groups + 1
+    np.testing.assert_array_equal(again, values)
+
+
 class _Recall(CausalLayer):
     """A network that answers with what it was told: the value at the location before, plus one."""
 
@@ -150,14 +220,18 @@ class _Recall(CausalLayer):
     def start_row(self, constants, state, finished, row):
         return finished, state
 
-    def step(self, constants, state, x, row, column):
+    def whole_row(self, constants, state, x, row):
+        before = tf.concat([state[:, None], x[:, :-1, 0]], axis=1)
+        return 1e6 * tf.one_hot((before + 1) % 5, 5), x[:, -1, 0]
+
+    def step(self, constants, state, x, row, column, group):
         return 1e6 * tf.one_hot((state + 1) % 5, 5), state
 
-    def observe(self, constants, state, x, row, column):
+    def observe(self, constants, state, x, row, column, group):
         return x[:, 0]
 
 
-@pytest.mark.parametrize("method", ["cached", "oracle"])
+@pytest.mark.parametrize("method", [*FAST_METHODS, "oracle", "auto"])
 def test_the_loop_asks_then_tells(method):
     images = sampling.sample(_Recall(), CategoricalSite(5), None, tf.fill((2, 3, 4, 1), 0.5), method=method)
     np.testing.assert_array_equal(images[0].numpy().ravel(), np.arange(12) % 5)
@@ -168,12 +242,13 @@ def test_gaussian_grids_are_sampled_by_the_same_loop():
     site = GaussianSite(2)
     network.build((None, 4, 4, 2))
     normals = noise.normal(tf.range(3, dtype=tf.int64), noise.stream(noise.Kind.PRIOR), (4, 4, 2))
-    cached, oracle = (sampling.sample(network, site, None, normals, method=m) for m in ("cached", "oracle"))
-    # 16 locations, each a sum of 36 products of order one in float32, the errors carried on.
-    np.testing.assert_allclose(cached, oracle, atol=1e-4)
-    assert np.std(cached) > 0.5
+    oracle = sampling.sample(network, site, None, normals, method="oracle")
+    for method in (*FAST_METHODS, "auto"):
+        # 16 locations, each a sum of 36 products of order one in float32, the errors carried on.
+        np.testing.assert_allclose(sampling.sample(network, site, None, normals, method=method), oracle, atol=1e-4)
+    assert np.std(oracle) > 0.5
 
 
 def test_unknown_method():
-    with pytest.raises(ValueError, match='method must be "cached" or "oracle"'):
+    with pytest.raises(ValueError, match="method must be one of auto, cached, rows"):
         sampling.sample(_Recall(), CategoricalSite(5), None, tf.zeros((1, 1, 1, 1)), method="magic")

@@ -1,9 +1,10 @@
-"""pixelvae-evaluate: prints the bound of a trained run on a split as one JSON line.
+"""pixelvae-evaluate: prints the bound of a trained run on a split as one JSON line; WORKDIR/evaluations keeps it.
 
 pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
 """
 
 import json
+import sys
 
 from absl import app, flags
 
@@ -42,7 +43,12 @@ def main(argv: list[str]) -> None:
     bar = progress.Progress(len(images.images), unit="image")
     report = evaluator(images, lambda done, total: bar.update(done))
     bar.close()
-    print(json.dumps({**report, "weights": f"{_WEIGHTS.value} (average), step {step}"}))
+    report |= {"weights": f"{_WEIGHTS.value} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
+    print(json.dumps(report))
+    try:
+        runs.write_evaluation(report, _WORKDIR.value)
+    except OSError as error:  # Somebody else's run, say; what was asked for is printed.
+        print(f"pixelvae-evaluate: the report is not left in {_WORKDIR.value!r} too: {error}", file=sys.stderr)
 
 
 def run() -> None:

@@ -1,6 +1,5 @@
 """The directory of a run: whose it is, and its config."""
 
-import dataclasses
 import json
 import pathlib
 import tempfile
@@ -37,10 +36,10 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
         ) from error
     if not (workdir / runs.CONFIG).exists():
         return
-    there = dataclasses.asdict(runs.read_config(workdir))
+    there = runs.read_config(workdir)
     different = [
         f"{name} is {old!r} there and {new!r} here"
-        for name, old, new in _differences(there, dataclasses.asdict(config))
+        for name, old, new in config_lib.differences(there, config)
         if name not in FREE_FIELDS
     ]
     if different:
@@ -78,13 +77,3 @@ def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
 def write_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
     """Writes what `check_images` compares with."""
     write_atomically(workdir / runs.IMAGES, json.dumps(fingerprints) + "\n")
-
-
-def _differences(there, here, name: str = "") -> list[tuple]:
-    """(field, value there, value here) of the fields that differ."""
-    if isinstance(there, dict):
-        return [found for key in here for found in _differences(there[key], here[key], f"{name}.{key}".lstrip("."))]
-    if isinstance(there, list) and len(there) == len(here):
-        pairs = enumerate(zip(there, here, strict=True))
-        return [found for i, (old, new) in pairs for found in _differences(old, new, f"{name}[{i}]")]
-    return [] if there == here else [(name, there, here)]

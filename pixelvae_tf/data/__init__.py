@@ -1,6 +1,15 @@
 """Images: from a name to arrays of pixel values, and from arrays to batches."""
 
 from pixelvae_tf.data.batches import check_batch_size, evaluation_batches, training_batches
-from pixelvae_tf.data.sources import DATA_SETS, ImageSet, check_fits, load
+from pixelvae_tf.data.sources import DATA_SETS, ImageSet, check_fits, describe, load
 
-__all__ = ["DATA_SETS", "ImageSet", "check_batch_size", "check_fits", "evaluation_batches", "load", "training_batches"]
+__all__ = [
+    "DATA_SETS",
+    "ImageSet",
+    "check_batch_size",
+    "check_fits",
+    "describe",
+    "evaluation_batches",
+    "load",
+    "training_batches",
+]

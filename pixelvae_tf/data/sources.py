@@ -126,8 +126,27 @@ def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, in
         )
     read = prepare.load if prepare.is_prepared(config.folder) else folder_lib.load
     images = read(config.folder, split, image_shape[0], image_shape[2])
-    name = f"{config.name} from {pathlib.Path(config.folder).name}/{split}"
-    return ImageSet(images, None, name, 256, NONE)
+    name, binarization = describe(config)
+    return ImageSet(images, None, f"{name}/{split}", 256, binarization)
+
+
+def describe(config: DataConfig) -> tuple[str, str]:
+    """What a data set is called in reports, without reading it.
+
+    Args:
+      config: which data set, and where it is.
+
+    Returns:
+      Its name, and its binarization as in `ImageSet`.
+
+    Raises:
+      ValueError: for an unknown data set.
+    """
+    if config.folder:
+        return f"{config.name} from {pathlib.Path(config.folder).name}", NONE
+    if config.name not in DATA_SETS:
+        raise ValueError(f"data.name must be one of {', '.join(DATA_SETS)}. Received: {config.name!r}")
+    return config.name, DATA_SETS[config.name].binarization
 
 
 def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None = None) -> ImageSet:
@@ -148,16 +167,15 @@ def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | Non
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     if config.folder:
         return _load_folder(config, split, image_shape)
-    if config.name not in DATA_SETS:
-        raise ValueError(f"data.name must be one of {', '.join(DATA_SETS)}. Received: {config.name!r}")
-    source = DATA_SETS[config.name]
+    name, binarization = describe(config)
+    source = DATA_SETS[name]
     images, labels = source.read(config.name, source.splits[split], config.data_dir)
     if images.dtype != np.uint8 or images.ndim != 4 or not images.size or images.max() >= source.num_values:
         raise ValueError(
             f"{config.name}/{split} must be uint8 images [N, H, W, C] of values 0..{source.num_values - 1}. "
             f"Received: {images.dtype} of shape {images.shape}, up to {images.max(initial=0)}"
         )
-    return ImageSet(images, labels, f"{config.name}/{split}", source.num_values, source.binarization)
+    return ImageSet(images, labels, f"{name}/{split}", source.num_values, binarization)
 
 
 def check_fits(image_set: ImageSet, model: ModelConfig) -> None:

@@ -30,6 +30,7 @@ class Site(abc.ABC):
       noise_size: how many random numbers a location takes.
       noise: what they are, "uniform" in (0, 1) or "normal".
       dtype: dtype of the values.
+      num_values: how many values a channel can take; None for real numbers.
     """
 
     channels: int
@@ -37,6 +38,7 @@ class Site(abc.ABC):
     noise_size: int
     noise: ClassVar[Literal["uniform", "normal"]] = "uniform"
     dtype: tf.DType = tf.int32
+    num_values: int | None = None
 
     @abc.abstractmethod
     def distribution(self, params: tf.Tensor, temperature=1.0) -> tfd.Distribution:
@@ -96,8 +98,8 @@ class ChannelwiseSite(Site):
         self.units, self.noise_size = channels * num_params, channels
 
     def split(self, params: tf.Tensor) -> tf.Tensor:
-        """Raw parameters [..., P * C] -> [..., C, P], in at least float32."""
-        shape = (-1, *params.shape[1:-1], self.num_params, self.channels)
+        """Raw parameters [..., P * C] -> [..., C, P], in at least float32; of all channels, or of a group of them."""
+        shape = (-1, *params.shape[1:-1], self.num_params, params.shape[-1] // self.num_params)
         return tf.linalg.matrix_transpose(tf.reshape(at_least_float32(params), shape))
 
     @abc.abstractmethod
@@ -123,6 +125,8 @@ class BernoulliSite(ChannelwiseSite):
     Args:
       channels: C.
     """
+
+    num_values = 2
 
     def __init__(self, channels: int = 1):
         super().__init__(channels, 1)
@@ -157,6 +161,7 @@ class CategoricalSite(ChannelwiseSite):
 
     def __init__(self, num_values: int, channels: int = 1):
         super().__init__(channels, num_values)
+        self.num_values = num_values
 
     def channel_marginal(self, values):
         """The logarithms of the frequencies."""

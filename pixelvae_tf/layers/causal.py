@@ -2,13 +2,14 @@
 
 A raster has two clocks: rows that are finished, and the pixel that is being made.
 
-    call(x, context, training, seed)              whole image: training and log_prob
-    begin(context, batch, size)                   -> constants, state    once a sample
-    start_row(constants, state, finished, row)    -> finished_out, state once a row
-    step(constants, state, x, row, column)        -> y, state            once a location
-    observe(constants, state, x, row, column)     -> state               once a location
+    call(x, context, training, seed)                  whole image: training and log_prob
+    begin(context, batch, size)                       -> constants, state     once a sample
+    start_row(constants, state, finished, row)        -> finished_out, state  once a row
+    whole_row(constants, state, x, row)               -> y, state             once a row, or
+    step(constants, state, x, row, column, group)     -> y, state             once a location and channel group
+    observe(constants, state, x, row, column, group)  -> state                once a location and channel group
 
-`call` on a whole image and the other four, run over the same image, give the same numbers.
+`call` on a whole image and the others, run over the same image, give the same numbers.
 
 - `begin` folds kernels and projects the context into `constants`, which never change in the
   loop, and makes the `state` (a nest of tensors of fixed shape) that stands before row 0.
@@ -16,19 +17,20 @@ A raster has two clocks: rows that are finished, and the pixel that is being mad
   it; it returns that row as this layer makes it, and a state that stands before row `row`. It is
   called for rows 1 .. H; the last call only matters to a caller who wants the finished row. Above a
   layer that ends the vertical stream there is no such row, and None is handed up.
-- `step` computes one location. It sees the units of x that the layer's type permits and no
-  others, so x may still be incomplete.
-- `observe` tells what x became. Only a *strict* layer (type A) needs it: its y at a location does
-  not see all of x there, so it is asked before x is known and has to be told afterwards. All other
-  layers remember x in `step`.
+- `whole_row` computes a row all together, from the state that stands before it: what `step` and `observe` give there.
+- `step` computes the units of one channel group (`layers.masks`) at one location, given x's units of that group. The
+  groups come one after the other; what a later one sees of those before, the state remembers.
+- `observe` tells what x's units of the group became. Only a *strict* layer (type A) needs it: it does not see them,
+  so it is asked before they are known, its x is None, and it has to be told afterwards. All other layers remember x
+  in `step`.
 
-In a gated block x is the pair (vertical, horizontal) for `call`; `finished` is a vertical row, and
-`step` moves the horizontal stream alone. In a masked convolution `finished` is its input row.
+In a gated block x is the pair (vertical, horizontal) for `call`; `finished` is a vertical row, and `whole_row` and
+`step` move the horizontal stream alone. In a masked convolution `finished` is its input row.
 
 A Diagonal BiLSTM (`layers.recurrent`) scans its right-to-left half over `finished`; the coarser scales of
 PixelCNN++ (`layers.pixel_cnn_pp`) hold their outputs between their ticks, which `row` and `column` tell.
 
-Legend: B batch, H height, W width, C channels.
+Legend: B batch, H height, W width, C channels, G channel groups.
 """
 
 from typing import Any
@@ -48,7 +50,7 @@ class CausalLayer(keras.layers.Layer):
     """Base of the causal layers; the module's docstring is the contract.
 
     Args of the methods:
-      x: [B, H, W, C] in `call`, [B, C] in `step` and `observe` (or a pair of streams in `call`).
+      x: [B, H, W, C] in `call` (or a pair of streams), [B, W, C] in `whole_row`, [B, C / G] in `step` and `observe`.
       context: what the whole image is conditioned on: None, a vector [B, D] or a map [B, H, W, D].
       training: whether dropout is on.
       seed: int32 [2] for dropout.
@@ -56,16 +58,21 @@ class CausalLayer(keras.layers.Layer):
       size: (H, W), static.
       finished: [B, W, C].
       row, column: scalar int32 tensors.
+      group: 0 .. G - 1, a Python integer.
 
     Attributes:
-      groups: how many groups the layer orders the channels of a pixel in.
+      groups: G, how many groups the layer orders the channels of a pixel in.
+      strict: whether a location does not see itself (type A).
       reads_values: whether anything but the context matters.
+      scans_rows: whether `whole_row` goes from location to location all the same.
       worth_rematerializing: whether a chain may forget what it computes on the way; False where that is little, or
         where the layer does so itself, part by part.
     """
 
     groups: int = 1
+    strict: bool = False
     reads_values: bool = True
+    scans_rows: bool = False
     worth_rematerializing: bool = True
 
     @property
@@ -88,12 +95,20 @@ class CausalLayer(keras.layers.Layer):
         """Takes the row above `row`; returns it as this layer makes it."""
         raise NotImplementedError
 
-    def step(self, constants: Nest, state: Nest, x: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> tuple[Nest, Nest]:
-        """Computes one location."""
+    def whole_row(self, constants: Nest, state: Nest, x: tf.Tensor, row: tf.Tensor) -> tuple[Nest, Nest]:
+        """Computes row `row`, all together."""
         raise NotImplementedError
 
-    def observe(self, constants: Nest, state: Nest, x: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> Nest:
-        """Takes what x became at a location."""
+    def step(
+        self, constants: Nest, state: Nest, x: tf.Tensor | None, row: tf.Tensor, column: tf.Tensor, group: int
+    ) -> tuple[Nest, Nest]:
+        """Computes the units of a channel group at one location."""
+        raise NotImplementedError
+
+    def observe(
+        self, constants: Nest, state: Nest, x: tf.Tensor, row: tf.Tensor, column: tf.Tensor, group: int
+    ) -> Nest:
+        """Takes what x's units of a channel group became at a location."""
         return state
 
 
@@ -110,6 +125,10 @@ class PointwiseLayer(CausalLayer):
         """Maps x [..., C] to [..., C']."""
         raise NotImplementedError
 
+    def apply_to_group(self, constants: Nest, x: tf.Tensor, group: int) -> tf.Tensor:
+        """Maps the units of one channel group, [..., C / G] to [..., C' / G]."""
+        return self.apply(constants, x)
+
     def call(self, x, context=None, training=False, seed=None):
         """Computes the whole image."""
         return self.apply(self.fold(), x)
@@ -122,9 +141,13 @@ class PointwiseLayer(CausalLayer):
         """Maps the finished row."""
         return None if finished is None else self.apply(constants, finished), state
 
-    def step(self, constants, state, x, row, column):
-        """Maps one location."""
+    def whole_row(self, constants, state, x, row):
+        """Maps the row."""
         return self.apply(constants, x), state
+
+    def step(self, constants, state, x, row, column, group):
+        """Maps one location, unless a strict layer above asks before it is known."""
+        return None if x is None else self.apply_to_group(constants, x, group), state
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -143,6 +166,16 @@ class Chain(CausalLayer):
     def channel_groups(self) -> int:
         """Those of the layer that orders them."""
         return max(layer.channel_groups for layer in self.layers)
+
+    @property
+    def strict(self) -> bool:
+        """Whether one of them is."""
+        return any(layer.strict for layer in self.layers)
+
+    @property
+    def scans_rows(self) -> bool:
+        """Whether one of them does."""
+        return any(layer.scans_rows for layer in self.layers)
 
     @property
     def reads_values(self) -> bool:
@@ -184,22 +217,30 @@ class Chain(CausalLayer):
             states.append(layer_state)
         return finished, tuple(states)
 
-    def step(self, constants, state, x, row, column):
-        """Hands one location up."""
+    def whole_row(self, constants, state, x, row):
+        """Hands the row up."""
         states = []
         for layer, layer_constants, layer_state in zip(self.layers, constants, state, strict=True):
-            x, layer_state = layer.step(layer_constants, layer_state, x, row, column)
+            x, layer_state = layer.whole_row(layer_constants, layer_state, x, row)
             states.append(layer_state)
         return x, tuple(states)
 
-    def observe(self, constants, state, x, row, column):
+    def step(self, constants, state, x, row, column, group):
+        """Hands one location up."""
+        states = []
+        for layer, layer_constants, layer_state in zip(self.layers, constants, state, strict=True):
+            x, layer_state = layer.step(layer_constants, layer_state, x, row, column, group)
+            states.append(layer_state)
+        return x, tuple(states)
+
+    def observe(self, constants, state, x, row, column, group):
         """Tells the layers up to and including the strict one; those above saw all they may in `step`."""
         states = list(state)
         for index, (layer, layer_constants) in enumerate(zip(self.layers, constants, strict=True)):
-            states[index] = layer.observe(layer_constants, states[index], x, row, column)
+            states[index] = layer.observe(layer_constants, states[index], x, row, column, group)
             if not isinstance(layer, PointwiseLayer):
                 break
-            x = layer.apply(layer_constants, x)
+            x = layer.apply_to_group(layer_constants, x, group)
         return tuple(states)
 
     def get_config(self) -> dict:
@@ -229,9 +270,14 @@ class Residual(Chain):
         y, state = super().start_row(constants, state, finished, row)
         return tf.cast(finished, y.dtype) + y, state
 
-    def step(self, constants, state, x, row, column):
+    def whole_row(self, constants, state, x, row):
+        """Adds the row to what the chain makes of it."""
+        y, state = super().whole_row(constants, state, x, row)
+        return tf.cast(x, y.dtype) + y, state
+
+    def step(self, constants, state, x, row, column, group):
         """Adds the location to what the chain makes of it."""
-        y, state = super().step(constants, state, x, row, column)
+        y, state = super().step(constants, state, x, row, column, group)
         return tf.cast(x, y.dtype) + y, state
 
 

@@ -11,7 +11,7 @@ itself up to the pixel. So nothing is multiplied by a mask's zeros:
 `call` pads and convolves the whole image; `start_row` and `step` queue what the kernel still
 needs and apply the same folded kernel.
 
-Legend: B batch, H height, W width, C channels, F filters.
+Legend: B batch, H height, W width, C channels, F filters, G channel groups.
 """
 
 import math
@@ -150,37 +150,82 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
             x = x[:, :, :-1]
         return super().call(tf.pad(x, ((0, 0), (0, 0), (self.reach, 0), (0, 0))))
 
+    @property
+    def strict(self) -> bool:
+        """Type A is."""
+        return self.mask_type == "A"
+
     def begin(self, context, batch, size):
-        """Folds the kernel to a matrix [taps * C, F]; left of the image is zero."""
+        """Folds the kernel, and makes a matrix of it for each group; left of the image is zero.
+
+        The state is a queue [B, reach * C] of the locations to the left, each with its groups one after the other.
+        While a location is made, it grows by the groups that are known.
+        """
         kernel, bias = self.folded()
-        channels = kernel.shape[2]
-        matrix = tf.reshape(kernel, (self.kernel_size[1] * channels, self.filters))
-        return (matrix, bias), tf.zeros((batch, self.reach * channels), kernel.dtype)
+        taps, channels, groups = self.kernel_size[1], kernel.shape[2], self.groups
+        # [taps, G, C / G, G, F / G]: the groups of the input, then those of the output.
+        by_group = tf.reshape(kernel, (taps, channels // groups, groups, self.filters // groups, groups))
+        by_group = tf.transpose(by_group, (0, 2, 1, 4, 3))
+        matrices, biases = [], []
+        for group in range(groups):
+            matrix = tf.reshape(by_group[..., group, :], (taps * channels, self.filters // groups))
+            visible = group + 1 if self.mask_type == "B" else group
+            matrices.append(matrix[: self.reach * channels + visible * channels // groups])
+            if bias is not None:
+                # Tensors of one shape are added faster, and not fused with the product, which takes longer.
+                of_group = masks.units_of_group(bias, group, groups)
+                biases.append(tf.broadcast_to(of_group, (batch, self.filters // groups)))
+        constants = (kernel, bias, tuple(matrices), tuple(biases))
+        return constants, tf.zeros((batch, self.reach * channels), kernel.dtype)
 
     def start_row(self, constants, state, finished, row):
         """Convolves the finished row [B, W, C] to [B, W, F], and empties the queue."""
-        if finished is None:
-            return None, tf.zeros_like(state)
-        matrix, bias = constants
-        if not self.sees_center:
-            finished = finished[:, :-1]
-        kernel = tf.reshape(matrix, (1, self.kernel_size[1], -1, self.filters))
-        padded = tf.pad(tf.cast(finished, matrix.dtype), ((0, 0), (self.reach, 0), (0, 0)))
-        return self.convolve(padded[:, None], kernel, bias)[:, 0], tf.zeros_like(state)
+        y = None if finished is None else self.convolve_row(constants, finished)
+        return y, tf.zeros_like(state)
 
-    def step(self, constants, state, x, row, column):
-        """Applies the kernel to the queue and, if its type lets it, to x [B, C]."""
-        matrix, bias = constants
-        window = tf.concat([state, tf.cast(x, state.dtype)], axis=-1) if self.sees_center else state
-        if self.mask_type == "B":
-            state = window[:, x.shape[-1] :]
-        return add_optional(tf.matmul(window, matrix), bias), state
+    def whole_row(self, constants, state, x, row):
+        """Convolves a row [B, W, C] to [B, W, F]."""
+        return self.convolve_row(constants, x), state
 
-    def observe(self, constants, state, x, row, column):
-        """Type A queues x only now, when all its channels are known."""
+    def convolve_row(self, constants, x: tf.Tensor) -> tf.Tensor:
+        """Convolves a row [B, W, C] to [B, W, F]; needs no state."""
+        kernel, bias, _, _ = constants
+        width, taps = x.shape[1], self.kernel_size[1]
+        x = tf.cast(x, kernel.dtype)
+        if taps > 1:
+            # As one matrix product: for a single row a convolution has more to set up than to do.
+            x = tf.pad(x, ((0, 0), (self.reach, 0), (0, 0)))
+            x = tf.concat([x[:, tap : tap + width] for tap in range(taps)], axis=-1)
+        elif not self.sees_center:
+            x = tf.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
+        flat = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), tf.reshape(kernel, (-1, self.filters)))
+        return add_optional(tf.reshape(flat, (-1, width, self.filters)), bias)
+
+    def step(self, constants, state, x, row, column, group):
+        """Applies the group's matrix to the queue, which in type B has x [B, C / G] already."""
+        _, _, matrices, biases = constants
+        window = state
         if self.mask_type == "B":
-            return state
-        return tf.concat([state, tf.cast(x, state.dtype)], axis=-1)[:, x.shape[-1] :]
+            x = tf.cast(x, state.dtype)
+            window, state = self._grown(state, x), self._queue(state, x, group)
+        y = tf.matmul(window, matrices[group])
+        return (y + biases[group] if biases else y), state
+
+    def observe(self, constants, state, x, row, column, group):
+        """Type A queues x only now, when it is known."""
+        return self._queue(state, tf.cast(x, state.dtype), group) if self.mask_type == "A" else state
+
+    def _grown(self, state, x):
+        """The queue with one group more."""
+        return tf.concat([state, x], axis=-1) if state.shape[-1] else x
+
+    def _queue(self, state, x, group):
+        """The queue once x is known; with the last group the leftmost location leaves it."""
+        if group < self.groups - 1:
+            return self._grown(state, x)
+        if not self.reach and self.groups == 1:
+            return state  # nothing is ever kept
+        return self._grown(state, x)[:, self.groups * x.shape[-1] :]
 
     def get_config(self) -> dict:
         """Keras' config."""
@@ -215,7 +260,7 @@ class MaskedConv2D(Conditioned):
     ):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.mask_type = filters, kernel_size, mask_type
-        self.groups, self.gain = groups, gain
+        self.groups, self.gain, self.strict = groups, gain, mask_type == "A"
         self.beside = HorizontalConv2D(
             filters, kernel_size, mask_type, groups, gain=gain, name="beside", dtype=self.dtype_policy
         )
@@ -246,27 +291,33 @@ class MaskedConv2D(Conditioned):
         beside, beside_state = self.beside.begin(None, batch, size)
         above, above_state = ((), ()) if self.above is None else self.above.begin(None, batch, size)
         constants = (beside, above, self.project("context_projection", context))
-        nothing = tf.zeros((batch, size[1], self.filters), beside[0].dtype)
+        nothing = tf.zeros((batch, size[1], self.filters), self.compute_dtype)
         return constants, (beside_state, above_state, self.add_context_row(nothing, constants[2], tf.constant(0)))
 
     def start_row(self, constants, state, finished, row):
         """Makes the finished row whole, and what the new row gets from above."""
         beside_state, above_state, addend = state
         # The row was made location by location already; once more as a whole is cheaper than keeping it.
-        y, beside_state = self.beside.start_row(constants[0], beside_state, finished, row)
+        y = self.beside.convolve_row(constants[0], finished) + addend
+        _, beside_state = self.beside.start_row(constants[0], beside_state, None, row)
         from_above = tf.zeros_like(addend)
         if self.above is not None:
             from_above, above_state = self.above.start_row(constants[1], above_state, finished, row)
-        return y + addend, (beside_state, above_state, self.add_context_row(from_above, constants[2], row))
+        return y, (beside_state, above_state, self.add_context_row(from_above, constants[2], row))
 
-    def step(self, constants, state, x, row, column):
-        """Computes one location."""
-        y, beside_state = self.beside.step(constants[0], state[0], x, row, column)
-        return y + tf.gather(state[2], column, axis=1), (beside_state, *state[1:])
+    def whole_row(self, constants, state, x, row):
+        """Computes the row."""
+        return self.beside.convolve_row(constants[0], x) + state[2], state
 
-    def observe(self, constants, state, x, row, column):
+    def step(self, constants, state, x, row, column, group):
+        """Computes a group of one location."""
+        y, beside_state = self.beside.step(constants[0], state[0], x, row, column, group)
+        addend = masks.units_of_group(tf.gather(state[2], column, axis=1), group, self.groups)
+        return y + addend, (beside_state, *state[1:])
+
+    def observe(self, constants, state, x, row, column, group):
         """Tells the horizontal part."""
-        return (self.beside.observe(constants[0], state[0], x, row, column), *state[1:])
+        return (self.beside.observe(constants[0], state[0], x, row, column, group), *state[1:])
 
     def get_config(self) -> dict:
         """Keras' config."""

@@ -21,7 +21,7 @@ from pixelvae_tf.layers.causal import PointwiseLayer, shift_down, take_row
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout
-from pixelvae_tf.layers.masks import MaskType, check_groups
+from pixelvae_tf.layers.masks import MaskType, check_groups, units_of_group
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 
@@ -79,7 +79,7 @@ class GatedBlock(Conditioned):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.mask_type = filters, kernel_size, mask_type
         self.groups, self.dropout, self.keep_vertical = groups, dropout, keep_vertical
-        self.residual = mask_type == "B"
+        self.residual, self.strict = mask_type == "B", mask_type == "A"
         gain = GAIN_AFTER_GATE if self.residual else 1.0
         rows = (kernel_size // 2 + 1, kernel_size)
         self.vertical = VerticalConv2D(2 * filters, rows, gain=gain, name="vertical", dtype=self.dtype_policy)
@@ -136,15 +136,9 @@ class GatedBlock(Conditioned):
         constants["horizontal_context"] = self.project("horizontal_context", context)
         if self.keep_vertical:
             constants["vertical_context"] = self.project("vertical_context", context)
-        dtype = constants["vertical"][0].dtype
-        nothing = tf.zeros((batch, size[1], 2 * self.filters), dtype)
-        state["addend"] = self._addend(constants, nothing, tf.constant(0))
+        nothing = tf.zeros((batch, size[1], 2 * self.filters), self.compute_dtype)
+        state["addend"] = self.add_context_row(nothing, constants["horizontal_context"], tf.constant(0))
         return constants, state
-
-    def _addend(self, constants, from_above, row):
-        """What `row` gets from above and from the context: [W, B, 2 F], columns first for `step`."""
-        addend = self.add_context_row(from_above, constants["horizontal_context"], row)
-        return tf.transpose(addend, (1, 0, 2))
 
     def start_row(self, constants, state, finished, row):
         """Moves the vertical stream one row on, and prepares what the new row gets from it."""
@@ -155,24 +149,31 @@ class GatedBlock(Conditioned):
             "vertical": vertical,
             "horizontal": horizontal,
             "output_projection": state["output_projection"],
-            "addend": self._addend(constants, from_above, row),
+            "addend": self.add_context_row(from_above, constants["horizontal_context"], row),
         }
         if not self.keep_vertical:
             return None, state
         return gate(self.add_context_row(above, constants["vertical_context"], row - 1)), state
 
-    def step(self, constants, state, x, row, column):
-        """Moves the horizontal stream one location on: x [B, C] -> [B, F]."""
-        y, horizontal = self.horizontal.step(constants["horizontal"], state["horizontal"], x, row, column)
-        y = gate(y + tf.gather(state["addend"], column))
-        y, _ = self.output_projection.step(constants["output_projection"], state["output_projection"], y, row, column)
+    def whole_row(self, constants, state, x, row):
+        """Computes a row of the horizontal stream: x [B, W, C] -> [B, W, F]."""
+        y = gate(self.horizontal.convolve_row(constants["horizontal"], x) + state["addend"])
+        y = self.output_projection.convolve_row(constants["output_projection"], y)
+        return (y + tf.cast(x, y.dtype) if self.residual else y), state
+
+    def step(self, constants, state, x, row, column, group):
+        """Moves the horizontal stream one location on: x [B, C / G] -> [B, F / G]."""
+        at = (row, column, group)
+        y, horizontal = self.horizontal.step(constants["horizontal"], state["horizontal"], x, *at)
+        y = gate(y + units_of_group(tf.gather(state["addend"], column, axis=1), group, self.groups))
+        y, projection = self.output_projection.step(constants["output_projection"], state["output_projection"], y, *at)
         if self.residual:
             y = y + tf.cast(x, y.dtype)
-        return y, {**state, "horizontal": horizontal}
+        return y, {**state, "horizontal": horizontal, "output_projection": projection}
 
-    def observe(self, constants, state, x, row, column):
+    def observe(self, constants, state, x, row, column, group):
         """Tells the horizontal convolution."""
-        told = self.horizontal.observe(constants["horizontal"], state["horizontal"], x, row, column)
+        told = self.horizontal.observe(constants["horizontal"], state["horizontal"], x, row, column, group)
         return {**state, "horizontal": told}
 
     def get_config(self) -> dict:
@@ -225,17 +226,20 @@ class GatedPointwise(Conditioned):
 
     def start_row(self, constants, state, finished, row):
         """Maps the finished row and takes the new row of the context."""
-        projection, context = constants
-        y, projection_state = self.projection.start_row(projection, state[0], finished, row)
-        y = None if y is None else gate(sum(state[1], start=y))
-        return y, (projection_state, self._context_row(context, row))
+        y = None if finished is None else self.whole_row(constants, state, finished, row - 1)[0]
+        return y, (state[0], self._context_row(constants[1], row))
 
-    def step(self, constants, state, x, row, column):
-        """Computes one location."""
-        y, _ = self.projection.step(constants[0], state[0], x, row, column)
+    def whole_row(self, constants, state, x, row):
+        """Computes the row."""
+        return gate(sum(state[1], start=self.projection.convolve_row(constants[0], x))), state
+
+    def step(self, constants, state, x, row, column, group):
+        """Computes a group of one location."""
+        y, projection = self.projection.step(constants[0], state[0], x, row, column, group)
         for context_row in state[1]:
-            y = y + tf.gather(context_row, tf.minimum(column, context_row.shape[1] - 1), axis=1)
-        return gate(y), state
+            here = tf.gather(context_row, tf.minimum(column, context_row.shape[1] - 1), axis=1)
+            y = y + units_of_group(here, group, self.groups)
+        return gate(y), (projection, state[1])
 
     def get_config(self) -> dict:
         """Keras' config."""

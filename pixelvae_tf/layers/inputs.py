@@ -74,9 +74,13 @@ class EmbedPixels(PointwiseLayer):
     def apply(self, constants, x):
         """Looks values up."""
         values = tf.cast(x, tf.int32)
-        channels = constants.shape[0]
+        channels = x.shape[-1]
         vectors = [tf.gather(constants[channel], values[..., channel]) for channel in range(channels)]
         return tf.reshape(tf.stack(vectors, axis=-1), (-1, *x.shape[1:-1], self.dim * channels))
+
+    def apply_to_group(self, constants, x, group):
+        """Looks values of the group's channels up."""
+        return self.apply(constants[group :: constants.shape[0] // x.shape[-1]], x)
 
     def get_config(self) -> dict:
         """Keras' config."""
@@ -121,6 +125,10 @@ class FromContext(CausalLayer):
         """The row above, and the new one."""
         return state, take_row(constants, row)
 
-    def step(self, constants, state, x, row, column):
+    def whole_row(self, constants, state, x, row):
+        """The row."""
+        return state, state
+
+    def step(self, constants, state, x, row, column, group):
         """One location."""
         return tf.gather(state, column, axis=1), state

@@ -25,6 +25,7 @@ Unit k of a feature map belongs to group `k mod groups`.
 from typing import Literal
 
 import numpy as np
+import tensorflow as tf
 
 MaskType = Literal["A", "B"]
 
@@ -100,3 +101,15 @@ def check_kernel_size(kernel_size: int) -> None:
     """Raises a ValueError unless `kernel_size` is odd and positive."""
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd and positive. Received: kernel_size={kernel_size}")
+
+
+def units_of_group(x: tf.Tensor, group: int, groups: int) -> tf.Tensor:
+    """The units [..., C / groups] of one channel group of x [..., C]."""
+    return x if groups == 1 else x[..., group::groups]
+
+
+def merge_groups(parts: list[tf.Tensor]) -> tf.Tensor:
+    """Undoes `units_of_group`: the units [..., C] of all channel groups, each [..., C / groups]."""
+    if len(parts) == 1:
+        return parts[0]
+    return tf.reshape(tf.stack(parts, axis=-1), (-1, *parts[0].shape[1:-1], len(parts) * parts[0].shape[-1]))

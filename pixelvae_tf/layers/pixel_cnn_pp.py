@@ -198,7 +198,7 @@ class Scale(keras.layers.Layer):
 
         def through_inner(x, state):
             coarse, downsampling = self.downsample_horizontal.step(
-                constants["downsample_horizontal"], state["downsample_horizontal"], x, row, column
+                constants["downsample_horizontal"], state["downsample_horizontal"], x, row, column, 0
             )
 
             def tick():
@@ -232,6 +232,7 @@ class PixelCNNPP(CausalLayer):
       num_blocks, num_scales, dropout: as for `Scale`.
     """
 
+    strict = True
     # `Scale` does so, block by block.
     worth_rematerializing = False
 
@@ -291,15 +292,23 @@ class PixelCNNPP(CausalLayer):
         _, scale = self.scale.open_row(constants["scale"], scale, vertical, row)
         return tf.nn.elu(y), {"first_vertical": first_vertical, "first_horizontal": first_horizontal, "scale": scale}
 
-    def step(self, constants, state, x, row, column):
+    def whole_row(self, constants, state, x, row):
+        """Computes a row of the horizontal streams."""
+        first = self.first_horizontal.whole_row(constants["first_horizontal"], state["first_horizontal"], x, row)[0]
+        y, _ = self.scale.finish_row(constants["scale"], state["scale"], first, row + 1)
+        return tf.nn.elu(y), state
+
+    def step(self, constants, state, x, row, column, group):
         """Computes one location of the horizontal streams."""
-        y, first = self.first_horizontal.step(constants["first_horizontal"], state["first_horizontal"], x, row, column)
+        at = (row, column, group)
+        y, first = self.first_horizontal.step(constants["first_horizontal"], state["first_horizontal"], x, *at)
         y, scale = self.scale.step(constants["scale"], state["scale"], y, row, column)
         return tf.nn.elu(y), {**state, "first_horizontal": first, "scale": scale}
 
-    def observe(self, constants, state, x, row, column):
+    def observe(self, constants, state, x, row, column, group):
         """Tells the first horizontal convolution."""
-        first = self.first_horizontal.observe(constants["first_horizontal"], state["first_horizontal"], x, row, column)
+        at = (row, column, group)
+        first = self.first_horizontal.observe(constants["first_horizontal"], state["first_horizontal"], x, *at)
         return {**state, "first_horizontal": first}
 
     def get_config(self) -> dict:

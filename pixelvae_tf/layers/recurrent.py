@@ -26,7 +26,7 @@ import tensorflow as tf
 from pixelvae_tf.layers.causal import shift_down, take_row
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
-from pixelvae_tf.layers.masks import check_groups
+from pixelvae_tf.layers.masks import check_groups, merge_groups, units_of_group
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 FORGET_BIAS = 1.0
@@ -114,16 +114,25 @@ class RowLSTM(Conditioned):
 
     def start_row(self, constants, state, finished, row):
         """Makes the finished row whole; its cells and what it gives below are the new state."""
-        queue, cell, addend = state
-        pre, queue = self.input_to_state.start_row(constants[0], queue, finished, row)
-        hidden, cell = lstm(pre + addend, cell)
+        hidden, cell = self._row(constants, state, finished)
+        _, queue = self.input_to_state.start_row(constants[0], state[0], None, row)
         return hidden, (queue, cell, self._addend(constants, hidden, row))
 
-    def step(self, constants, state, x, row, column):
-        """Computes one location from the cell above it."""
+    def _row(self, constants, state, x):
+        """Hidden units and cells of a row, [B, W, U] each."""
+        _, cell, addend = state
+        return lstm(self.input_to_state.convolve_row(constants[0], x) + addend, cell)
+
+    def whole_row(self, constants, state, x, row):
+        """Computes the row from the cells above it."""
+        return self._row(constants, state, x)[0], state
+
+    def step(self, constants, state, x, row, column, group):
+        """Computes a group of one location from the cell above it."""
         queue, cell, addend = state
-        pre, queue = self.input_to_state.step(constants[0], queue, x, row, column)
-        hidden, _ = lstm(pre + tf.gather(addend, column, axis=1), tf.gather(cell, column, axis=1))
+        pre, queue = self.input_to_state.step(constants[0], queue, x, row, column, group)
+        above = [units_of_group(tf.gather(rows, column, axis=1), group, self.groups) for rows in (addend, cell)]
+        hidden, _ = lstm(pre + above[0], above[1])
         return hidden, (queue, cell, addend)
 
     def get_config(self) -> dict:
@@ -158,6 +167,8 @@ class DiagonalBiLSTM(Conditioned):
       units: U.
       groups: number of channel groups; divides inputs and units.
     """
+
+    scans_rows = True
 
     def __init__(self, units: int, groups: int = 1, **kwargs):
         super().__init__(**kwargs)
@@ -215,7 +226,7 @@ class DiagonalBiLSTM(Conditioned):
 
     def begin(self, context, batch, size):
         """Folds the kernels; beside and above the image is nothing."""
-        left_input, _ = self.left_input.begin(None, batch, size)
+        left_input, here = self.left_input.begin(None, batch, size)
         beside, above = tf.split(self._folded(self.left_state), 2)
         right_beside, right_above = tf.split(self._folded(self.right_state), 2)
         constants = {
@@ -228,9 +239,9 @@ class DiagonalBiLSTM(Conditioned):
             "context": self.project("context_projection", context),
         }
         row = tf.zeros((size[1], batch, self.units), beside.dtype)
-        return constants, self._new_row(constants, row, row, tf.constant(0))
+        return constants, self._new_row(constants, here, row, row, tf.constant(0))
 
-    def _new_row(self, constants, made, right, row):
+    def _new_row(self, constants, here, made, right, row):
         """The state before `row`, from the two hidden rows above it, each [W, B, U]."""
         addend = tf.matmul(made, constants["above"])
         if constants["context"] is not None:
@@ -239,6 +250,8 @@ class DiagonalBiLSTM(Conditioned):
         return {
             "hidden": hidden,
             "cell": tf.cast(hidden, _cell_dtype(hidden.dtype)),
+            "here": here,  # x at the location being made, group by group
+            "groups": (),  # and what was made of it: (hidden, cell) of each group
             "made": made,  # overwritten from left to right
             "right": right,
             "addend": addend,
@@ -257,16 +270,37 @@ class DiagonalBiLSTM(Conditioned):
 
         nothing = tf.zeros_like(state["hidden"]), tf.zeros_like(state["cell"])
         right, _ = tf.scan(next_column, pre, nothing, reverse=True)
-        return y, self._new_row(constants, state["made"], right, row)
+        return y, self._new_row(constants, state["here"], state["made"], right, row)
 
-    def step(self, constants, state, x, row, column):
-        """Moves the left-to-right half one location on."""
-        no_queue = tf.zeros((tf.shape(x)[0], 0), state["hidden"].dtype)
-        pre, _ = self.left_input.step(constants["left_input"], no_queue, x, row, column)
-        pre = pre + tf.matmul(state["hidden"], constants["beside"]) + tf.gather(state["addend"], column)
-        hidden, cell = lstm(pre, state["cell"])
+    def whole_row(self, constants, state, x, row):
+        """Scans the left-to-right half over the row."""
+        pre = self.left_input.convolve_row(constants["left_input"], x)
+        pre = tf.transpose(pre, (1, 0, 2)) + state["addend"]
+
+        def next_column(before, pre_column):
+            hidden, cell = before
+            return lstm(pre_column + tf.matmul(hidden, constants["beside"]), cell)
+
+        made, _ = tf.scan(next_column, pre, (state["hidden"], state["cell"]))
+        return tf.transpose(made + state["right"], (1, 0, 2)), {**state, "made": made}
+
+    def step(self, constants, state, x, row, column, group):
+        """Moves a group of the left-to-right half one location on."""
+
+        def of_group(units):
+            return units_of_group(units, group, self.groups)
+
+        pre, here = self.left_input.step(constants["left_input"], state["here"], x, row, column, group)
+        # The location beside has all its groups.
+        pre = pre + tf.matmul(state["hidden"], of_group(constants["beside"]))
+        pre = pre + of_group(tf.gather(state["addend"], column))
+        hidden, cell = lstm(pre, of_group(state["cell"]))
+        y, groups = hidden + of_group(tf.gather(state["right"], column)), (*state["groups"], (hidden, cell))
+        if group < self.groups - 1:
+            return y, {**state, "here": here, "groups": groups}
+        hidden, cell = (merge_groups(parts) for parts in zip(*groups, strict=True))
         made = tf.tensor_scatter_nd_update(state["made"], [[column]], hidden[None])
-        return hidden + tf.gather(state["right"], column), {**state, "hidden": hidden, "cell": cell, "made": made}
+        return y, {**state, "here": here, "groups": (), "hidden": hidden, "cell": cell, "made": made}
 
     def get_config(self) -> dict:
         """Keras' config."""

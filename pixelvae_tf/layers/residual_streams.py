@@ -52,13 +52,21 @@ class DownRightConv2D(StridedCausalConv2D):
 
     def start_row(self, constants, state, finished, row):
         """Makes the finished row [B, W, C] whole, and what the new row gets from it."""
-        above, beside, bias = constants
-        queue, addend = state
-        padded = tf.pad(tf.cast(finished, above.dtype), ((0, 0), (1, 0), (0, 0)))[:, None]
-        y = self.convolve(padded, beside, bias)[:, 0] + addend
-        return y, (tf.zeros_like(queue), self.convolve(padded, above, None)[:, 0])
+        above, _, _ = constants
+        y, (queue, _) = self.whole_row(constants, state, finished, row - 1)
+        return y, (tf.zeros_like(queue), self.convolve(self._padded(finished, above.dtype), above, None)[:, 0])
 
-    def step(self, constants, state, x, row, column):
+    @staticmethod
+    def _padded(x, dtype):
+        """A row [B, W, C] with nothing on its left: [B, 1, 1 + W, C]."""
+        return tf.pad(tf.cast(x, dtype), ((0, 0), (1, 0), (0, 0)))[:, None]
+
+    def whole_row(self, constants, state, x, row):
+        """Convolves a row [B, W, C], given what it gets from above."""
+        _, beside, bias = constants
+        return self.convolve(self._padded(x, beside.dtype), beside, bias)[:, 0] + state[1], state
+
+    def step(self, constants, state, x, row, column, group):
         """Applies the kernel's lower half to the location before and x [B, C]."""
         _, beside, bias = constants
         queue, addend = state
@@ -154,8 +162,8 @@ class ResidualStream(Conditioned):
     def step(self, constants, state, x, addend, row, column):
         """Feeds a location x [B, F] of the horizontal stream."""
         first, second = state
-        y, first = self.first.step(constants["first"], first, concat_elu(x), row, column)
-        y, second = self.second.step(constants["second"], second, concat_elu(y + addend), row, column)
+        y, first = self.first.step(constants["first"], first, concat_elu(x), row, column, 0)
+        y, second = self.second.step(constants["second"], second, concat_elu(y + addend), row, column, 0)
         return self._gated(x, y), (first, second)
 
 

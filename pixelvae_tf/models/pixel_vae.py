@@ -31,6 +31,8 @@ tfd = tfp.distributions
 
 # Images of a data-dependent start.
 START_IMAGES = 64
+# Encode and fill: rounds of `complete`.
+COMPLETION_ROUNDS = 8
 
 
 @contextlib.contextmanager
@@ -180,7 +182,7 @@ class PixelVAE(ElboModel):
         level: int,
         above: tf.Tensor | None = None,
         temperature=1.0,
-        method: sampling.Method = "cached",
+        method: sampling.Method = "auto",
         floor: float | tf.Tensor = 0.0,
         training: bool = False,
         dropout_seed: tf.Tensor | None = None,
@@ -228,7 +230,7 @@ class PixelVAE(ElboModel):
         self,
         latents: list[tf.Tensor],
         temperature=1.0,
-        method: sampling.Method = "cached",
+        method: sampling.Method = "auto",
         training: bool = False,
         dropout_seed: tf.Tensor | None = None,
         labels: tf.Tensor | None = None,
@@ -265,7 +267,11 @@ class PixelVAE(ElboModel):
         )
 
     def sample_posterior(
-        self, posteriors: list[tfd.Distribution], seeds: tf.Tensor, draw: int | tf.Tensor = 0
+        self,
+        posteriors: list[tfd.Distribution],
+        seeds: tf.Tensor,
+        draw: int | tf.Tensor = 0,
+        kind: noise.Kind = noise.Kind.POSTERIOR,
     ) -> list[tf.Tensor]:
         """Reparameterised draws of every level, from each image's own noise.
 
@@ -273,19 +279,20 @@ class PixelVAE(ElboModel):
           posteriors: from `posterior`.
           seeds: int64 [B].
           draw: which of an image's draws, as in importance sampling.
+          kind: what the draws are for.
 
         Returns:
           L tensors [B, *shape].
         """
         drawn = []
         for level, posterior in enumerate(posteriors):
-            stream = noise.stream(noise.Kind.POSTERIOR, level, draw)
+            stream = noise.stream(kind, level, draw)
             normals = tf.cast(noise.normal(seeds, stream, tuple(posterior.event_shape)), posterior.dtype)
             drawn.append(posterior.mean() + posterior.stddev() * normals)
         return drawn
 
     def sample_prior(
-        self, seeds: tf.Tensor | list[tf.Tensor], temperature=1.0, method: sampling.Method = "cached"
+        self, seeds: tf.Tensor | list[tf.Tensor], temperature=1.0, method: sampling.Method = "auto"
     ) -> list[tf.Tensor]:
         """Latents of every level from the prior, from the top down.
 
@@ -328,7 +335,7 @@ class PixelVAE(ElboModel):
         self,
         seeds: tf.Tensor,
         temperature=1.0,
-        method: sampling.Method = "cached",
+        method: sampling.Method = "auto",
         labels: tf.Tensor | None = None,
         level_seeds: list[tf.Tensor] | None = None,
     ) -> tf.Tensor:
@@ -356,8 +363,10 @@ class PixelVAE(ElboModel):
         latents: list[tf.Tensor],
         seeds: tf.Tensor,
         temperature=1.0,
-        method: sampling.Method = "cached",
+        method: sampling.Method = "auto",
         labels: tf.Tensor | None = None,
+        known: sampling.Known | None = None,
+        stream: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Images from p(x | z_1).
 
@@ -367,6 +376,8 @@ class PixelVAE(ElboModel):
           temperature: scalar or [B], for the pixels.
           method: see `sampling`.
           labels: as for `likelihood`.
+          known: pixels that are given and stay.
+          stream: of the noise, from `noise.stream`, if not that of pixels.
 
         Returns:
           Pixel values [B, H, W, C], int32.
@@ -375,13 +386,71 @@ class PixelVAE(ElboModel):
           ValueError: as `likelihood`; or if the seeds are not int64 [B].
         """
         likelihood = self.likelihood(latents, temperature, method, labels=labels)
-        numbers = likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS))
+        numbers = likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS) if stream is None else stream)
         if likelihood.batch_shape.rank and not numbers.shape[:1].is_compatible_with(likelihood.batch_shape):
             raise ValueError(
                 "latents, labels and temperatures must be one for each seed. "
                 f"Received: {likelihood.batch_shape[0]} for {numbers.shape[0]} seeds"
             )
-        return likelihood.transform(numbers)
+        return likelihood.transform(numbers, known)
+
+    def complete(
+        self,
+        images: tf.Tensor,
+        mask: tf.Tensor,
+        seeds: tf.Tensor,
+        temperature=1.0,
+        num_rounds: int = COMPLETION_ROUNDS,
+        method: sampling.Method = "auto",
+        labels: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Keeps the pixels under a mask and fills in the rest.
+
+        The latents of a partly seen image come by pseudo-Gibbs rounds (Rezende et al. 2014, appendix F): the missing
+        pixels are drawn from the model, with latents from the prior; in each round the image is encoded and the missing
+        pixels are drawn again, with latents from the posterior. A missing pixel is drawn given the latents and all
+        pixels before it in raster order. What is known after it speaks through the latents alone: a model
+        without latents does not look ahead.
+
+        Args:
+          images: integer pixel values [B, H, W, C]; where the mask is 0, any in range.
+          mask: integers or bool [B, H, W, 1]: not 0 where a pixel is kept.
+          seeds: int64 [B].
+          temperature: scalar or [B], for latents of the prior and pixels.
+          num_rounds: how many rounds; without latents they change nothing, and there are none.
+          method: see `sampling`.
+          labels: as for `likelihood`.
+
+        Returns:
+          Pixel values [B, H, W, C], int32.
+
+        Raises:
+          ValueError: as `posterior` and `decode`; if the mask has another shape, or there are too many rounds.
+        """
+        pixels.check_images(images, self.config.image_shape, self.config.num_values)
+        mask = tf.convert_to_tensor(mask)
+        wanted = (*tf.convert_to_tensor(images).shape[:3], 1)
+        if not mask.shape.is_compatible_with(wanted):
+            raise ValueError(f"mask must be [B, H, W, 1], of the images' sizes {wanted}. Received: shape {mask.shape}")
+        if not 0 <= num_rounds < noise.MAX_DRAWS:
+            raise ValueError(f"num_rounds must be in 0..{noise.MAX_DRAWS - 1}. Received: {num_rounds}")
+        known = sampling.Known(tf.cast(images, self.site.dtype), tf.cast(mask, tf.bool))
+        latents = self.sample_prior(seeds, temperature, method)
+        filled = self.decode(latents, seeds, temperature, method, labels, known)
+        if not self.num_levels:
+            return filled
+
+        def again(index, filled):
+            kind = noise.Kind.GIBBS
+            latents = self.sample_posterior(self.posterior(filled), seeds, index, kind)
+            # Behind the streams of the levels.
+            stream = noise.stream(kind, self.num_levels, index)
+            drawn = self.decode(latents, seeds, temperature, method, labels, known, stream)
+            return index + 1, tf.ensure_shape(drawn, filled.shape)
+
+        return tf.while_loop(
+            lambda index, filled: index < num_rounds, again, (tf.constant(0), filled), maximum_iterations=num_rounds
+        )[1]
 
     def get_config(self) -> dict:
         """Keras' config: the model's, as plain data."""

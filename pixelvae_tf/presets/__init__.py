@@ -6,6 +6,7 @@ who says so.
 """
 
 from pixelvae_tf.presets import cifar10, digits, mnist, natural_images
+from pixelvae_tf.presets.command import command_for
 from pixelvae_tf.presets.registry import Description, describe, get, names
 
-__all__ = ["Description", "cifar10", "describe", "digits", "get", "mnist", "names", "natural_images"]
+__all__ = ["Description", "cifar10", "command_for", "describe", "digits", "get", "mnist", "names", "natural_images"]

@@ -1,0 +1,35 @@
+"""Requests to try signatures with."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def example(inputs: dict[str, tf.TensorSpec], batch: int, spoil_last: bool = False) -> dict[str, np.ndarray]:
+    """A request.
+
+    Args:
+      inputs: the specs of a signature's inputs.
+      batch: number of rows.
+      spoil_last: whether the last row is to be wrong in every input that can be.
+
+    Returns:
+      By name: valid rows, the same for the same arguments, but for the last where that is asked for.
+    """
+    return {name: _example(spec, batch, spoil_last) for name, spec in inputs.items()}
+
+
+def _example(spec: tf.TensorSpec, batch: int, spoil_last: bool) -> np.ndarray:
+    generator = np.random.default_rng(batch)
+    shape = (batch, *spec.shape[1:])
+    spoilt = (np.arange(batch) == batch - 1) & spoil_last
+    if spec.dtype == tf.uint8:
+        values = generator.integers(0, 2, shape).astype(np.uint8)
+        values[spoilt] = 255  # out of range for binary images
+        return values
+    if spec.name == "label":
+        return np.where(spoilt, -1, generator.integers(0, 2, shape))
+    if spec.dtype == tf.int64:
+        return generator.integers(0, 2**40, shape)
+    if spec.name == "temperature":
+        return np.where(spoilt, np.nan, 0.9).astype(np.float32)
+    return generator.normal(size=shape).astype(np.float32)

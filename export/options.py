@@ -1,0 +1,36 @@
+"""How a SavedModel is to be served."""
+
+import dataclasses
+
+from pixelvae_tf.models.pixel_vae import COMPLETION_ROUNDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What an export is asked for beside the weights.
+
+    Attributes:
+      max_batch: the largest batch that a signature takes; a server merges requests up to it.
+      completion_rounds: of encoding and filling in, by the signature `complete`.
+      warmup: batch sizes that a server runs every signature with before it answers, ascending.
+      xla: whether the numbers are computed by XLA, compiled anew for every batch size; a stock server on the CPU does
+        so only when it is told to.
+
+    Raises:
+      ValueError: for sizes that are not positive, negative rounds, or a warm-up beyond `max_batch`.
+    """
+
+    max_batch: int = 128
+    completion_rounds: int = COMPLETION_ROUNDS
+    warmup: tuple[int, ...] = ()
+    xla: bool = False
+
+    def __post_init__(self):
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch must be at least 1. Received: {self.max_batch}")
+        if self.completion_rounds < 0:
+            raise ValueError(f"completion_rounds must not be negative. Received: {self.completion_rounds}")
+        if not all(1 <= size <= self.max_batch for size in self.warmup):
+            sizes = ",".join(map(str, self.warmup))
+            raise ValueError(f"warmup must be batch sizes in 1..{self.max_batch}, the max_batch. Received: {sizes}")
+        object.__setattr__(self, "warmup", tuple(sorted(set(self.warmup))))

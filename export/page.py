@@ -1,0 +1,114 @@
+"""A card as a page of Markdown."""
+
+NOT_EVALUATED = "Not evaluated; run `{}` and export again."
+
+
+def page(card: dict) -> str:
+    """A model card.
+
+    Args:
+      card: what `card.make_card` and `card.describe` know; what is of the run may be missing.
+
+    Returns:
+      Markdown.
+    """
+    parts = [f"# {card['name']}", _summary(card), _table(["", ""], _facts(card))]
+    if "evaluations" in card:
+        parts += ["## Evaluation", *_evaluation(card)]
+    parts += ["## Signatures", "The first dimension B is the batch.", _signatures(card)]
+    if card.get("commands"):
+        parts += ["## Commands", *_commands(card["commands"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(card: dict) -> str:
+    server = (
+        "Its numbers are computed by XLA: on the CPU, TensorFlow Serving takes it only with "
+        "`--xla_cpu_compilation_enabled`."
+        if card["xla"]
+        else "It holds TensorFlow's own operations alone: no XLA, no Python, no custom operation."
+    )
+    return f"A SavedModel of the PixelVAE family, written and checked by pixelvae-export. {server}"
+
+
+def _facts(card: dict) -> list[list[str]]:
+    rows = []
+    if "config" in card:
+        model = card["config"]["model"]
+        height, width, channels = model["image_shape"]
+        levels = ", ".join("x".join(map(str, _shape(level))) for level in model["levels"])
+        rows += [
+            ["data", f"{card['data']['name']}; binarization: {card['data']['binarization']}"],
+            ["images", f"{height}x{width}x{channels}, values 0..{model['num_values'] - 1}"],
+            ["latents", levels or "none"],
+            ["network over the pixels", model["pixels"]["network"]],
+            ["classes", str(model["num_classes"] or "none")],
+            ["step", f"{card['step']}, {card['weights']} weights (averaged)"],
+        ]
+    versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
+    return [
+        *rows,
+        ["weights", f"{card['num_weights']:,}, fingerprint {card['fingerprint']}"],
+        ["largest batch", str(card["max_batch"])],
+        ["rounds of completion", str(card["completion_rounds"])],
+        ["warmed up with batches of", ", ".join(map(str, card["warmup"])) or "none"],
+        ["versions", versions],
+    ]
+
+
+def _shape(level: dict) -> list[int]:
+    return [level["dim"]] if level["grid"] == [1, 1] else [*level["grid"], level["dim"]]
+
+
+def _evaluation(card: dict) -> list[str]:
+    if not card["evaluations"]:
+        return [NOT_EVALUATED.format(card["commands"].get("evaluate", "pixelvae-evaluate"))]
+    rows = [row for report in card["evaluations"] for row in _values(report)]
+    head = ["data", "binarization", "images", "of", "value", "importance samples", "nats", "bits/dim"]
+    return ["Negative log-likelihoods of an image, and bounds on them: smaller is better.", _table(head, rows)]
+
+
+def _values(report: dict) -> list[list[str]]:
+    """The rows of a report: its bound, and the importance-weighted one if there is one."""
+
+    def row(value: str, samples: str, key: str, error: str) -> list[str]:
+        nats = f"{report[f'{key}_nats']:.2f} ± {report[error]:.2f}"
+        of = [report["data"], report["binarization"], f"{report['num_images']:,}", report["of"]]
+        return [*of, value, samples, nats, f"{report[f'{key}_bpd']:.3f}"]
+
+    rows = [row("exact" if report["exact"] else "bound (negative ELBO)", "none", "bound", "bound_standard_error")]
+    if "importance_samples" in report:
+        samples = str(report["importance_samples"])
+        key = "importance_weighted"
+        rows.append(row("importance-weighted bound", samples, key, f"{key}_standard_error"))
+    return rows
+
+
+def _signatures(card: dict) -> str:
+    def tensors(specs: dict[str, dict]) -> str:
+        return "; ".join(
+            f"{name} {spec['dtype']} [{', '.join('B' if size is None else str(size) for size in spec['shape'])}]"
+            for name, spec in specs.items()
+        )
+
+    rows = [
+        [f"`{name}`", tensors(signature["inputs"]), tensors(signature["outputs"])]
+        for name, signature in card["signatures"].items()
+    ]
+    return _table(["signature", "in", "out"], rows)
+
+
+def _commands(commands: dict[str, str | None]) -> list[str]:
+    train = commands["train"]
+    made = (
+        ["The run's config is what this command gives:", f"```sh\n{train}\n```"]
+        if train
+        else ["No preset becomes the run's config by flags; the config is in `pixelvae_tf.json`, beside this page."]
+    )
+    return [*made, "Exported by", f"```sh\n{commands['export']}\n```"]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    """A table, whose cells cannot break it."""
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,51 @@
+"""Requests that TensorFlow Serving runs when it loads a version, before it answers any other."""
+
+import pathlib
+
+import tensorflow as tf
+
+from pixelvae_tf.export.examples import example
+from pixelvae_tf.export.signatures import Signature
+
+# Where TensorFlow Serving looks for them.
+WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
+
+
+def requests(name: str, served: dict[str, Signature], batches: tuple[int, ...]) -> list[bytes]:
+    """A request for every signature and batch size, all valid: one that fails would keep the model from loading.
+
+    Args:
+      name: the model's, for the server.
+      served: the signatures.
+      batches: sizes.
+
+    Returns:
+      A serialized `PredictionLog` each.
+
+    Raises:
+      ValueError: where the package of TensorFlow Serving's messages is missing.
+    """
+    try:
+        from tensorflow_serving.apis import prediction_log_pb2
+    except ImportError as error:
+        raise ValueError(
+            "warmup needs TensorFlow Serving's messages: pip install 'pixelvae_tf[serving]', or leave warmup out. "
+            f"Received: {error}"
+        ) from error
+    records = []
+    for batch in batches:
+        for signature_name, signature in served.items():
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name, request.model_spec.signature_name = name, signature_name
+            for tensor, values in example(signature.inputs, batch).items():
+                request.inputs[tensor].CopyFrom(tf.make_tensor_proto(values))
+            records.append(log.SerializeToString())
+    return records
+
+
+def write(records: list[bytes], saved_model: pathlib.Path) -> None:
+    """Writes the requests into a SavedModel."""
+    with tf.io.TFRecordWriter(str(saved_model / WARMUP)) as writer:
+        for record in records:
+            writer.write(record)

@@ -1,0 +1,36 @@
+"""From a run's config back to the command that makes it."""
+
+import shlex
+from typing import Any
+
+from pixelvae_tf.config import Config, differences
+from pixelvae_tf.presets.registry import get, names
+
+
+def command_for(config: Config, workdir: str) -> str | None:
+    """The shortest `pixelvae-train` command that has this config: the nearest preset and a flag for each other field.
+
+    Args:
+      config: of a run.
+      workdir: where the command is to put the run.
+
+    Returns:
+      One line for a shell, or None where flags turn no preset into the config: they change numbers, texts and
+      tuples of them, not the number of levels nor which network there is.
+    """
+    changes = [(name, [(field, here) for field, _, here in found]) for name, found in _reachable(config)]
+    if not changes:
+        return None
+    preset, fields = min(changes, key=lambda change: len(change[1]))
+    flags = [f"--config.{field}={value}" for field, value in fields]
+    return shlex.join(["pixelvae-train", f"--config={preset}", *flags, f"--workdir={workdir}"])
+
+
+def _reachable(config: Config) -> list[tuple[str, list[tuple[str, Any, Any]]]]:
+    """The presets that flags turn into the config, each with the fields that differ."""
+    found = [(name, differences(get(name), config)) for name in names()]
+    return [(name, fields) for name, fields in found if all(_is_a_flag(*field) for field in fields)]
+
+
+def _is_a_flag(field: str, there: Any, here: Any) -> bool:
+    return not field.endswith(".network") and not any(isinstance(value, dict | list | None) for value in (there, here))
