@@ -17,6 +17,8 @@ import psutil
 import tensorflow as tf
 from absl import app, flags
 
+from pixelvae_tf.export import examples
+
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Directory of a version.", required=True)
 _SIGNATURE = flags.DEFINE_string("signature", "sample", "What is called.")
 _THREADS = flags.DEFINE_integer("threads", 4, "Clients at a time.", lower_bound=1)
@@ -24,31 +26,12 @@ _REQUESTS = flags.DEFINE_integer("requests", 200, "How many, of all threads toge
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "16"], "Images a request.")
 
 
-def make_request(specs: dict[str, tf.TensorSpec], batch: int, number: int) -> dict[str, tf.Tensor]:
-    """Valid inputs of a signature; seeds, images and latents differ from request to request."""
-    generator = np.random.default_rng(number)
-    inputs = {}
-    for name, spec in specs.items():
-        shape = (batch, *spec.shape[1:])
-        if name == "temperature":
-            values = np.ones(shape)
-        elif name == "label":
-            values = np.zeros(shape)
-        elif spec.dtype.is_floating:
-            values = generator.normal(size=shape)
-        else:
-            # Every model knows the pixel values 0 and 1.
-            values = generator.integers(0, 2 if spec.dtype == tf.uint8 else 2**40, shape)
-        inputs[name] = tf.constant(values, spec.dtype)
-    return inputs
-
-
 def measure(signature, batch: int) -> None:
     """Prints the line of one batch size."""
-    specs = signature.structured_input_signature[1]
+    inputs = examples.example(signature.structured_input_signature[1], batch)
+    request = {name: tf.constant(values) for name, values in inputs.items()}
 
-    def seconds_of(number: int) -> float:
-        request = make_request(specs, batch, number)
+    def seconds_of(_: int) -> float:
         start = time.perf_counter()
         outputs = {name: output.numpy() for name, output in signature(**request).items()}
         seconds = time.perf_counter() - start

@@ -42,7 +42,8 @@ class Export(NamedTuple):
     def images(self, batch: int) -> np.ndarray:
         """What the model itself draws from them."""
         inputs = self.inputs(batch)
-        return self.model.sample(inputs["seed"], inputs["temperature"], labels=inputs.get("label")).numpy()
+        images = self.model.sample(inputs["seed"], inputs["temperature"], labels=inputs.get("label"))
+        return images.numpy().astype(np.uint8)
 
 
 @functools.cache

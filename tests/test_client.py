@@ -144,6 +144,19 @@ def test_complete_keeps_what_the_mask_keeps(server, mask, label, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(output)), grid[..., 0])
 
 
+def test_complete_draws_the_models_completions(rest, tmp_path):
+    model, output = export("gated_pixel_vae").model, tmp_path / "completions.png"
+    image = model.sample(np.array([9])).numpy().astype(np.uint8)
+    pictures.write_png(tmp_path / "image.png", pixels.to_uint8_picture(image[0], 4))
+    arguments = ["--model=gated_pixel_vae", "--num_values=4", f"--images={tmp_path / 'image.png'}", "--mask=left"]
+    _client("complete", f"--server={rest}", *arguments, f"--output={output}", "--num_images=2", "--scale=1")
+    mask = np.zeros((2, 7, 7, 1), np.uint8)
+    mask[:, :, :3] = 1
+    completions = model.complete(image.repeat(2, axis=0), mask, np.arange(2)).numpy()
+    grid = pictures.tile(np.concatenate([image, completions]), 4, columns=3)
+    np.testing.assert_array_equal(np.asarray(Image.open(output)), grid[..., 0])
+
+
 @pytest.mark.parametrize("half", HALVES)
 def test_halves_of_a_mask(half, monkeypatch):
     from pixelvae_tf.export import client_main
@@ -160,8 +173,8 @@ COMPLETE = ["--model=stand_in", "--num_values=5", "--output=x.png", "--images={p
 CASES = {
     "model": (["sample", *GOOD, "--model=other"], "model must be one that the server has. Received: 'other': Servable"),
     "signature": (
-        ["sample", *GOOD, "--model=completer"],
-        "model must have the signature sample. Received: 'completer'",
+        ["encode", *ENCODE, "--model=stand_in", "--images={png}"],
+        "model must have the signature encode. Received: 'stand_in', which has complete, sample",
     ),
     "row": (["sample", *GOOD, "--temperature=-1"], "row 0 of the request was refused: temperature must be positive"),
     "class": (

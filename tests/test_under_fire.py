@@ -4,8 +4,6 @@ The server is the contract servicer of servers.py, over the wire; requests are b
 request has a deadline, so that one that hangs fails.
 """
 
-import json
-
 import grpc
 import numpy as np
 import pytest
@@ -13,11 +11,11 @@ import tensorflow as tf
 from exports import export
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import MAX_ELEMENTS, Model, serve_grpc
+from servers import Model, serve_grpc
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from pixelvae_tf.export.card import CARD
+from pixelvae_tf.export.options import Options
 
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 SECONDS = 60
@@ -160,15 +158,10 @@ def test_a_message_beyond_the_servers_limit_is_refused(send, is_served):
 
 
 def test_a_batch_beyond_the_exports_limit_is_refused(send, is_served):
-    max_batch = json.loads((export("gated_pixel_vae").path / CARD).read_text()).get("max_batch")
-    if max_batch is None:
-        pytest.skip("this export has no largest batch")
-    assert max_batch < MAX_ELEMENTS
-    number = max_batch + 1
-    message = _refused(
-        send, _with(seed=np.zeros(number, np.int64), temperature=np.ones(number, np.float32)).SerializeToString()
-    )
-    assert str(max_batch) in message
+    number = Options.max_batch + 1
+    request = _with(seed=np.zeros(number, np.int64), temperature=np.ones(number, np.float32))
+    message = _refused(send, request.SerializeToString(), {grpc.StatusCode.INVALID_ARGUMENT})
+    assert f"must be at most {Options.max_batch}" in message
     is_served()
 
 
