@@ -1,7 +1,7 @@
 """Calls the signatures of a served model, by TensorFlow Serving's REST interface or by gRPC.
 
 REST needs NumPy and the standard library alone, gRPC also `tensorflow-serving-api`. This file imports nothing of
-pixelvae_tf: it may be copied to where only a client runs.
+pixelvae_tf: it may be copied to where only a client runs. REST goes through a proxy where the environment names one.
 
     client = Rest("localhost:8501", "digits")
     images = client.predict("sample", {"seed": np.arange(4), "temperature": np.ones(4)})["images"]
@@ -80,7 +80,7 @@ class _Client:
                 f"inputs of the signature {name} must be {', '.join(sorted(signature.inputs))}. "
                 f"Received: {', '.join(sorted(inputs))}"
             )
-        cast = {key: np.asarray(value).astype(signature.inputs[key].dtype) for key, value in inputs.items()}
+        cast = {key: _cast(key, np.asarray(value), signature.inputs[key].dtype) for key, value in inputs.items()}
         outputs = self._call(name, cast, signature.outputs)
         for row, error in enumerate(outputs.pop("error", ())):
             if error:
@@ -221,9 +221,26 @@ def _parse(definition: dict) -> Signature:
     return Signature(tensors(definition["inputs"]), tensors(definition["outputs"]))
 
 
+def _cast(name: str, value: np.ndarray, dtype: type) -> np.ndarray:
+    """An input in the dtype of its signature, if that holds its values.
+
+    Raises:
+      ServerError: if it does not: 256 would become 0 on the way, and 1.7 become 1.
+    """
+    with np.errstate(invalid="ignore"):
+        cast = value.astype(dtype)
+    if np.issubdtype(dtype, np.integer) and not np.array_equal(cast, value):
+        wrong = value[cast != value].flat[0]
+        raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {wrong}")
+    return cast
+
+
 def _message(error: urllib.error.HTTPError) -> str:
     """What the server says is wrong, in the body."""
-    body = error.read().decode(errors="replace")
+    try:
+        body = error.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return error.reason
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):

@@ -61,13 +61,15 @@ def main(argv: list[str]) -> None:
 
     try:
         _check_flags(command)
-        server = {"rest": client.Rest, "grpc": client.Grpc}[_PROTOCOL.value](
-            _SERVER.value, _MODEL.value, _TIMEOUT.value
-        )
+        try:
+            server = {"rest": client.Rest, "grpc": client.Grpc}[_PROTOCOL.value](
+                _SERVER.value, _MODEL.value, _TIMEOUT.value
+            )
+        except ImportError as error:
+            raise ValueError(
+                f"protocol grpc needs the package tensorflow-serving-api. Received: {error}; rest does without"
+            ) from error
         {"sample": _sample, "encode": _encode, "complete": _complete}[command](server)
-    except ImportError as error:
-        message = f"protocol grpc needs the package tensorflow-serving-api, which cannot be imported: {error}"
-        raise SystemExit(f"pixelvae-client: {message}") from error
     except (ValueError, client.ServerError) as error:
         raise SystemExit(f"pixelvae-client: {error}") from error
 
@@ -171,7 +173,10 @@ def _write(images: np.ndarray, columns: int | None) -> None:
 
     if images.max() >= _NUM_VALUES.value:
         raise ValueError(f"num_values must be the model's. Received: {_NUM_VALUES.value}, and the value {images.max()}")
-    pictures.write_png(_OUTPUT.value, pictures.tile(images, _NUM_VALUES.value, columns, _SCALE.value))
+    try:
+        pictures.write_png(_OUTPUT.value, pictures.tile(images, _NUM_VALUES.value, columns, _SCALE.value))
+    except OSError as error:
+        raise ValueError(f"output must be a file that can be written. Received: {_OUTPUT.value!r}: {error}") from error
 
 
 def run() -> None:

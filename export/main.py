@@ -43,9 +43,9 @@ def main(argv: list[str]) -> None:
         for export_dir, its_options in variants.items():
             path = exporter.export(model, card, export_dir, its_options)
             print(f"exported and checked: {path}")
-    except (ValueError, RuntimeError) as error:
+        server.write(list(variants), options)
+    except (ValueError, RuntimeError, OSError) as error:
         raise SystemExit(f"pixelvae-export: {error}") from error
-    server.write(list(variants), options)
 
 
 def _batch_sizes(texts: list[str]) -> tuple[int, ...]:

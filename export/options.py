@@ -3,6 +3,7 @@
 import dataclasses
 
 from pixelvae_tf.models.pixel_vae import COMPLETION_ROUNDS
+from pixelvae_tf.noise import MAX_DRAWS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Options:
     def __post_init__(self):
         if self.max_batch < 1:
             raise ValueError(f"max_batch must be at least 1. Received: {self.max_batch}")
-        if self.completion_rounds < 0:
-            raise ValueError(f"completion_rounds must not be negative. Received: {self.completion_rounds}")
+        if not 0 <= self.completion_rounds < MAX_DRAWS:
+            raise ValueError(f"completion_rounds must be in 0..{MAX_DRAWS - 1}. Received: {self.completion_rounds}")
         if not all(1 <= size <= self.max_batch for size in self.warmup):
             sizes = ",".join(map(str, self.warmup))
             raise ValueError(f"warmup must be batch sizes in 1..{self.max_batch}, the max_batch. Received: {sizes}")

@@ -48,6 +48,8 @@ def xla_variant(export_dir: str | pathlib.Path) -> pathlib.Path:
 def write(export_dirs: list[str | pathlib.Path], options: Options) -> None:
     """Writes the model config and the batching parameters beside the versions of the first model.
 
+    They are of the last export: what stood there before is replaced.
+
     Args:
       export_dirs: of the models; a server finds each at /models/NAME.
       options: of the export.

@@ -58,7 +58,7 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
 
     def signature(function: Callable, *names: str) -> Signature:
         # The numbers alone: XLA has no strings, and leaves out assertions.
-        numbers = tf.function(function, jit_compile=True) if options.xla else function
+        numbers = tf.function(function, jit_compile=True, autograph=False) if options.xla else function
 
         def checked(inputs: Tensors) -> Tensors:
             # A server or a concrete function does not compare ranks with the spec; this operation does.

@@ -108,12 +108,14 @@ def read_evaluations(workdir: str | pathlib.Path, weights: str) -> list[dict]:
     reports = []
     for path in sorted((pathlib.Path(workdir) / EVALUATIONS).glob("*.json")):
         try:
-            reports.append(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
+            report = json.loads(path.read_text())
+            if report["fingerprint"] == weights:
+                reports.append(report)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{EVALUATIONS} of workdir must hold what pixelvae-evaluate left there. Received: {path}: {error}"
+                f"{EVALUATIONS} of workdir must hold what pixelvae-evaluate left there. Received: {path}: {error!r}"
             ) from error
-    return [report for report in reports if report["fingerprint"] == weights]
+    return reports
 
 
 def read_config(workdir: str | pathlib.Path) -> config_lib.Config:

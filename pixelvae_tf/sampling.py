@@ -10,14 +10,14 @@ The methods differ in how often they ask the network, and what of it they comput
 - "cached": every location once, with what the causal layers keep (`layers.causal`). The work of
   a sample is about that of one forward pass, in H x W small steps.
 - "rows": row by row. A row is guessed, and computed from the guess, all its locations together, again and again until
-  nothing changes: then it is the row that "cached" makes. After n rounds the first n locations are right, mostly
-  many more. The rows above are kept as in "cached".
+  nothing changes: then it is the row that "cached" makes. After n rounds the first n locations (or channel groups of
+  locations) are right, mostly many more. The rows above are kept as in "cached".
 - "fixed_point": the same with the whole image and the whole network. It needs no cache.
 - "oracle": the whole forward pass for every location (and channel group), as `log_prob` computes it. It
   uses nothing of the causal layers but `call`, and is there to be agreed with.
 - "auto": "rows" or "cached", whichever is expected to be faster; see `rows_are_faster`.
 
-A network that does not look at the values (a VAE's) is asked once, for the whole image.
+A network that does not look at the values (a VAE's) is asked once, for the whole image, but by "oracle".
 
 Legend: B batch, H height, W width, C channels, G channel groups, S random numbers of a location.
 """

@@ -133,7 +133,7 @@ CASES = {
     "exported weights": (EXPORT, ["--workdir={swapped}", "--export_dir={empty}/out"], "weights of the model of its"),
     "max_batch": (EXPORT, [*EXPORTED, "--max_batch=0"], "max_batch must be at least 1. Received: 0"),
     "max_batch type": (EXPORT, [*EXPORTED, "--max_batch=many"], "flag --max_batch=many: "),
-    "rounds": (EXPORT, [*EXPORTED, "--completion_rounds=-1"], "completion_rounds must not be negative. Received: -1"),
+    "rounds": (EXPORT, [*EXPORTED, "--completion_rounds=-1"], "completion_rounds must be in 0..1048575. Received: -1"),
     "warm-up": (EXPORT, [*EXPORTED, "--warmup=1,x"], "warmup must be batch sizes with commas between them, as 1,16. "),
     "no rows": (EXPORT, [*EXPORTED, "--warmup=0,1"], "warmup must be batch sizes in 1..128, the max_batch. Received"),
     "rows": (EXPORT, [*EXPORTED, "--max_batch=8", "--warmup=8,9"], "batch sizes in 1..8, the max_batch. Received: 8,9"),

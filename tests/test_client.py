@@ -287,3 +287,13 @@ def test_rest_needs_no_tensorflow(rest):
     outcome = subprocess.run([sys.executable, "-c", code, rest], capture_output=True, cwd=folder, check=True)
     images = export("gated_pixel_vae").model.sample(np.arange(2)).numpy()
     assert outcome.stdout == images.astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 1.7), ("seed", np.nan), ("images", 256), ("images", -1)])
+def test_a_value_that_the_dtype_does_not_hold_is_refused(name, value):
+    dtype = np.uint8 if name == "images" else np.int64
+    with pytest.raises(
+        client.ServerError, match=f"{name} must hold values of {np.dtype(dtype).name}. Received: {value}"
+    ):
+        client._cast(name, np.array([1, value]), dtype)
+    np.testing.assert_array_equal(client._cast(name, np.array([1.0, 2.0]), dtype), [1, 2])

@@ -137,22 +137,17 @@ class AutoregressiveGrid(tfd.Distribution):
         make = noise_lib.uniform if self._site.noise == "uniform" else noise_lib.normal
         return make(seeds, stream, (*self._grid_shape[:-1], self._site.noise_size))
 
-    def transform(
-        self, noise: tf.Tensor, known: sampling.Known | None = None, method: sampling.Method | None = None
-    ) -> tf.Tensor:
+    def transform(self, noise: tf.Tensor, known: sampling.Known | None = None) -> tf.Tensor:
         """Turns noise into samples, one for each image of the batch.
 
         Args:
           noise: [B, H, W, site.noise_size]; any B without a context.
           known: values that are given and stay.
-          method: other than the distribution's own.
 
         Returns:
           Values [B, H, W, C].
         """
-        return sampling.sample(
-            self._network, self._site, self._context, noise, self._temperature, method or self._method, known
-        )
+        return sampling.sample(self._network, self._site, self._context, noise, self._temperature, self._method, known)
 
     def _sample_n(self, n, seed=None):
         seed = tfp.random.sanitize_seed(seed, salt="AutoregressiveGrid")

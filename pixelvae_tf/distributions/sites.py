@@ -56,6 +56,9 @@ class Site(abc.ABC):
     def transform(self, params: tf.Tensor, noise: tf.Tensor, temperature=1.0) -> tf.Tensor:
         """Turns noise into a sample of `distribution(params, temperature)`.
 
+        Where the channels are independent given the parameters, also the parameters, noise and values of one
+        channel group of G alone: [..., units / G], [..., noise_size / G], [..., C / G].
+
         Args:
           params: [..., units], raw.
           noise: [..., noise_size], of the kind `noise`.

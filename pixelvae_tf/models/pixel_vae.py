@@ -444,8 +444,12 @@ class PixelVAE(ElboModel):
             stream = tf.where(index == 0, noise.stream(noise.Kind.PIXELS), gibbs)
             drawn = self.decode(latents, seeds, temperature, method, labels, known, stream)
             drawn = tf.ensure_shape(drawn, filled.shape)
-            latents = self.sample_posterior(self.posterior(drawn), seeds, index, noise.Kind.GIBBS)
-            return index + 1, drawn, latents
+            encoded = self.sample_posterior(self.posterior(drawn), seeds, index, noise.Kind.GIBBS)
+            return (
+                index + 1,
+                drawn,
+                [tf.ensure_shape(z, before.shape) for z, before in zip(encoded, latents, strict=True)],
+            )
 
         return tf.while_loop(
             lambda index, filled, latents: index <= num_rounds,
