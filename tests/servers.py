@@ -245,9 +245,8 @@ def serve_grpc(models: Models):
 
 
 @contextlib.contextmanager
-def serve_rest(models: Models):
-    """Serves models by name; gives the address."""
-    handler = type("ModelsHandler", (Handler,), {"models": models})
+def serve_http(handler: type[http.server.BaseHTTPRequestHandler]):
+    """Answers by a handler; gives the address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -256,3 +255,8 @@ def serve_rest(models: Models):
         finally:
             server.shutdown()
             thread.join()
+
+
+def serve_rest(models: Models):
+    """Serves models by name; gives the address."""
+    return serve_http(type("ModelsHandler", (Handler,), {"models": models}))

@@ -1,12 +1,10 @@
 """pixelvae-client against the servers of servers.py: what it draws and prints is the model's, what is wrong is said."""
 
-import contextlib
 import http.server
 import json
 import pathlib
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ import tensorflow as tf
 from commands import run_command
 from exports import export
 from PIL import Image
-from servers import Model, serve_grpc, serve_rest
+from servers import Model, serve_grpc, serve_http, serve_rest
 
 from pixelvae_tf import pictures, pixels
 from pixelvae_tf.export import client
@@ -220,7 +218,6 @@ def test_a_server_that_is_not_there(protocol, address):
     assert "Traceback" not in errors
 
 
-@contextlib.contextmanager
 def _answering(status: int, body: bytes):
     """A server that always says the same."""
 
@@ -233,14 +230,7 @@ def _answering(status: int, body: bytes):
         def log_message(self, format, *args):
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return serve_http(Handler)
 
 
 @pytest.mark.parametrize(

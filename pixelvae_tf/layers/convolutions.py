@@ -192,12 +192,10 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         kernel, bias, _, _ = constants
         width, taps = x.shape[1], self.kernel_size[1]
         x = tf.cast(x, kernel.dtype)
-        if taps > 1:
+        if self.reach:
             # As one matrix product: for a single row a convolution has more to set up than to do.
             x = tf.pad(x, ((0, 0), (self.reach, 0), (0, 0)))
             x = tf.concat([x[:, tap : tap + width] for tap in range(taps)], axis=-1)
-        elif not self.sees_center:
-            x = tf.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
         flat = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), tf.reshape(kernel, (-1, self.filters)))
         return add_optional(tf.reshape(flat, (-1, width, self.filters)), bias)
 
@@ -298,7 +296,7 @@ class MaskedConv2D(Conditioned):
         """Makes the finished row whole, and what the new row gets from above."""
         beside_state, above_state, addend = state
         # The row was made location by location already; once more as a whole is cheaper than keeping it.
-        y = self.beside.convolve_row(constants[0], finished) + addend
+        y, _ = self.whole_row(constants, state, finished, row - 1)
         _, beside_state = self.beside.start_row(constants[0], beside_state, None, row)
         from_above = tf.zeros_like(addend)
         if self.above is not None:
