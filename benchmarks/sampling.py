@@ -15,6 +15,7 @@ cache take does not depend on the weights.
 Seconds are this machine's; the ratios are what to compare. Each is the median of several calls after one that compiles.
 """
 
+import math
 import pathlib
 import statistics
 import time
@@ -81,7 +82,7 @@ def measure(model, batch: int, methods: list[str]) -> list[str]:
     for name, seconds in forward.items():
         report(name, seconds)
     height, width, _ = model.config.image_shape
-    taken = {}
+    taken = dict.fromkeys(methods, math.inf)
     for method in methods:
         remark = ""
         if method == "fixed_point":
@@ -93,8 +94,9 @@ def measure(model, batch: int, methods: list[str]) -> list[str]:
             function = tf.function(draw(method), jit_compile=xla)
             same = tf.reduce_mean(tf.cast(function() == images, tf.float32))
             note = "" if same == 1.0 else f"; {same:.2%} of the values are those of auto"
-            taken[method] = median_seconds(function)
-            report(method + ", XLA" * xla, taken[method], remark + note)
+            seconds = median_seconds(function)
+            taken[method] = min(taken[method], seconds)
+            report(method + ", XLA" * xla, seconds, remark + note)
     if fastest * ORACLE_PIXELS * model.network.channel_groups < MAX_SECONDS:
         report("oracle (from 8 pixels)", median_seconds(tf.function(few_pixels), 3) * height * width / ORACLE_PIXELS)
     return [method for method in methods if taken[method] < 5 * min(taken.values())]

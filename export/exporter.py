@@ -59,10 +59,12 @@ def export(
             f"export_dir must be a directory that can be written. Received: {str(base)!r}: {error}"
         ) from error
     try:
-        endpoints = {
-            key: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
-            for key, signature in served.items()
+        # One function for a signature of two names, as serving_default is.
+        functions = {
+            id(signature): tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
+            for signature in served.values()
         }
+        endpoints = {key: functions[id(signature)] for key, signature in served.items()}
         _save(model, endpoints, unfinished)
         card_lib.write({"name": name, **card, **card_lib.describe(model, endpoints, options)}, unfinished)
         if records:
