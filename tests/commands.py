@@ -13,8 +13,9 @@ _PROCESSES.set_forkserver_preload(["pixelvae_tf.train.trainer", "pixelvae_tf.exp
 TIMEOUT_SECONDS = 300
 
 
-def _run(module: str, arguments: list[str], folder: str) -> None:
+def _run(module: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
+    os.environ.update(environment)
     # The server was started with pytest's own streams.
     for number, name in ((1, "stdout"), (2, "stderr")):
         with open(name, "w") as file:
@@ -24,12 +25,13 @@ def _run(module: str, arguments: list[str], folder: str) -> None:
     importlib.import_module(f"pixelvae_tf.{module}").run()
 
 
-def run_command(module: str, *arguments) -> tuple[int, str, str]:
+def run_command(module: str, *arguments, **environment: str) -> tuple[int, str, str]:
     """What `python -m pixelvae_tf.<module> <arguments>` does, in a folder of its own.
 
     Args:
       module: below pixelvae_tf, with a function `run`.
       *arguments: of its command line.
+      **environment: its own variables.
 
     Returns:
       Exit status, standard output, standard error.
@@ -38,7 +40,7 @@ def run_command(module: str, *arguments) -> tuple[int, str, str]:
       TimeoutError: if it takes minutes.
     """
     with tempfile.TemporaryDirectory() as folder:
-        process = _PROCESSES.Process(target=_run, args=(module, list(map(str, arguments)), folder))
+        process = _PROCESSES.Process(target=_run, args=(module, list(map(str, arguments)), folder, environment))
         process.start()
         process.join(TIMEOUT_SECONDS)
         if process.exitcode is None:

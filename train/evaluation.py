@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from pixelvae_tf import bounds, data, pixels
 from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.train.workers import Workers
 
 
 class Moments:
@@ -61,6 +62,7 @@ class Evaluator:
     ):
         self.model, self.seed, self.importance_samples = model, seed, importance_samples
         self.strategy = strategy or tf.distribute.get_strategy()
+        self.workers = Workers(self.strategy)
         replicas = self.strategy.num_replicas_in_sync
         self.share = -(-batch_size // replicas)
         self.batch_size = self.share * replicas
@@ -89,10 +91,7 @@ class Evaluator:
             )
 
         outcome = self.strategy.run(self._per_image, args=tuple(share(name) for name in self.inputs))
-        return {
-            name: np.concatenate([x.numpy() for x in self.strategy.experimental_local_results(values)])
-            for name, values in outcome.items()
-        }
+        return self.workers.concatenate(outcome)
 
     def __call__(self, image_set: data.ImageSet, progress: Callable[[int, int], None] | None = None) -> dict:
         """Evaluates a split.

@@ -6,7 +6,10 @@ pixelvae-train --list
 """
 
 import logging
+import os
 import pathlib
+import re
+import sys
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -18,7 +21,10 @@ from pixelvae_tf.config import Config
 _CONFIG = config_flags.DEFINE_config_dataclass("config", Config(), "A preset; see --list.", parse_fn=presets.get)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and pictures go.")
 _STRATEGY = flags.DEFINE_enum(
-    "strategy", "auto", ["auto", "one_device", "mirrored"], "How the work is spread; auto mirrors over several GPUs."
+    "strategy",
+    "auto",
+    ["auto", "one_device", "mirrored", "multi_worker"],
+    "How the work is spread: auto mirrors over several GPUs; multi_worker is told by TF_CONFIG, see pixelvae-launch.",
 )
 _VIRTUAL_CPUS = flags.DEFINE_integer("virtual_cpus", 1, "Logical CPU devices, to try mirrored without GPUs.")
 _DETERMINISTIC = flags.DEFINE_bool(
@@ -66,6 +72,13 @@ def main(argv: list[str]) -> None:
             runner.run(interruption)
     except FloatingPointError as error:
         raise SystemExit(f"pixelvae-train: {error}") from error
+    except tf.errors.UnavailableError as error:
+        reason = re.search("aborted by: (.*)|$", error.message)[1] or error.message.partition("\n")[0]
+        print(
+            f"pixelvae-train: another worker was lost ({reason}). What was saved is kept; the same commands go on",
+            file=sys.stderr,
+        )
+        sys.exit(os.EX_TEMPFAIL)  # where a message ends with 1: a scheduler can tell them apart
     print(f"trained: {pathlib.Path(_WORKDIR.value)}")
 
 

@@ -1,8 +1,10 @@
 """The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
 
+import copy
 import logging
 import math
 import pathlib
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -12,10 +14,12 @@ from pixelvae_tf import config as config_lib
 from pixelvae_tf.train import evaluation, progress, steps
 from pixelvae_tf.train import workdir as workdir_lib
 from pixelvae_tf.train.interruption import Interruption
+from pixelvae_tf.train.workers import Workers, multi_worker_strategy
 
 LOGGER = logging.getLogger("pixelvae_tf")
 # Images in a grid of samples or reconstructions.
 NUM_PICTURES = 64
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
 class Interrupted(SystemExit):
@@ -23,11 +27,13 @@ class Interrupted(SystemExit):
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of a name: "one_device", "mirrored", or "auto" (mirrored with several GPUs).
+    """The strategy of a name: "one_device", "mirrored", "multi_worker", or "auto" (mirrored with several GPUs).
 
     Raises:
-      ValueError: for another name.
+      ValueError: for another name; for "multi_worker", if TF_CONFIG does not describe the workers.
     """
+    if name == "multi_worker":
+        return multi_worker_strategy()
     gpus, cpus = tf.config.list_logical_devices("GPU"), tf.config.list_logical_devices("CPU")
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "one_device"
@@ -35,11 +41,13 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         return tf.distribute.MirroredStrategy([device.name for device in gpus or cpus])
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy((gpus or cpus)[0].name)
-    raise ValueError(f"strategy must be one of auto, one_device, mirrored. Received: {name!r}")
+    raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}")
 
 
 class Trainer:
     """One run: its state, its data, and what happens between loops.
+
+    With several workers each has a trainer, and all do the same; the chief alone writes.
 
     Args:
       config: the run.
@@ -54,6 +62,7 @@ class Trainer:
     def __init__(self, config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf.distribute.Strategy):
         config.validate()
         self.config, self.workdir, self.strategy = config, pathlib.Path(workdir), strategy
+        self.workers = Workers(strategy)
         data.check_batch_size(config.train.batch_size, strategy.num_replicas_in_sync)
         workdir_lib.check(config, self.workdir)
         self.images = {
@@ -63,6 +72,7 @@ class Trainer:
             data.check_fits(images, config.model)
         self.fingerprints = {split: images.fingerprint() for split, images in self.images.items()}
         workdir_lib.check_images(self.fingerprints, self.workdir)
+        self._check_workers()
         with strategy.scope():
             self.state = steps.TrainState(config)
         self.loop = steps.make_training_loop(strategy, self.state, config)
@@ -78,6 +88,8 @@ class Trainer:
         self._since_log: list[tuple[int, steps.Totals]] = []
         self.writers = {
             name: tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
+            if self.workers.is_chief
+            else tf.summary.create_noop_writer()
             for name in ("train", "validation")
         }
         self._draw = tf.function(self._make_pictures)
@@ -87,12 +99,28 @@ class Trainer:
         """Steps done."""
         return int(self.state.step.numpy())  # a mirrored variable knows no int()
 
+    def _check_workers(self) -> None:
+        config = copy.deepcopy(self.config)
+        config.data.data_dir = config.data.folder = ""  # may differ from worker to worker
+        checksums = {f"checksum of the {split} images": number for split, number in self.fingerprints.items()}
+        checksums["checksum of the config"] = zlib.crc32(config_lib.to_json(config).encode())
+        self.workers.check_equal(checksums)
+
     def restore(self) -> None:
         """Goes on from the last checkpoint that can be read; without any, starts from the data.
 
         Raises:
-          ValueError: if there are checkpoints and none can be read.
+          ValueError: if there are checkpoints and none can be read; or if the workers do not go on with the same run.
         """
+        if not self._restore_checkpoint():
+            self.state.start_from(self.images["train"])
+            variables = [*self.state.model.variables, *self.state.average.variables]
+            self.workers.copy_from_chief([variable.value for variable in variables])
+        self._restore_best_bound()
+        self.workers.check_equal({"step": self.step})
+
+    def _restore_checkpoint(self) -> bool:
+        """Restores the last checkpoint that can be read; returns whether there are any."""
         for path in reversed(self.latest.checkpoints):
             try:
                 self.checkpoint.restore(path).assert_existing_objects_matched()
@@ -102,15 +130,13 @@ class Trainer:
                 )
                 continue
             LOGGER.info("Going on from step %d (%s)", self.step, path)
-            self._restore_best_bound()
-            return
+            return True
         if self.latest.checkpoints:
             raise ValueError(
                 "workdir must hold a checkpoint of this model that can be read. "
                 f"Received: {str(self.workdir)!r}, where none of {len(self.latest.checkpoints)} can"
             )
-        self.state.start_from(self.images["train"])
-        self._restore_best_bound()
+        return False
 
     def _restore_best_bound(self) -> None:
         """A run that was killed may have found better weights than its last checkpoint knows of."""
@@ -122,8 +148,9 @@ class Trainer:
     def run(self, interruption: Interruption) -> None:
         """Trains from the current step to the last."""
         train = self.config.train
-        workdir_lib.write_config(self.config, self.workdir)
-        workdir_lib.write_images(self.fingerprints, self.workdir)
+        if self.workers.is_chief:
+            workdir_lib.write_config(self.config, self.workdir)
+            workdir_lib.write_images(self.fingerprints, self.workdir)
         LOGGER.info(
             "%s: %d weights, %d steps of %d images on %d replica(s)",
             self.workdir,
@@ -151,11 +178,13 @@ class Trainer:
             totals = self.loop(iterator, tf.constant(count))
             self._require_finite(totals)
             self._after_loop(totals, count, bar)
-            if interruption.signal is not None:
-                self.latest.save(checkpoint_number=self.step)
+            # Which worker was asked does not matter: all stop at the same step.
+            number = int(self.workers.exchange([interruption.signal or 0]).max())
+            if number:
+                self._save()
                 bar.close()
-                LOGGER.warning("Stopped by signal %d at step %d; all is saved", interruption.signal, self.step)
-                raise Interrupted(128 + interruption.signal)
+                LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, self.step)
+                raise Interrupted(128 + number)
         bar.close()
 
     def _require_finite(self, totals: steps.Totals) -> None:
@@ -163,9 +192,10 @@ class Trainer:
         if int(totals.bad_step) < 0:
             return
         parts = [part for part, bad in zip(steps.PARTS, totals.bad_parts.numpy(), strict=True) if bad]
+        kept = tf.train.latest_checkpoint(self.latest.directory) or "none yet"  # the chief's, whichever worker this is
         raise FloatingPointError(
             f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}. The last good checkpoint, "
-            f"{self.latest.latest_checkpoint or 'none yet'}, is kept. In a new workdir, a lower train.learning_rate, "
+            f"{kept}, is kept. In a new workdir, a lower train.learning_rate, "
             "a train.clip_norm or a longer train.kl_warmup_steps may help"
         )
 
@@ -179,7 +209,11 @@ class Trainer:
         if step % train.evaluate_every == 0 or last:
             self._evaluate()
         if step % train.checkpoint_every == 0 or last:
-            self.latest.save(checkpoint_number=step)
+            self._save()
+
+    def _save(self) -> None:
+        if self.workers.is_chief:
+            self.latest.save(checkpoint_number=self.step)
 
     def _log(self) -> None:
         """Writes the means over all steps since the last log, and how many of them were clipped."""
@@ -231,9 +265,13 @@ class Trainer:
         for level, (kl, active) in enumerate(zip(report["kl_nats"], report["active_units"], strict=True)):
             shown |= {f"kl_nats_level_{level + 1}": kl, f"active_units_level_{level + 1}": active}
         LOGGER.info("step %d, validation: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in shown.items()))
-        self._write("validation", shown, self._grids(), self._ignored_latents(report["kl_nats"]))
-        if report["bound_nats"] < self.state.best_bound_nats.numpy():
+        better = report["bound_nats"] < self.state.best_bound_nats.numpy()
+        if better:
             self.state.best_bound_nats.assign(report["bound_nats"])
+        if not self.workers.is_chief:
+            return
+        self._write("validation", shown, self._grids(), self._ignored_latents(report["kl_nats"]))
+        if better:
             self.best.save(checkpoint_number=self.step)
 
     def _make_pictures(self, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None) -> dict[str, tf.Tensor]:

@@ -1,0 +1,245 @@
+"""Several processes: the weights of one, one set of files, a death survived."""
+
+import concurrent.futures
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from commands import run_command
+from small_run import largest_difference
+
+from pixelvae_tf import data, runs
+from pixelvae_tf.train import evaluation, launch, workers
+
+# No dropout: its numbers are each replica's own. A low rate: see `test_the_weights_of_one_process`.
+RUN = [
+    "--config=digits/gated_pixel_vae",
+    "--config.model.pixels.filters=8",
+    "--config.model.pixels.num_layers=1",
+    "--config.model.pixels.dropout=0.0",
+    "--config.train.learning_rate=1e-4",
+    "--config.train.learning_rate_warmup_steps=0",
+    "--config.train.steps=6",
+    "--config.train.batch_size=16",
+    "--config.train.checkpoint_every=3",
+    "--config.train.evaluate_every=3",
+]
+
+
+def _train_together(number, *arguments):
+    """Exit status, standard output and standard error of each worker."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        futures = [
+            pool.submit(run_command, "train.main", "--strategy=multi_worker", *arguments, TF_CONFIG=json.dumps(config))
+            for config in launch.cluster(number)
+        ]
+        return [future.result() for future in futures]
+
+
+def _files(workdir):
+    return sorted(
+        str(path.relative_to(workdir)) if "tfevents" not in path.name else str(path.parent.relative_to(workdir))
+        for path in workdir.rglob("*")
+        if path.is_file()
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The workdir of one process."""
+    workdir = tmp_path_factory.mktemp("alone")
+    status, _, errors = run_command("train.main", *RUN, f"--workdir={workdir}", "--strategy=one_device")
+    assert status == 0, errors
+    return workdir
+
+
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_weights_and_the_files_of_one_process(alone, number, tmp_path):
+    for status, _, errors in _train_together(number, *RUN, f"--workdir={tmp_path}"):
+        assert status == 0, errors
+    assert _files(tmp_path) == _files(alone)
+    expected, found = (runs.load(workdir, "latest")[0] for workdir in (alone, tmp_path))
+    # Adam moves a weight by the rate, 1e-4, whatever its gradient: where that is next to zero, the order in which
+    # the batch is summed decides its sign. Six such steps would be 1.2e-3 apart; few weights are like that.
+    differences = np.concatenate(
+        [np.abs(a - b).ravel() for a, b in zip(expected.get_weights(), found.get_weights(), strict=True)]
+    )
+    assert differences.max() < 1.2e-3 and np.mean(differences > 1e-6) < 1e-3
+    fresh = runs.build(runs.read_config(alone))
+    fresh.start_from(data.load(runs.read_config(alone).data, "train").images)
+    assert largest_difference(fresh.get_weights(), expected.get_weights()) > 1e-5
+    # They evaluated the whole split together, not each its share: the bound is that of one process, up to rounding.
+    validation = data.load(runs.read_config(alone).data, "validation")
+    reader = tf.train.load_checkpoint(str(tmp_path / runs.BEST))
+    together = reader.get_tensor("best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE")
+    assert together == pytest.approx(evaluation.Evaluator(found)(validation)["bound_nats"], rel=1e-5)
+
+
+def test_workers_of_different_runs_do_not_train(tmp_path):
+    """A workdir that is not shared, or another config, would silently train two models."""
+    configs = launch.cluster(2)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        futures = [
+            pool.submit(
+                run_command,
+                "train.main",
+                "--strategy=multi_worker",
+                *RUN,
+                f"--config.train.seed={index}",
+                f"--workdir={tmp_path / str(index)}",
+                TF_CONFIG=json.dumps(config),
+            )
+            for index, config in enumerate(configs)
+        ]
+        for future in futures:
+            status, _, errors = future.result()
+            assert status == 1 and "Received: checksum of the config is " in errors, errors
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        json.dumps({"cluster": {"worker": ["a:1"]}}),
+        json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}),
+        json.dumps({"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}),
+        json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}),
+    ],
+)
+def test_tf_config_must_say_which_worker_this_is(text, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match="needs TF_CONFIG") as caught:
+        workers.multi_worker_strategy()
+    assert repr(text) in str(caught.value)
+
+
+def _launcher(script, number=2, max_restarts=2):
+    """A launcher of workers that need no TensorFlow, and what it says."""
+    said = []
+    head = "import json, os, pathlib, signal, sys, time\nindex = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
+    return launch.Launcher([sys.executable, "-c", head + script], number, max_restarts, said.append), said
+
+
+def test_the_launcher_ends_when_all_workers_do(tmp_path):
+    launcher, said = _launcher(f"pathlib.Path({str(tmp_path)!r}, str(index)).touch()", number=3)
+    assert launcher.run() == 0 and not said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
+
+
+def test_a_dead_worker_takes_the_rest_along_and_all_start_again(tmp_path, monkeypatch):
+    """Worker 1 dies at its first start, while worker 0 waits for it as in a collective operation."""
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.5)
+    launcher, said = _launcher(
+        f"""
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+starts = pathlib.Path({str(tmp_path)!r}, str(index))
+starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
+if starts.read_text() == "x":
+    print("what worker", index, "said")
+    sys.stdout.flush()
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL) if index == 1 else time.sleep(600)
+"""
+    )
+    start = time.monotonic()
+    assert launcher.run() == 0
+    assert time.monotonic() - start < 60  # worker 0 was not waited for
+    assert [(tmp_path / str(index)).read_text() for index in range(2)] == ["xx", "xx"]
+    assert any("what worker 1 said" in text for text in said)
+    assert "worker 1 died (signal 9); all 2 start again" in said[-1] and "1 of at most 2" in said[-1]
+
+
+def test_restarts_are_bounded(monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.5)
+    launcher, said = _launcher("os.kill(os.getpid(), signal.SIGKILL) if index == 0 else time.sleep(600)")
+    assert launcher.run() == 128 + signal.SIGKILL
+    assert len(said) == 3 and "after 2 restarts" in said[-1]
+
+
+def test_what_would_only_happen_again_is_not_tried_again(tmp_path):
+    launcher, said = _launcher(
+        f"pathlib.Path({str(tmp_path)!r}, str(index)).touch(exist_ok=False); sys.exit('the batch is odd')"
+    )
+    assert launcher.run() == 1
+    assert not any("start again" in text for text in said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_workers_are_asked_to_stop_and_are_waited_for(tmp_path, number, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)  # not what they get to save
+    launcher, said = _launcher(
+        f"""
+def save(number, frame):
+    time.sleep(1)
+    pathlib.Path({str(tmp_path)!r}, str(index)).touch()
+    sys.exit(128 + number)
+
+signal.signal({int(number)}, save)
+print("ready", flush=True)
+pathlib.Path({str(tmp_path)!r}, f"ready{{index}}").touch()
+time.sleep(600)
+"""
+    )
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        status = pool.submit(launcher.run)
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
+        launcher.stop(number)
+        assert status.result() == 128 + number
+    assert {"0", "1"} <= {path.name for path in tmp_path.iterdir()} and not said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_no_worker_outlives_a_killed_launcher(tmp_path):
+    script = f"""
+import os, pathlib, sys, time
+from pixelvae_tf.train import launch
+worker = "import os, pathlib, time; pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(600)"
+launch.Launcher([sys.executable, "-c", worker], 2, 0, print).run()
+"""
+    launcher = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    while len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.1)
+    launcher.kill()
+    launcher.wait()
+    end = time.monotonic() + 60
+    alive = [int(path.name) for path in tmp_path.iterdir()]
+    while alive and time.monotonic() < end:
+        alive = [pid for pid in alive if os.path.exists(f"/proc/{pid}")]
+        time.sleep(0.1)
+    assert not alive
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_no_weight(alone, tmp_path):
+    """`pixelvae-launch` itself, with four workers of which one is killed after the first checkpoint."""
+    more = ["--config.train.steps=60", "--config.train.steps_per_loop=1", f"--workdir={tmp_path}"]
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "pixelvae_tf.train.launch_main", "--workers=4", "--", *RUN, *more],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list((tmp_path / runs.CHECKPOINTS).glob("*.index")):
+        time.sleep(0.1)
+        assert launcher.poll() is None
+    children = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[2]), signal.SIGKILL)
+    _, errors = launcher.communicate(timeout=600)
+    assert launcher.returncode == 0, errors
+    assert "worker 2 died (signal 9); all 4 start again" in errors
+    assert "another worker was lost" in errors and "Traceback" not in errors
+    undisturbed = tmp_path / "undisturbed"
+    for status, _, errors in _train_together(4, *RUN, *more[:2], f"--workdir={undisturbed}"):
+        assert status == 0, errors
+    first, second = (runs.load(workdir, "latest") for workdir in (tmp_path, undisturbed))
+    assert first[2] == second[2] == 60
+    # Equal sums in an equal order, but for what the threads of a product do: see the test above.
+    assert largest_difference(first[0].get_weights(), second[0].get_weights()) < 1e-4

@@ -1,0 +1,140 @@
+"""Starts the workers of one run on this machine, and starts them again when one of them dies."""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+POLL_SECONDS = 0.2
+# What the others get to end by themselves once one has: all may be about to say the same.
+GRACE_SECONDS = 10.0
+# A worker that ends so said why, and would say it again (sys.exit with a message; absl's usage errors).
+ITS_OWN_FAULT = (1, 2)
+STOPPED = (signal.SIGTERM, signal.SIGINT)
+
+
+def cluster(num_workers: int) -> list[dict]:
+    """TF_CONFIG of each worker, on free ports of this machine."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(num_workers)]
+    addresses = [f"localhost:{listening.getsockname()[1]}" for listening in sockets]
+    for listening in sockets:
+        listening.close()
+    return [
+        {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}} for index in range(num_workers)
+    ]
+
+
+def _die_with_launcher() -> None:
+    """In a worker, before it starts: Linux asks it to stop where the launcher is killed."""
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _signal_of(status: int) -> int:
+    """The signal that ended a process, told by the system (-15) or by the process (143); 0 for none."""
+    return -status if status < 0 else max(status - 128, 0)
+
+
+class Launcher:
+    """One run of several workers.
+
+    Args:
+      command: of a worker; TF_CONFIG says which one it is.
+      num_workers: how many.
+      max_restarts: how often all are started again.
+      say: is told what happens.
+    """
+
+    def __init__(self, command: Sequence[str], num_workers: int, max_restarts: int, say: Callable[[str], None]):
+        self.command, self.num_workers, self.max_restarts, self.say = list(command), num_workers, max_restarts, say
+        self.processes: list[subprocess.Popen] = []
+        self.asked: int | None = None
+
+    def stop(self, number: int, frame=None) -> None:
+        """A signal handler: asks the workers to save and stop; the second time it does not ask."""
+        again, self.asked = self.asked is not None, number
+        for process in self.processes:
+            process.send_signal(signal.SIGKILL if again else number)
+
+    def run(self) -> int:
+        """Runs the workers to their end, through at most `max_restarts` deaths.
+
+        Returns:
+          The exit status: 0, or that of the worker that ended first.
+        """
+        for restarts in range(self.max_restarts + 1):
+            with tempfile.TemporaryFile() as output:
+                index, status = self._run_once(output)
+                if status == 0 or self.asked is not None or _signal_of(status) in STOPPED:
+                    return status
+                how = f"signal {-status}" if status < 0 else f"exit status {status}"
+                if index > 0:  # Worker 0 was heard.
+                    output.seek(0)
+                    self.say(f"worker {index} ended with {how}; the other workers said:")
+                    self.say(output.read().decode(errors="replace"))
+            if status in ITS_OWN_FAULT:
+                return status
+            if restarts < self.max_restarts:
+                self.say(
+                    f"worker {index} died ({how}); all {self.num_workers} start again from the last checkpoint, "
+                    f"restart {restarts + 1} of at most {self.max_restarts}"
+                )
+        self.say(f"worker {index} died ({how}), after {self.max_restarts} restarts; the same command goes on")
+        return status if status > 0 else 128 - status
+
+    def _run_once(self, output: BinaryIO) -> tuple[int, int]:
+        """Returns the first worker that ended badly, and how; (0, 0) if none did."""
+        for config in cluster(self.num_workers):
+            self.processes.append(
+                subprocess.Popen(
+                    self.command,
+                    env={**os.environ, "TF_CONFIG": json.dumps(config)},
+                    # Worker 0 is heard, the others only where one fails: they all say the same.
+                    stdout=None if config["task"]["index"] == 0 else output,
+                    stderr=None if config["task"]["index"] == 0 else subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C reaches the launcher alone, which passes it on once.
+                    preexec_fn=_die_with_launcher if sys.platform == "linux" else None,
+                )
+            )
+        try:
+            return self._wait()
+        finally:
+            for process in self.processes:
+                process.kill()
+                process.wait()
+            self.processes.clear()
+
+    def _wait(self) -> tuple[int, int]:
+        while True:
+            statuses = [process.poll() for process in self.processes]
+            bad = [(index, status) for index, status in enumerate(statuses) if status]
+            if bad:
+                self._give_grace()
+                # A death by a signal is the cause of what the others say.
+                return min(bad, key=lambda found: found[1])
+            if None not in statuses:
+                return 0, 0
+            time.sleep(POLL_SECONDS)
+
+    def _give_grace(self) -> None:
+        end = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < end or self.asked is not None:
+            if all(process.poll() is not None for process in self.processes):
+                return
+            time.sleep(POLL_SECONDS)
+
+
+def train_command(flags: Sequence[str]) -> list[str]:
+    """A worker's command.
+
+    Args:
+      flags: of pixelvae-train.
+    """
+    return [sys.executable, "-m", "pixelvae_tf.train.main", "--strategy=multi_worker", *flags]
