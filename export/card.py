@@ -53,24 +53,31 @@ def describe(
     model: PixelVAE, endpoints: dict[str, tf.types.experimental.PolymorphicFunction], options: Options
 ) -> dict:
     """What is known of a model and the way it is served, as plain data."""
-    packages = ("pixelvae_tf", "tensorflow", "keras")
     return {
-        "num_weights": model.count_params(),
-        "fingerprint": runs.fingerprint(model),
+        **describe_weights(model),
         "max_batch": options.max_batch,
         "completion_rounds": options.completion_rounds,
         "warmup": list(options.warmup),
         "xla": options.xla,
-        "versions": {
-            **{package: importlib.metadata.version(package) for package in packages},
-            "python": platform.python_version(),
-        },
         "signatures": {
             name: {
                 "inputs": _tensors(endpoint.input_signature[0]),
                 "outputs": _tensors(endpoint.get_concrete_function().structured_outputs),
             }
             for name, endpoint in sorted(endpoints.items())
+        },
+    }
+
+
+def describe_weights(model: PixelVAE) -> dict:
+    """What is known of a model's weights wherever they are kept, as plain data."""
+    packages = ("pixelvae_tf", "tensorflow", "keras")
+    return {
+        "num_weights": model.count_params(),
+        "fingerprint": runs.fingerprint(model),
+        "versions": {
+            **{package: importlib.metadata.version(package) for package in packages},
+            "python": platform.python_version(),
         },
     }
 

@@ -2,6 +2,7 @@
 
 pixelvae-export --workdir=runs/digits --export_dir=models/digits
 pixelvae-export --workdir=runs/digits --export_dir=models/digits --xla --warmup=1,16
+pixelvae-export --pretrained=digits/gated_pixel_vae --export_dir=models/digits
 
 Beside the versions it leaves models.config and batching_parameters.txt to start the server with.
 """
@@ -12,17 +13,21 @@ import sys
 
 from absl import app, flags, logging
 
+from pixelvae_tf import pretrained
 from pixelvae_tf.export.options import Options
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.")
+_PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
 _EXPORT_DIR = flags.DEFINE_string("export_dir", None, "The model's directory; gets a new version.", required=True)
-_WEIGHTS = flags.DEFINE_enum("weights", "best", ["best", "latest"], "Which averaged weights.")
+_WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
 _MAX_BATCH = flags.DEFINE_integer("max_batch", Options.max_batch, "Largest batch of a request, and of merged ones.")
 _COMPLETION_ROUNDS = flags.DEFINE_integer(
     "completion_rounds", Options.completion_rounds, "Rounds of encoding and filling in, by the signature complete."
 )
 _WARMUP = flags.DEFINE_list("warmup", [], "Batch sizes that the server tries before it answers, as 1,16.")
 _XLA = flags.DEFINE_bool("xla", False, "Write a second model too, EXPORT_DIR_xla, compiled by XLA.")
+flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
+flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
 
 
 def main(argv: list[str]) -> None:
@@ -30,7 +35,6 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)  # TensorFlow warns of retracing where every endpoint is traced once
-    from pixelvae_tf import runs
     from pixelvae_tf.export import exporter, server
 
     try:
@@ -38,8 +42,7 @@ def main(argv: list[str]) -> None:
         variants = {_EXPORT_DIR.value: options}
         if _XLA.value:
             variants[str(server.xla_variant(_EXPORT_DIR.value))] = dataclasses.replace(options, xla=True)
-        model, config, step = runs.load(_WORKDIR.value, _WEIGHTS.value)
-        card = _card(model, config, step)
+        model, card = _model_and_card()
         for export_dir, its_options in variants.items():
             path = exporter.export(model, card, export_dir, its_options)
             print(f"exported and checked: {path}")
@@ -54,19 +57,24 @@ def _batch_sizes(texts: list[str]) -> tuple[int, ...]:
     return tuple(map(int, texts))
 
 
-def _card(model, config, step: int) -> dict:
-    """What the run's directory and the command line say."""
+def _model_and_card() -> tuple:
+    """The model, and what the run's directory or the package, and the command line, say of it."""
     from pixelvae_tf import presets, runs
     from pixelvae_tf.export import card
 
-    weights = [] if _WEIGHTS.value == _WEIGHTS.default else [f"--weights={_WEIGHTS.value}"]
+    export = {"export": shlex.join(["pixelvae-export", *sys.argv[1:]])}
+    if _PRETRAINED.value:
+        model, _, known = pretrained.load(_PRETRAINED.value)
+        return model, {**known, "commands": known["commands"] | export}
+    weights = _WEIGHTS.value or "best"
+    model, config, step = runs.load(_WORKDIR.value, weights)
+    which = [f"--weights={_WEIGHTS.value}"] if _WEIGHTS.value else []
     commands = {
         "train": presets.command_for(config, _WORKDIR.value),
-        "evaluate": shlex.join(["pixelvae-evaluate", f"--workdir={_WORKDIR.value}", *weights]),
-        "export": shlex.join(["pixelvae-export", *sys.argv[1:]]),
+        "evaluate": shlex.join(["pixelvae-evaluate", f"--workdir={_WORKDIR.value}", *which]),
     }
     evaluations = runs.read_evaluations(_WORKDIR.value, runs.fingerprint(model))
-    return card.make_card(config, _WEIGHTS.value, step, evaluations, commands)
+    return model, card.make_card(config, weights, step, evaluations, commands | export)
 
 
 def run() -> None:

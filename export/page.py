@@ -7,7 +7,7 @@ def page(card: dict) -> str:
     """A model card.
 
     Args:
-      card: what `card.make_card` and `card.describe` know; what is of the run may be missing.
+      card: what `card.make_card` and `card.describe` know; what is of the run, or of serving it, may be missing.
 
     Returns:
       Markdown.
@@ -15,13 +15,20 @@ def page(card: dict) -> str:
     parts = [f"# {card['name']}", _summary(card), _table(["", ""], _facts(card))]
     if "evaluations" in card:
         parts += ["## Evaluation", *_evaluation(card)]
-    parts += ["## Signatures", "The first dimension B is the batch.", _signatures(card)]
+    if "signatures" in card:
+        parts += ["## Signatures", "The first dimension B is the batch.", _signatures(card)]
     if card.get("commands"):
         parts += ["## Commands", *_commands(card["commands"])]
     return "\n\n".join(parts) + "\n"
 
 
 def _summary(card: dict) -> str:
+    if "signatures" not in card:
+        name = card["name"]
+        return (
+            f"Weights that come with pixelvae_tf: `pixelvae-evaluate --pretrained={name}`, "
+            f"`pixelvae-export --pretrained={name}`, `pixelvae_tf.load_pretrained({name!r})`."
+        )
     server = (
         "Its numbers are computed by XLA: on the CPU, TensorFlow Serving takes it only with "
         "`--xla_cpu_compilation_enabled`."
@@ -46,14 +53,14 @@ def _facts(card: dict) -> list[list[str]]:
             ["step", f"{card['step']}, {card['weights']} weights (averaged)"],
         ]
     versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
-    return [
-        *rows,
-        ["weights", f"{card['num_weights']:,}, fingerprint {card['fingerprint']}"],
-        ["largest batch", str(card["max_batch"])],
-        ["rounds of completion", str(card["completion_rounds"])],
-        ["warmed up with batches of", ", ".join(map(str, card["warmup"])) or "none"],
-        ["versions", versions],
-    ]
+    rows.append(["weights", f"{card['num_weights']:,}, fingerprint {card['fingerprint']}"])
+    if "signatures" in card:
+        rows += [
+            ["largest batch", str(card["max_batch"])],
+            ["rounds of completion", str(card["completion_rounds"])],
+            ["warmed up with batches of", ", ".join(map(str, card["warmup"])) or "none"],
+        ]
+    return [*rows, ["versions", versions]]
 
 
 def _shape(level: dict) -> list[int]:
@@ -105,7 +112,8 @@ def _commands(commands: dict[str, str | None]) -> list[str]:
         if train
         else ["No preset becomes the run's config by flags; the config is in `pixelvae_tf.json`, beside this page."]
     )
-    return [*made, "Exported by", f"```sh\n{commands['export']}\n```"]
+    exported = ["Exported by", f"```sh\n{commands['export']}\n```"] if "export" in commands else []
+    return [*made, *exported]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

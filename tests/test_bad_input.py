@@ -11,13 +11,14 @@ from commands import run_command
 from small_run import small_config
 
 import pixelvae_tf
-from pixelvae_tf import bounds, runs
+from pixelvae_tf import bounds, pretrained, runs
 from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig
 from pixelvae_tf.train import trainer
 
 PRESET = "--config=digits/gated_pixel_vae"
 EXPORT, EVALUATE, SAMPLE, TRAIN = "export.main", "train.evaluate_main", "export.sample_main", "train.main"
 PREPARE = "train.prepare_main"
+TRAINED, CHOICES = "digits/gated_pixel_vae", "|".join(pretrained.names())
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,14 @@ CASES = {
     "no run": (EVALUATE, ["--workdir={empty}"], "workdir must be the directory of a run, with config.json"),
     "no weights": (EVALUATE, ["--workdir={no_weights}"], "must hold 'best' weights; a run writes them at"),
     "other weights": (EVALUATE, ["--workdir={swapped}"], "weights of the model of its config.json"),
+    "no weights at all": (EVALUATE, [], "Exactly one of (workdir, pretrained) must have a value"),
+    "two weights": (EXPORT, [*EXPORTED, f"--pretrained={TRAINED}"], "Exactly one of (workdir, pretrained)"),
+    "unknown weights": (EVALUATE, ["--pretrained=digits/gan"], f"value should be one of <{CHOICES}>"),
+    "latest weights": (
+        EXPORT,
+        [f"--pretrained={TRAINED}", "--weights=latest", EXPORTED[1]],
+        "At most one of (weights, pretrained) must",
+    ),
     "samples": (EVALUATE, ["--workdir={run}", "--importance_samples=-1"], "-1 is not a non-negative integer"),
     "exported run": (EXPORT, ["--workdir={empty}", "--export_dir={empty}/out"], "workdir must be the directory of"),
     "export dir": (EXPORT, ["--workdir={run}", "--export_dir={file}/out"], "export_dir must be a directory that can"),

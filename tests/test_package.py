@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = [path for folder in ("pixelvae_tf", "train", "export") for path in sorted((ROOT / folder).rglob("*.py"))]
 FLOORS = [
     *("pixels", "noise", "layers", "sampling", "distributions", "bounds", "models"),
-    *("config", "data", "pictures", "presets", "runs", "train", "export"),
+    *("config", "data", "pictures", "presets", "runs", "pretrained", "train", "export"),
 ]
 
 
@@ -66,6 +66,17 @@ def test_the_installed_package_has_train_and_export():
     )
     outcome = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd="/", check=True)
     assert outcome.stdout.strip() == "None"
+
+
+def test_what_is_installed_holds_the_trained_weights(tmp_path):
+    # setup.py by itself: what pyproject.toml says takes a newer setuptools than TensorFlow brings along.
+    for name in ("setup.py", "pixelvae_tf", "train", "export"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib=build"]
+    subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)
+    for path in (ROOT / "pixelvae_tf" / "pretrained").glob("*/*/*"):
+        assert (tmp_path / "build" / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+    assert list(tmp_path.glob("build/pixelvae_tf/pretrained/*/*/model.weights.h5"))
 
 
 def test_train_runs_as_a_module_from_a_checkout():

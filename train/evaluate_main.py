@@ -1,6 +1,7 @@
 """pixelvae-evaluate: prints the bound of a trained run on a split as one JSON line; WORKDIR/evaluations keeps it.
 
 pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
+pixelvae-evaluate --pretrained=digits/gated_pixel_vae
 """
 
 import json
@@ -8,16 +9,21 @@ import sys
 
 from absl import app, flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.", required=True)
+from pixelvae_tf import pretrained
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.")
+_PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
 _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted value; 0: none.", lower_bound=0
 )
-_WEIGHTS = flags.DEFINE_enum("weights", "best", ["best", "latest"], "Which averaged weights.")
+_WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; does not change the result.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.")
 _FOLDER = flags.DEFINE_string("folder", None, "Folder of images, if it is not the run's.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the run's.")
+flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
+flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
 
 
 def main(argv: list[str]) -> None:
@@ -27,8 +33,12 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf import data, runs
     from pixelvae_tf.train import evaluation, progress
 
+    weights = _WEIGHTS.value or "best"
     try:
-        model, config, step = runs.load(_WORKDIR.value, _WEIGHTS.value)
+        if _PRETRAINED.value:
+            model, config, step = pretrained.load_pretrained(_PRETRAINED.value)
+        else:
+            model, config, step = runs.load(_WORKDIR.value, weights)
         if _DATA_DIR.value is not None:
             config.data.data_dir = _DATA_DIR.value
         if _FOLDER.value is not None:
@@ -43,8 +53,10 @@ def main(argv: list[str]) -> None:
     bar = progress.Progress(len(images.images), unit="image")
     report = evaluator(images, lambda done, total: bar.update(done))
     bar.close()
-    report |= {"weights": f"{_WEIGHTS.value} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
+    report |= {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
     print(json.dumps(report))
+    if not _WORKDIR.value:
+        return
     try:
         runs.write_evaluation(report, _WORKDIR.value)
     except OSError as error:  # Somebody else's run, say; what was asked for is printed.

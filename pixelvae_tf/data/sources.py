@@ -42,6 +42,11 @@ class ImageSet:
         places = np.linspace(0, number - 1, min(number, NUM_SOME)).astype(np.int64)
         return self.images[places], None if self.labels is None else self.labels[places]
 
+    def first(self, number: int) -> "ImageSet":
+        """The first images alone."""
+        labels = None if self.labels is None else self.labels[:number]
+        return dataclasses.replace(self, images=self.images[:number], labels=labels)
+
     def fingerprint(self) -> int:
         """A number that other images would not have."""
         in_memory = isinstance(self.images, np.ndarray)

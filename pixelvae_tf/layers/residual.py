@@ -12,6 +12,7 @@ Legend: B batch, H height, W width, C channels, F filters.
 """
 
 import functools
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -187,11 +188,19 @@ class FeatureDecoder(_Blocks):
         self.sizes = [self.size]
         for _ in filters:
             self.sizes.insert(0, tuple(-(-length // 2) for length in self.sizes[0]))
-        self.first_blocks = self._keeping(first_filters, "first_block")
-        self.blocks = [
-            [self._block(f, "up", f"block_{index}"), *self._keeping(f, f"block_{index}_block")]
-            for index, f in enumerate(self.filters)
-        ]
+        # One flat list: Keras 3.10 leaves the weights of layers in nested ones out of its files (keras#20598).
+        self.blocks = self._keeping(first_filters, "first_block")
+        for index, f in enumerate(self.filters):
+            self.blocks += [self._block(f, "up", f"block_{index}"), *self._keeping(f, f"block_{index}_block")]
+
+    def _sized_blocks(self) -> Iterator[tuple[tuple[int, int], ResidualBlock]]:
+        """The blocks, each with the (H, W) of what it makes."""
+        sizes = iter(self.sizes)
+        size = next(sizes)
+        for block in self.blocks:
+            if block.resample == "up":
+                size = next(sizes)
+            yield size, block
 
     def build(self, latents_shape) -> None:
         """Builds for latents [B, D] or [B, h, w, D]."""
@@ -203,10 +212,9 @@ class FeatureDecoder(_Blocks):
             self.first = WeightNormConv2D(self.first_filters, (3, 3), **options)
         self.first.build(latents_shape)
         x_shape = (latents_shape[0], height, width, self.first_filters)
-        for size, blocks in zip(self.sizes, [self.first_blocks, *self.blocks], strict=True):
-            for block in blocks:
-                block.build(x_shape)
-                x_shape = (latents_shape[0], *size, block.filters)
+        for size, block in self._sized_blocks():
+            block.build(x_shape)
+            x_shape = (latents_shape[0], *size, block.filters)
 
     def compute_output_shape(self, latents_shape) -> tuple:
         """[B, D] or [B, h, w, D] -> [B, H, W, F]."""
@@ -215,10 +223,9 @@ class FeatureDecoder(_Blocks):
     def call(self, latents, training=False):
         """Maps latents [B, D] or [B, h, w, D] to [B, H, W, F]."""
         x = tf.reshape(self.first(latents), (-1, *self.sizes[0], self.first_filters))
-        for (height, width), blocks in zip(self.sizes, [self.first_blocks, *self.blocks], strict=True):
-            for block in blocks:
-                # Where the encoder rounded an odd side up, the row too many is cropped.
-                x = rematerialized(functools.partial(block, training=training), x)[:, :height, :width]
+        for (height, width), block in self._sized_blocks():
+            # Where the encoder rounded an odd side up, the row too many is cropped.
+            x = rematerialized(functools.partial(block, training=training), x)[:, :height, :width]
         return tf.nn.elu(x)
 
     def get_config(self) -> dict:
