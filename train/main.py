@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     try:
         with Interruption() as interruption:
             runner.run(interruption)
-    except FloatingPointError as error:
+    except (FloatingPointError, OSError) as error:
         raise SystemExit(f"pixelvae-train: {error}") from error
     print(f"trained: {pathlib.Path(_WORKDIR.value)}")
 

@@ -1,8 +1,10 @@
 """The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
 
+import contextlib
 import logging
 import math
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -68,18 +70,17 @@ class Trainer:
         self.loop = steps.make_training_loop(strategy, self.state, config)
         self.evaluator = evaluation.Evaluator(self.state.average, strategy, max(config.train.batch_size, 100))
         self.checkpoint = self.state.checkpoint()
-        self.latest = tf.train.CheckpointManager(self.checkpoint, str(self.workdir / runs.CHECKPOINTS), max_to_keep=2)
+        self.latest = workdir_lib.manage(self.checkpoint, self.workdir / runs.CHECKPOINTS, max_to_keep=2)
+        # The last checkpoint that was read or written.
+        self.good: str | None = None
         best = tf.train.Checkpoint(
             average=runs.weights_of(self.state.average),
             step=self.state.step,
             best_bound_nats=self.state.best_bound_nats,
         )
-        self.best = tf.train.CheckpointManager(best, str(self.workdir / runs.BEST), max_to_keep=1)
+        self.best = workdir_lib.manage(best, self.workdir / runs.BEST, max_to_keep=1)
         self._since_log: list[tuple[int, steps.Totals]] = []
-        self.writers = {
-            name: tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
-            for name in ("train", "validation")
-        }
+        self.writers: dict[str, tf.summary.SummaryWriter] = {}
         self._draw = tf.function(self._make_pictures)
 
     @property
@@ -93,37 +94,45 @@ class Trainer:
         Raises:
           ValueError: if there are checkpoints and none can be read.
         """
-        for path in reversed(self.latest.checkpoints):
-            try:
-                self.checkpoint.restore(path).assert_existing_objects_matched()
-            except runs.UNREADABLE as error:
-                LOGGER.warning(
-                    "Cannot read checkpoint %s, trying the one before: %s", path, str(error).partition("\n")[0]
-                )
-                continue
-            LOGGER.info("Going on from step %d (%s)", self.step, path)
-            self._restore_best_bound()
-            return
-        if self.latest.checkpoints:
+        folder = self.workdir / runs.CHECKPOINTS
+        self.good = runs.read_newest(
+            folder, lambda path: self.checkpoint.restore(path).assert_existing_objects_matched()
+        )
+        if self.good:
+            LOGGER.info("Going on from step %d (%s)", self.step, self.good)
+        elif runs.checkpoints(folder):
             raise ValueError(
                 "workdir must hold a checkpoint of this model that can be read. "
-                f"Received: {str(self.workdir)!r}, where none of {len(self.latest.checkpoints)} can"
+                f"Received: {str(self.workdir)!r}, where none of {len(runs.checkpoints(folder))} can"
             )
-        self.state.start_from(self.images["train"])
+        else:
+            self.state.start_from(self.images["train"])
         self._restore_best_bound()
 
     def _restore_best_bound(self) -> None:
-        """A run that was killed may have found better weights than its last checkpoint knows of."""
-        if self.best.latest_checkpoint:
-            reader = tf.train.load_checkpoint(self.best.latest_checkpoint)
-            bound = reader.get_tensor("best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE")
-            self.state.best_bound_nats.assign(min(float(bound), self.state.best_bound_nats.numpy()))
+        """Takes the bound of the best weights that there are.
+
+        A run that was killed may have found better ones than its last checkpoint knows of. Where they cannot be read
+        any more, those of the next evaluation are the best.
+        """
+
+        def read(path: str) -> None:
+            reader = tf.train.load_checkpoint(path)
+            # All of it, since every tensor has its own checksum.
+            tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+            self.state.best_bound_nats.assign(float(tensors["best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE"]))
+
+        if runs.read_newest(self.workdir / runs.BEST, read) is None:
+            self.state.best_bound_nats.assign(float("inf"))
 
     def run(self, interruption: Interruption) -> None:
         """Trains from the current step to the last."""
         train = self.config.train
-        workdir_lib.write_config(self.config, self.workdir)
-        workdir_lib.write_images(self.fingerprints, self.workdir)
+        with self._writing():
+            workdir_lib.write_config(self.config, self.workdir)
+            workdir_lib.write_images(self.fingerprints, self.workdir)
+            for name in ("train", "validation"):
+                self.writers[name] = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
         LOGGER.info(
             "%s: %d weights, %d steps of %d images on %d replica(s)",
             self.workdir,
@@ -148,15 +157,36 @@ class Trainer:
             # A loop ends where anything is due.
             due = min(period - step % period for period in (*periods, train.steps_per_loop))
             count = min(due, train.steps - step)
-            totals = self.loop(iterator, tf.constant(count))
+            try:
+                totals = self.loop(iterator, tf.constant(count))
+            except tf.errors.OpError:
+                # If it is the images', they say it better.
+                for images in self.images.values():
+                    images.require_unchanged()
+                raise
             self._require_finite(totals)
             self._after_loop(totals, count, bar)
-            if interruption.signal is not None:
-                self.latest.save(checkpoint_number=self.step)
-                bar.close()
-                LOGGER.warning("Stopped by signal %d at step %d; all is saved", interruption.signal, self.step)
-                raise Interrupted(128 + interruption.signal)
+            # Saved once: a checkpoint that is written again is not whole meanwhile.
+            if self.step % train.checkpoint_every == 0 or self.step == train.steps or interruption.signal is not None:
+                with self._writing():
+                    self.good = self.latest.save(checkpoint_number=self.step)
+                if interruption.signal is not None:
+                    bar.close()
+                    LOGGER.warning("Stopped by signal %d at step %d; all is saved", interruption.signal, self.step)
+                    raise Interrupted(128 + interruption.signal)
         bar.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around whatever writes to the workdir, which may have no room left."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            raise OSError(
+                f"workdir must have room for the run. Received: {str(self.workdir)!r}, which cannot be written: "
+                f"{runs.first_line(error)}. The last good checkpoint, {self.good or 'none yet'}, is kept; when there "
+                "is room, the same command goes on"
+            ) from error
 
     def _require_finite(self, totals: steps.Totals) -> None:
         """Stops before anything that is not finite can be saved."""
@@ -165,7 +195,7 @@ class Trainer:
         parts = [part for part, bad in zip(steps.PARTS, totals.bad_parts.numpy(), strict=True) if bad]
         raise FloatingPointError(
             f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}. The last good checkpoint, "
-            f"{self.latest.latest_checkpoint or 'none yet'}, is kept. In a new workdir, a lower train.learning_rate, "
+            f"{self.good or 'none yet'}, is kept. In a new workdir, a lower train.learning_rate, "
             "a train.clip_norm or a longer train.kl_warmup_steps may help"
         )
 
@@ -178,8 +208,6 @@ class Trainer:
             self._log()
         if step % train.evaluate_every == 0 or last:
             self._evaluate()
-        if step % train.checkpoint_every == 0 or last:
-            self.latest.save(checkpoint_number=step)
 
     def _log(self) -> None:
         """Writes the means over all steps since the last log, and how many of them were clipped."""
@@ -216,7 +244,7 @@ class Trainer:
         return "\n\n".join(warnings)
 
     def _write(self, writer: str, scalars: dict, grids: dict[str, np.ndarray] | None = None, warning: str = "") -> None:
-        with self.writers[writer].as_default(step=self.step):
+        with self._writing(), self.writers[writer].as_default(step=self.step):
             if warning:
                 tf.summary.text("warning", warning)
             for name, value in scalars.items():
@@ -234,7 +262,8 @@ class Trainer:
         self._write("validation", shown, self._grids(), self._ignored_latents(report["kl_nats"]))
         if report["bound_nats"] < self.state.best_bound_nats.numpy():
             self.state.best_bound_nats.assign(report["bound_nats"])
-            self.best.save(checkpoint_number=self.step)
+            with self._writing():
+                self.best.save(checkpoint_number=self.step)
 
     def _make_pictures(self, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None) -> dict[str, tf.Tensor]:
         model = self.state.average
@@ -259,7 +288,8 @@ class Trainer:
             pairs = pictures.beside(originals, drawn["reconstructions"])
             grids["reconstructions"] = pictures.tile(pairs, num_values, columns=16, scale=scale)
         for name, grid in grids.items():
-            pictures.write_png(self.workdir / f"{name}.png", grid)
+            with self._writing():
+                pictures.write_png(self.workdir / f"{name}.png", grid)
         return grids
 
 
@@ -274,6 +304,8 @@ def train_and_evaluate(
     Raises:
       ValueError: as `Trainer`; or if no checkpoint can be read.
       FloatingPointError: if the loss is no longer finite; what was saved is good.
+      OSError: if the workdir cannot be written to, or images that are read from disk have been changed there; what
+        was saved is good.
       Interrupted: after SIGTERM or Ctrl-C, with everything saved.
     """
     trainer = Trainer(config, workdir, strategy)

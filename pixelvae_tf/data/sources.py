@@ -42,6 +42,11 @@ class ImageSet:
         places = np.linspace(0, number - 1, min(number, NUM_SOME)).astype(np.int64)
         return self.images[places], None if self.labels is None else self.labels[places]
 
+    def require_unchanged(self) -> None:
+        """Raises an OSError if images on disk have been changed there; see `prepare.Shard`."""
+        if not isinstance(self.images, np.ndarray):
+            self.images.require_unchanged()
+
     def fingerprint(self) -> int:
         """A number that other images would not have."""
         in_memory = isinstance(self.images, np.ndarray)
