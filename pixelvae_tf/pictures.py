@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pixelvae_tf import pixels
+from pixelvae_tf.files import write_atomically
 
 
 def tile(images: np.ndarray, num_values: int, columns: int | None = None, scale: int = 1) -> np.ndarray:
@@ -42,4 +43,4 @@ def write_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
     """Writes a uint8 picture [H, W, C], C 1 or 3."""
     buffer = io.BytesIO()
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
-    pathlib.Path(path).write_bytes(buffer.getvalue())
+    write_atomically(path, buffer.getvalue())

@@ -11,9 +11,11 @@ WORKDIR/*.png             samples and reconstructions, as of the last evaluation
 
 import hashlib
 import json
+import logging
 import pathlib
 import random
 import re
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -21,8 +23,11 @@ from pixelvae_tf import config as config_lib
 from pixelvae_tf.files import write_atomically
 from pixelvae_tf.models import PixelVAE
 
+LOGGER = logging.getLogger("pixelvae_tf")
 CONFIG, IMAGES, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "images.json", "checkpoints", "best", "tensorboard"
 EVALUATIONS = "evaluations"
+# TensorFlow's list of the checkpoints in a folder, a file among them.
+LIST = "checkpoint"
 # What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
 UNREADABLE = (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError)
 
@@ -60,6 +65,44 @@ def weights_of(model: PixelVAE) -> dict[str, tf.Variable]:
     named = {variable.path.partition("/")[2]: variable.value for variable in model.variables}
     assert len(named) == len(model.variables), "two weights have the same name"
     return named
+
+
+def checkpoints(folder: str | pathlib.Path) -> list[str]:
+    """The checkpoints of a folder, oldest first: those that are there, and those that should be.
+
+    TensorFlow itself goes by its list alone, which may be torn or missing while they are whole; and without the list
+    nobody would know of those that are missing.
+    """
+    folder = pathlib.Path(folder)
+    listed = (folder / LIST).read_text(errors="replace") if (folder / LIST).is_file() else ""
+    there = " ".join(f'"{path.stem}"' for path in folder.glob("*.index"))
+    numbers = set(map(int, re.findall(r'"ckpt-(\d+)"', listed + there)))
+    return [str(folder / f"ckpt-{number}") for number in sorted(numbers)]
+
+
+def read_newest(folder: str | pathlib.Path, read: Callable[[str], None]) -> str | None:
+    """Reads the last checkpoint of a folder that can be read; says what is wrong with those behind it.
+
+    Args:
+      folder: where `checkpoints` finds them.
+      read: reads the checkpoint of a path, or raises one of `UNREADABLE`.
+
+    Returns:
+      Its path, or None if there is none.
+    """
+    for path in reversed(checkpoints(folder)):
+        try:
+            read(path)
+        except UNREADABLE as error:
+            LOGGER.warning("Cannot read checkpoint %s, trying the one before: %s", path, first_line(error))
+            continue
+        return path
+    return None
+
+
+def first_line(error: Exception) -> str:
+    """What TensorFlow says of an error, without where in its graph it came about."""
+    return str(error).partition("\n")[0]
 
 
 def fingerprint(model: PixelVAE) -> str:
@@ -147,20 +190,21 @@ def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, 
     if weights not in folders:
         raise ValueError(f"weights must be one of {', '.join(folders)}. Received: {weights!r}")
     config = read_config(workdir)
-    path = tf.train.latest_checkpoint(str(pathlib.Path(workdir) / folders[weights]))
-    if path is None:
+    folder = pathlib.Path(workdir) / folders[weights]
+    if not checkpoints(folder):
         raise ValueError(
             f"workdir must hold {weights!r} weights; a run writes them at its first evaluation. "
             f"Received: {str(workdir)!r}, which has none"
         )
     model, step = build(config), tf.Variable(0, dtype=tf.int64)
-    try:
+
+    def read(path: str) -> None:
         status = tf.train.Checkpoint(average=weights_of(model), step=step).restore(path)
         status.assert_existing_objects_matched().expect_partial()
-    except UNREADABLE as error:
-        reason = str(error).partition("\n")[0]
+
+    if read_newest(folder, read) is None:
         raise ValueError(
             f"workdir must hold {weights!r} weights of the model of its {CONFIG} that can be read. "
-            f"Received: {path}: {reason}"
-        ) from error
+            f"Received: {str(workdir)!r}, where none of {len(checkpoints(folder))} can"
+        )
     return model, config, int(step)

@@ -30,7 +30,7 @@ def places(tmp_path_factory):
     other.model.pixels.filters = 12
     trainer.train_and_evaluate(other, base / "other", trainer.make_strategy("one_device"))
     (base / "empty").mkdir()
-    for name in ("swapped", "no_weights", "torn_config"):
+    for name in ("swapped", "no_weights", "torn_config", "torn_images"):
         shutil.copytree(base / "run", base / name)
     for folder in (runs.CHECKPOINTS, runs.BEST):
         shutil.rmtree(base / "swapped" / folder)
@@ -38,6 +38,9 @@ def places(tmp_path_factory):
         shutil.rmtree(base / "no_weights" / folder)
     text = (base / "run" / runs.CONFIG).read_text()
     (base / "torn_config" / runs.CONFIG).write_text(text[: len(text) // 2])
+    (base / "torn_images" / runs.CONFIG).unlink()
+    (base / "torn_images" / runs.IMAGES).write_text("[1")
+    (base / "no_room" / "samples.png").mkdir(parents=True)  # a file that cannot be written, as on a full disk
     (base / "file").write_text("not a directory")
     (base / "damaged" / "binarized_mnist" / "1.0.0").mkdir(parents=True)
     (base / "damaged" / "binarized_mnist" / "1.0.0" / "dataset_info.json").write_text("{ noise")
@@ -124,6 +127,12 @@ CASES = {
     "other network": (TRAIN, ["--config=digits/row_lstm", "--workdir={run}"], "another config: "),
     "no directory": (TRAIN, [PRESET, "--workdir={file}/new"], "workdir must be a directory that can be written"),
     "damaged config": (TRAIN, [PRESET, "--workdir={torn_config}"], "config must be a JSON object"),
+    "damaged fingerprints": (TRAIN, [PRESET, "--workdir={torn_images}"], "images.json of workdir must be as a run wri"),
+    "full disk": (
+        TRAIN,
+        ["--config=digits/vae", "--config.train.steps=1", "--workdir={no_room}"],
+        "workdir must have room for the run. Received: ",
+    ),
     "split": (EVALUATE, ["--workdir={run}", "--split=dev"], "split must be one of train, validation, test"),
     "no run": (EVALUATE, ["--workdir={empty}"], "workdir must be the directory of a run, with config.json"),
     "no weights": (EVALUATE, ["--workdir={no_weights}"], "must hold 'best' weights; a run writes them at"),

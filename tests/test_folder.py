@@ -1,6 +1,7 @@
 """Folders of images: read as they are, or prepared once."""
 
 import json
+import os
 import pathlib
 import zlib
 
@@ -11,10 +12,11 @@ from commands import run_command
 from PIL import Image
 from small_run import small_config
 
-from pixelvae_tf import data
+from pixelvae_tf import data, runs
 from pixelvae_tf.config import DataConfig
 from pixelvae_tf.data import folder, prepare
 from pixelvae_tf.train import trainer
+from pixelvae_tf.train.interruption import Interruption
 
 SIDE = 8
 
@@ -314,6 +316,44 @@ def _flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
+
+
+HARMS = {
+    "noise": lambda shard: shard.write_bytes(bytes(shard.stat().st_size)),
+    "torn": lambda shard: os.truncate(shard, 150),
+    "missing": pathlib.Path.unlink,
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_shards_that_change_while_they_are_read_are_not_learnt_from(photos, tmp_path, harm):
+    """What is written over is refused by name; what is only removed can be read to the end."""
+    prepare.prepare(photos, tmp_path / "out", _options())
+    config = small_config("digits/vae", steps=20, batch_size=4, steps_per_loop=1, checkpoint_every=1, evaluate_every=20)
+    config.model.image_shape, config.data.folder = (SIDE, SIDE, 3), str(tmp_path / "out")
+    images = data.load(config.data, "train", (SIDE, SIDE, 3)).images
+    before = images[:]
+    runner = trainer.Trainer(config, tmp_path / "run", trainer.make_strategy("one_device"))
+    runner.restore()
+    loop = runner.loop
+
+    def harmed(iterator, count):
+        if runner.step == 2:
+            HARMS[harm](tmp_path / "out" / "train-00000.npy")
+        return loop(iterator, count)
+
+    runner.loop = harmed
+    if harm == "missing":
+        runner.run(Interruption())
+        np.testing.assert_array_equal(images[:], before)
+        return
+    message = r"data\.folder must stay as it is while it is read\. Received: .*train-00000\.npy"
+    with pytest.raises(OSError, match=message):
+        runner.run(Interruption())
+    # A few batches had been read ahead.
+    assert 2 <= runs.load(tmp_path / "run", "latest")[2] < 12
+    with pytest.raises(OSError, match=message):
+        images[:]
 
 
 def test_what_a_folder_lacks_is_named(photos, tmp_path):

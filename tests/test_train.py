@@ -140,15 +140,22 @@ def test_a_failed_start_leaves_no_trace(tmp_path):
     assert runs.read_config(tmp_path) == moved
 
 
-@pytest.mark.parametrize("damage", ["torn", "missing", pytest.param("noise", marks=pytest.mark.slow)])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
-    config = small_config(steps=8)
-    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
-    path = tmp_path / runs.CHECKPOINTS / "ckpt-8.data-00000-of-00001"
+DATA_FILE = "ckpt-8.data-00000-of-00001"
+
+
+def _damage(path, how):
     content = path.read_bytes()
     path.unlink()
-    if damage != "missing":
-        path.write_bytes(content[: len(content) // 2] if damage == "torn" else content[::-1])
+    if how != "missing":
+        path.write_bytes({"torn": content[: len(content) // 2], "noise": content[::-1], "empty": b""}[how])
+
+
+@pytest.mark.parametrize("damage", ["torn", "missing", pytest.param("noise", marks=pytest.mark.slow)])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
+    config = small_config("digits/vae", steps=8)
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    _damage(tmp_path / runs.CHECKPOINTS / DATA_FILE, damage)
+    assert runs.load(tmp_path, "latest")[2] == 4
     runner = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
     runner.restore()
     assert runner.step == 4
@@ -158,6 +165,64 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
         broken.unlink()
     with pytest.raises(ValueError, match="a checkpoint of this model that can be read"):
         trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device")).restore()
+
+
+@pytest.mark.parametrize("damage", ["torn", "missing", "noise", "empty"])
+def test_checkpoints_are_found_without_their_list(tmp_path, damage):
+    """TensorFlow would find none, and the run would begin anew."""
+    config = small_config("digits/vae", steps=8)
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    for folder in (runs.CHECKPOINTS, runs.BEST):
+        _damage(tmp_path / folder / runs.LIST, damage)
+    assert runs.load(tmp_path, "best")[2] == runs.load(tmp_path, "latest")[2] == 8
+    runner = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
+    runner.restore()
+    assert runner.step == 8 and np.isfinite(float(runner.state.best_bound_nats))
+
+
+@pytest.mark.parametrize("damage", ["torn", "missing"])
+def test_best_weights_that_are_damaged_are_replaced_by_the_next(tmp_path, damage):
+    """However good they were: nobody can use them any more."""
+    config = small_config("digits/vae", steps=8, evaluate_every=8)
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    _damage(tmp_path / runs.CHECKPOINTS / DATA_FILE, "missing")
+    for path in (tmp_path / runs.BEST).glob("*.data*"):
+        _damage(path, damage)
+    with pytest.raises(ValueError, match=r"must hold 'best' weights of the model .* that can be read"):
+        runs.load(tmp_path)
+    runner = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
+    runner.restore()
+    assert runner.step == 4 and float(runner.state.best_bound_nats) == np.inf
+    runner.run(Interruption())
+    assert runs.load(tmp_path)[2] == 8
+
+
+@pytest.mark.parametrize(
+    "place", ["config.json.unfinished", "samples.png.unfinished", "best", "checkpoints", "tensorboard"]
+)
+def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(tmp_path, place):
+    """What cannot be written stands for it: a folder where a file should be, and a file where a folder should."""
+    config = small_config("digits/vae", steps=8)
+    obstacle = tmp_path / place
+    obstacle.mkdir() if obstacle.suffix else obstacle.write_text("")
+    message = "workdir must have room for the run.* The last good checkpoint, none yet, is kept; when there is room"
+    with pytest.raises(OSError, match=message):
+        trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    obstacle.rmdir() if obstacle.is_dir() else obstacle.unlink()
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    assert runs.load(tmp_path, "latest")[2] == 8
+
+
+def test_a_checkpoint_is_written_once(tmp_path):
+    """While it is written again it is not whole: SIGTERM at a step that is saved anyway must not do that."""
+    config = small_config("digits/vae", steps=8)
+    runner = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
+    runner.restore()
+    save, saved = runner.latest.save, []
+    runner.latest.save = lambda checkpoint_number: saved.append(checkpoint_number) or save(checkpoint_number)
+    with pytest.raises(trainer.Interrupted):
+        runner.run(_StopAt(runner, 4))
+    assert saved == [4] and runs.load(tmp_path, "latest")[2] == 4
 
 
 def summaries(workdir, writer):

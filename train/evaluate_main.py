@@ -51,7 +51,10 @@ def main(argv: list[str]) -> None:
         model, batch_size=_BATCH_SIZE.value, seed=_SEED.value, importance_samples=_IMPORTANCE_SAMPLES.value
     )
     bar = progress.Progress(len(images.images), unit="image")
-    report = evaluator(images, lambda done, total: bar.update(done))
+    try:
+        report = evaluator(images, lambda done, total: bar.update(done))
+    except OSError as error:
+        raise SystemExit(f"pixelvae-evaluate: {error}") from error
     bar.close()
     report |= {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
     print(json.dumps(report))

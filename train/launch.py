@@ -114,11 +114,12 @@ class Launcher:
     def _wait(self) -> tuple[int, int]:
         while True:
             statuses = [process.poll() for process in self.processes]
-            bad = [(index, status) for index, status in enumerate(statuses) if status]
-            if bad:
+            if any(statuses):
                 self._give_grace()
-                # A death by a signal is the cause of what the others say.
-                return min(bad, key=lambda found: found[1])
+                # A death by a signal, or a message, is the cause of what the others say: they lost a worker.
+                bad = [(process.poll(), index) for index, process in enumerate(self.processes) if process.poll()]
+                status, index = min(bad)
+                return index, status
             if None not in statuses:
                 return 0, 0
             time.sleep(POLL_SECONDS)

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     try:
         with Interruption() as interruption:
             runner.run(interruption)
-    except FloatingPointError as error:
+    except (FloatingPointError, OSError) as error:
         raise SystemExit(f"pixelvae-train: {error}") from error
     except tf.errors.UnavailableError as error:
         reason = re.search("aborted by: (.*)|$", error.message)[1] or error.message.partition("\n")[0]

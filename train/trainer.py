@@ -1,10 +1,12 @@
 """The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
 
+import contextlib
 import copy
 import logging
 import math
 import pathlib
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -78,20 +80,17 @@ class Trainer:
         self.loop = steps.make_training_loop(strategy, self.state, config)
         self.evaluator = evaluation.Evaluator(self.state.average, strategy, max(config.train.batch_size, 100))
         self.checkpoint = self.state.checkpoint()
-        self.latest = tf.train.CheckpointManager(self.checkpoint, str(self.workdir / runs.CHECKPOINTS), max_to_keep=2)
+        self.latest = workdir_lib.manage(self.checkpoint, self.workdir / runs.CHECKPOINTS, max_to_keep=2)
+        # The last checkpoint that this process read or wrote.
+        self.good: str | None = None
         best = tf.train.Checkpoint(
             average=runs.weights_of(self.state.average),
             step=self.state.step,
             best_bound_nats=self.state.best_bound_nats,
         )
-        self.best = tf.train.CheckpointManager(best, str(self.workdir / runs.BEST), max_to_keep=1)
+        self.best = workdir_lib.manage(best, self.workdir / runs.BEST, max_to_keep=1)
         self._since_log: list[tuple[int, steps.Totals]] = []
-        self.writers = {
-            name: tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
-            if self.workers.is_chief
-            else tf.summary.create_noop_writer()
-            for name in ("train", "validation")
-        }
+        self.writers: dict[str, tf.summary.SummaryWriter] = {}
         self._draw = tf.function(self._make_pictures)
 
     @property
@@ -112,45 +111,49 @@ class Trainer:
         Raises:
           ValueError: if there are checkpoints and none can be read; or if the workers do not go on with the same run.
         """
-        if not self._restore_checkpoint():
+        folder = self.workdir / runs.CHECKPOINTS
+        self.good = runs.read_newest(
+            folder, lambda path: self.checkpoint.restore(path).assert_existing_objects_matched()
+        )
+        if self.good:
+            LOGGER.info("Going on from step %d (%s)", self.step, self.good)
+        elif runs.checkpoints(folder):
+            raise ValueError(
+                "workdir must hold a checkpoint of this model that can be read. "
+                f"Received: {str(self.workdir)!r}, where none of {len(runs.checkpoints(folder))} can"
+            )
+        else:
             self.state.start_from(self.images["train"])
             variables = [*self.state.model.variables, *self.state.average.variables]
             self.workers.copy_from_chief([variable.value for variable in variables])
         self._restore_best_bound()
         self.workers.check_equal({"step": self.step})
 
-    def _restore_checkpoint(self) -> bool:
-        """Restores the last checkpoint that can be read; returns whether there are any."""
-        for path in reversed(self.latest.checkpoints):
-            try:
-                self.checkpoint.restore(path).assert_existing_objects_matched()
-            except runs.UNREADABLE as error:
-                LOGGER.warning(
-                    "Cannot read checkpoint %s, trying the one before: %s", path, str(error).partition("\n")[0]
-                )
-                continue
-            LOGGER.info("Going on from step %d (%s)", self.step, path)
-            return True
-        if self.latest.checkpoints:
-            raise ValueError(
-                "workdir must hold a checkpoint of this model that can be read. "
-                f"Received: {str(self.workdir)!r}, where none of {len(self.latest.checkpoints)} can"
-            )
-        return False
-
     def _restore_best_bound(self) -> None:
-        """A run that was killed may have found better weights than its last checkpoint knows of."""
-        if self.best.latest_checkpoint:
-            reader = tf.train.load_checkpoint(self.best.latest_checkpoint)
-            bound = reader.get_tensor("best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE")
-            self.state.best_bound_nats.assign(min(float(bound), self.state.best_bound_nats.numpy()))
+        """Takes the bound of the best weights that there are.
+
+        A run that was killed may have found better ones than its last checkpoint knows of. Where they cannot be read
+        any more, those of the next evaluation are the best.
+        """
+
+        def read(path: str) -> None:
+            reader = tf.train.load_checkpoint(path)
+            # All of it, since every tensor has its own checksum.
+            tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+            self.state.best_bound_nats.assign(float(tensors["best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE"]))
+
+        if runs.read_newest(self.workdir / runs.BEST, read) is None:
+            self.state.best_bound_nats.assign(float("inf"))
 
     def run(self, interruption: Interruption) -> None:
         """Trains from the current step to the last."""
         train = self.config.train
         if self.workers.is_chief:
-            workdir_lib.write_config(self.config, self.workdir)
-            workdir_lib.write_images(self.fingerprints, self.workdir)
+            with self._writing():
+                workdir_lib.write_config(self.config, self.workdir)
+                workdir_lib.write_images(self.fingerprints, self.workdir)
+                for name in ("train", "validation"):
+                    self.writers[name] = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
         LOGGER.info(
             "%s: %d weights, %d steps of %d images on %d replica(s)",
             self.workdir,
@@ -175,27 +178,48 @@ class Trainer:
             # A loop ends where anything is due.
             due = min(period - step % period for period in (*periods, train.steps_per_loop))
             count = min(due, train.steps - step)
-            totals = self.loop(iterator, tf.constant(count))
+            try:
+                totals = self.loop(iterator, tf.constant(count))
+            except tf.errors.OpError:
+                # If it is the images', they say it better.
+                for images in self.images.values():
+                    images.require_unchanged()
+                raise
             self._require_finite(totals)
             self._after_loop(totals, count, bar)
             # Which worker was asked does not matter: all stop at the same step.
             number = int(self.workers.exchange([interruption.signal or 0]).max())
-            if number:
-                self._save()
-                bar.close()
-                LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, self.step)
-                raise Interrupted(128 + number)
+            # Saved once: a checkpoint that is written again is not whole meanwhile.
+            if self.step % train.checkpoint_every == 0 or self.step == train.steps or number:
+                if self.workers.is_chief:
+                    with self._writing():
+                        self.good = self.latest.save(checkpoint_number=self.step)
+                if number:
+                    bar.close()
+                    LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, self.step)
+                    raise Interrupted(128 + number)
         bar.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around whatever writes to the workdir, which may have no room left."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            raise OSError(
+                f"workdir must have room for the run. Received: {str(self.workdir)!r}, which cannot be written: "
+                f"{runs.first_line(error)}. The last good checkpoint, {self.good or 'none yet'}, is kept; when there "
+                "is room, the same command goes on"
+            ) from error
 
     def _require_finite(self, totals: steps.Totals) -> None:
         """Stops before anything that is not finite can be saved."""
         if int(totals.bad_step) < 0:
             return
         parts = [part for part, bad in zip(steps.PARTS, totals.bad_parts.numpy(), strict=True) if bad]
-        kept = tf.train.latest_checkpoint(self.latest.directory) or "none yet"  # the chief's, whichever worker this is
         raise FloatingPointError(
             f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}. The last good checkpoint, "
-            f"{kept}, is kept. In a new workdir, a lower train.learning_rate, "
+            f"{self.good or 'none yet'}, is kept. In a new workdir, a lower train.learning_rate, "
             "a train.clip_norm or a longer train.kl_warmup_steps may help"
         )
 
@@ -208,12 +232,6 @@ class Trainer:
             self._log()
         if step % train.evaluate_every == 0 or last:
             self._evaluate()
-        if step % train.checkpoint_every == 0 or last:
-            self._save()
-
-    def _save(self) -> None:
-        if self.workers.is_chief:
-            self.latest.save(checkpoint_number=self.step)
 
     def _log(self) -> None:
         """Writes the means over all steps since the last log, and how many of them were clipped."""
@@ -250,7 +268,9 @@ class Trainer:
         return "\n\n".join(warnings)
 
     def _write(self, writer: str, scalars: dict, grids: dict[str, np.ndarray] | None = None, warning: str = "") -> None:
-        with self.writers[writer].as_default(step=self.step):
+        if not self.workers.is_chief:
+            return
+        with self._writing(), self.writers[writer].as_default(step=self.step):
             if warning:
                 tf.summary.text("warning", warning)
             for name, value in scalars.items():
@@ -272,7 +292,8 @@ class Trainer:
             return
         self._write("validation", shown, self._grids(), self._ignored_latents(report["kl_nats"]))
         if better:
-            self.best.save(checkpoint_number=self.step)
+            with self._writing():
+                self.best.save(checkpoint_number=self.step)
 
     def _make_pictures(self, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None) -> dict[str, tf.Tensor]:
         model = self.state.average
@@ -297,7 +318,8 @@ class Trainer:
             pairs = pictures.beside(originals, drawn["reconstructions"])
             grids["reconstructions"] = pictures.tile(pairs, num_values, columns=16, scale=scale)
         for name, grid in grids.items():
-            pictures.write_png(self.workdir / f"{name}.png", grid)
+            with self._writing():
+                pictures.write_png(self.workdir / f"{name}.png", grid)
         return grids
 
 
@@ -312,6 +334,8 @@ def train_and_evaluate(
     Raises:
       ValueError: as `Trainer`; or if no checkpoint can be read.
       FloatingPointError: if the loss is no longer finite; what was saved is good.
+      OSError: if the workdir cannot be written to, or images that are read from disk have been changed there; what
+        was saved is good.
       Interrupted: after SIGTERM or Ctrl-C, with everything saved.
     """
     trainer = Trainer(config, workdir, strategy)

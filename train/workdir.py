@@ -4,6 +4,8 @@ import json
 import pathlib
 import tempfile
 
+import tensorflow as tf
+
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import runs
 from pixelvae_tf.files import write_atomically
@@ -49,6 +51,15 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
         )
 
 
+def manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: int) -> tf.train.CheckpointManager:
+    """A manager of the checkpoints in a folder, whose list of them may be damaged; see `runs.checkpoints`."""
+    try:
+        return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)
+    except ValueError:
+        (folder / runs.LIST).unlink()
+        return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)
+
+
 def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
     """Writes the config, all of it or nothing."""
     write_atomically(workdir / runs.CONFIG, config_lib.to_json(config))
@@ -62,10 +73,16 @@ def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
       workdir: the run's.
 
     Raises:
-      ValueError: if they are others.
+      ValueError: if they are others, or what they were cannot be read.
     """
     path = workdir / runs.IMAGES
-    there = json.loads(path.read_text()) if path.exists() else fingerprints
+    try:
+        there = dict(json.loads(path.read_text())) if path.exists() else fingerprints
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{runs.IMAGES} of workdir must be as a run writes it. Received: {path}: {error}. Remove it if the images "
+            "are those that the run began with"
+        ) from error
     different = [split for split, fingerprint in fingerprints.items() if there.get(split) != fingerprint]
     if different:
         raise ValueError(

@@ -319,17 +319,57 @@ def _manifest(parts: list[dict], identity: dict, options: Options) -> dict:
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """The images of a file, memory-mapped.
+
+    A file that is removed, or replaced by another, can be read to the end of the process. One that is written to gives
+    what is written, and one that is cut kills whoever reads it: each read looks at its size and time first.
+
+    Attributes:
+      images: uint8 [n, H, W, C].
+      status: the file's, before its content was checked.
+    """
+
+    images: np.memmap
+    status: os.stat_result
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[n, H, W, C]."""
+        return self.images.shape
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        self.require_unchanged()
+        return self.images[places]
+
+    def require_unchanged(self) -> None:
+        """Raises an OSError if the file has been written to since it was checked."""
+        path = self.images.filename
+        if not os.path.exists(path):
+            return
+        now, before = os.stat(path), self.status
+        if os.path.samestat(now, before) and (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise OSError(
+                f"data.folder must stay as it is while it is read. Received: {path}, which has been written to since; "
+                "prepare the folder again"
+            )
+
+
 class ShardedImages:
     """The images of a prepared split, read from disk as they are asked for.
 
     Args:
-      shards: uint8 [n, H, W, C] each, memory-mapped.
+      shards: uint8 [n, H, W, C] each.
       fingerprint: a number that other images would not have.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, shards: list[np.ndarray], fingerprint: int = 0):
+    def __init__(self, shards: list[Shard], fingerprint: int = 0):
         self._shards, self.fingerprint = shards, fingerprint
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
         self.shape = (int(self._starts[-1]), *shards[0].shape[1:])
@@ -346,6 +386,11 @@ class ShardedImages:
             here = shard_of == shard
             found[here] = self._shards[shard][places[here] - self._starts[shard]]
         return found
+
+    def require_unchanged(self) -> None:
+        """Raises an OSError if a shard has been written to since it was checked."""
+        for shard in self._shards:
+            shard.require_unchanged()
 
 
 def is_prepared(folder: str | pathlib.Path) -> bool:
@@ -397,8 +442,9 @@ def load(folder: str | pathlib.Path, split: str, side: int, channels: int) -> Sh
     return ShardedImages(images, zlib.crc32(json.dumps(shards).encode()))
 
 
-def _open(path: pathlib.Path, number: int, crc32: int, side: int, channels: int) -> np.ndarray:
+def _open(path: pathlib.Path, number: int, crc32: int, side: int, channels: int) -> Shard:
     try:
+        status = os.stat(path)
         images, found = np.load(path, mmap_mode="r"), _crc32(path)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(
@@ -410,4 +456,4 @@ def _open(path: pathlib.Path, number: int, crc32: int, side: int, channels: int)
             f"data.folder must hold the shards of its {MANIFEST}: {path.name} must be uint8 {shape} with CRC-32 "
             f"{crc32}. Received: {images.dtype} {images.shape} with {found}; prepare the folder again"
         )
-    return images
+    return Shard(images, status)

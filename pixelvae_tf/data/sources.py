@@ -47,6 +47,11 @@ class ImageSet:
         labels = None if self.labels is None else self.labels[:number]
         return dataclasses.replace(self, images=self.images[:number], labels=labels)
 
+    def require_unchanged(self) -> None:
+        """Raises an OSError if images on disk have been changed there; see `prepare.Shard`."""
+        if not isinstance(self.images, np.ndarray):
+            self.images.require_unchanged()
+
     def fingerprint(self) -> int:
         """A number that other images would not have."""
         in_memory = isinstance(self.images, np.ndarray)
