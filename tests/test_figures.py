@@ -1,11 +1,13 @@
 """The script that redraws the paper's figures."""
 
+import functools
 import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from PIL import Image
 from small_run import small_config
 
@@ -19,7 +21,12 @@ def figures():
     """benchmarks/figures.py as a module."""
     spec = importlib.util.spec_from_file_location("figures", _PATH)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        # Its flags are its own, whatever commands this process has imported.
+        patch.setattr(flags, "FLAGS", flags.FlagValues())
+        for define in ("DEFINE_string", "DEFINE_list"):
+            patch.setattr(flags, define, functools.partial(getattr(flags, define), flag_values=flags.FLAGS))
+        spec.loader.exec_module(module)
     return module
 
 

@@ -90,7 +90,13 @@ def test_export_writes_it_with_its_card(tmp_path):
     assert written["commands"] == {**known["commands"], "export": export}
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Lists of layers, of pairs and of levels; the others are like them.
+QUICK = ("gated_pixel_vae", "pixel_cnn_pp_classes", "row_lstm", "hierarchy_three_levels")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in MODELS]
+)
 def test_keras_files_hold_every_weight(name, tmp_path):
     saved, path = make_model(name), tmp_path / "a.weights.h5"
     places = []

@@ -167,7 +167,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
         trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device")).restore()
 
 
-@pytest.mark.parametrize("damage", ["torn", "missing", "noise", "empty"])
+@pytest.mark.parametrize(
+    "damage", ["torn", "missing", *(pytest.param(how, marks=pytest.mark.slow) for how in ("noise", "empty"))]
+)
 def test_checkpoints_are_found_without_their_list(tmp_path, damage):
     """TensorFlow would find none, and the run would begin anew."""
     config = small_config("digits/vae", steps=8)
@@ -198,7 +200,12 @@ def test_best_weights_that_are_damaged_are_replaced_by_the_next(tmp_path, damage
 
 
 @pytest.mark.parametrize(
-    "place", ["config.json.unfinished", "samples.png.unfinished", "best", "checkpoints", "tensorboard"]
+    "place",
+    [
+        "samples.png.unfinished",
+        "checkpoints",
+        *(pytest.param(place, marks=pytest.mark.slow) for place in ("config.json.unfinished", "best", "tensorboard")),
+    ],
 )
 def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(tmp_path, place):
     """What cannot be written stands for it: a folder where a file should be, and a file where a folder should."""
