@@ -3,8 +3,9 @@
     python benchmarks/sampling.py [--models=PRESET,WORKDIR,...] [--batch_sizes=1,16,64] [--notfp]
 
 For every model, trained (a workdir) or not (a preset), and every batch size: seconds, images/s, and the cost in forward
-passes of that batch, with and without XLA, of each method of `pixelvae_tf.sampling`; the oracle, which computes the
-whole forward pass for every pixel and channel group, is extrapolated from 8 pixels. The denominator is the fastest
+passes of that batch, of each method of `pixelvae_tf.sampling` without XLA, with it, and with it in as many parts as
+there are cores; the oracle, which computes the whole forward pass for every pixel and channel group, is extrapolated
+from 8 pixels. The denominator is the fastest
 exact forward pass of the run, with or without XLA. How many rounds "rows" and "fixed_point" take depends on the
 weights: only trained ones tell. Drawn are the pixels, given latents from the prior. A method that took five times as
 long as the fastest one is left out of larger batches.
@@ -15,7 +16,9 @@ cache take does not depend on the weights.
 Seconds are this machine's; the ratios are what to compare. Each is the median of several calls after one that compiles.
 """
 
+import functools
 import math
+import os
 import pathlib
 import statistics
 import time
@@ -24,7 +27,7 @@ import tensorflow as tf
 from absl import app, flags
 from peers import pixel_cnn_pp, tfp_pixel_cnn
 
-from pixelvae_tf import noise, presets, runs, sampling
+from pixelvae_tf import noise, presets, runs, sampling, xla
 from pixelvae_tf.config import Config
 
 _MODELS = flags.DEFINE_list(
@@ -37,6 +40,8 @@ _TFP = flags.DEFINE_bool("tfp", True, "Whether TFP's PixelCNN is measured too.")
 ORACLE_PIXELS = 8
 PP_SHAPE, PP_BATCH = (28, 28, 1), 16
 MAX_SECONDS = 30.0
+# What XLA computes side by side; see `xla.compiled`.
+PARTS = 1 if tf.config.list_physical_devices("GPU") else os.cpu_count()
 
 
 def median_seconds(function, repeats: int = 5) -> float:
@@ -60,17 +65,19 @@ def measure(model, batch: int, methods: list[str]) -> list[str]:
     images = tf.function(lambda: model.decode(latents, seeds, labels=labels))()
     arguments = (model.network, model.site, context, numbers)
 
+    inputs = {"noise": numbers} if context is None else {"noise": numbers, "context": context}
+
     def draw(method: str):
-        return lambda: sampling.sample(*arguments, method=method)
+        return lambda noise, context=None: sampling.sample(model.network, model.site, context, noise, method=method)
 
     def few_pixels():
         return sampling.oracle(*arguments, num_locations=ORACLE_PIXELS)
 
     forward = {
-        "forward pass" + ", XLA" * xla: median_seconds(
-            tf.function(lambda: model.likelihood(latents, labels=labels).log_prob(images), jit_compile=xla)
+        "forward pass" + ", XLA" * jit_compile: median_seconds(
+            tf.function(lambda: model.likelihood(latents, labels=labels).log_prob(images), jit_compile=jit_compile)
         )
-        for xla in (False, True)
+        for jit_compile in (False, True)
     }
     fastest = min(forward.values())
     print(f"\nbatch {batch}: a forward pass takes {fastest:.4f} s")
@@ -90,13 +97,15 @@ def measure(model, batch: int, methods: list[str]) -> list[str]:
         if method == "rows":
             counts = tf.function(lambda: sampling.rows(*arguments))()[1].numpy()
             remark = f"rounds a row: median {statistics.median(counts):g}, mean {counts.mean():.1f}, max {counts.max()}"
-        for xla in (False, True):
-            function = tf.function(draw(method), jit_compile=xla)
-            same = tf.reduce_mean(tf.cast(function() == images, tf.float32))
+        ways = {"": tf.function(draw(method)), ", XLA": xla.compiled(draw(method))}
+        if 1 < PARTS <= batch:
+            ways[f", XLA, {PARTS} parts"] = xla.compiled(draw(method), PARTS)
+        for way, function in ways.items():
+            same = tf.reduce_mean(tf.cast(function(**inputs) == images, tf.float32))
             note = "" if same == 1.0 else f"; {same:.2%} of the values are those of auto"
-            seconds = median_seconds(function)
+            seconds = median_seconds(functools.partial(function, **inputs))
             taken[method] = min(taken[method], seconds)
-            report(method + ", XLA" * xla, seconds, remark + note)
+            report(method + way, seconds, remark + note)
     if fastest * ORACLE_PIXELS * model.network.channel_groups < MAX_SECONDS:
         report("oracle (from 8 pixels)", median_seconds(tf.function(few_pixels), 3) * height * width / ORACLE_PIXELS)
     return [method for method in methods if taken[method] < 5 * min(taken.values())]
@@ -108,9 +117,9 @@ def compare_with_tfp() -> None:
     theirs = tfp_pixel_cnn(PP_SHAPE)
     seeds = tf.range(PP_BATCH, dtype=tf.int64)
     times = {}
-    for xla in (False, True):
-        function = tf.function(lambda: ours.sample(seeds, method="cached"), jit_compile=xla)
-        times["ours, cached" + ", XLA" * xla] = median_seconds(function)
+    for jit_compile in (False, True):
+        function = tf.function(lambda: ours.sample(seeds, method="cached"), jit_compile=jit_compile)
+        times["ours, cached" + ", XLA" * jit_compile] = median_seconds(function)
     # Theirs recomputes the network for every pixel: one call, after one that traces, is minutes.
     sample = tf.function(lambda: theirs.sample(PP_BATCH, seed=1))
     times["tfp.distributions.PixelCNN"] = median_seconds(sample, 1)

@@ -59,6 +59,7 @@ def describe(
         "completion_rounds": options.completion_rounds,
         "warmup": list(options.warmup),
         "xla": options.xla,
+        "xla_parts": options.xla_parts,
         "signatures": {
             name: {
                 "inputs": _tensors(endpoint.input_signature[0]),

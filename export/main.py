@@ -1,7 +1,7 @@
 """pixelvae-export: writes a trained run as a SavedModel for TensorFlow Serving, and checks it.
 
 pixelvae-export --workdir=runs/digits --export_dir=models/digits
-pixelvae-export --workdir=runs/digits --export_dir=models/digits --xla --warmup=1,16
+pixelvae-export --workdir=runs/digits --export_dir=models/digits --xla --xla_parts=2 --warmup=1,16
 pixelvae-export --pretrained=digits/gated_pixel_vae --export_dir=models/digits
 
 Beside the versions it leaves models.config and batching_parameters.txt to start the server with.
@@ -26,6 +26,9 @@ _COMPLETION_ROUNDS = flags.DEFINE_integer(
 )
 _WARMUP = flags.DEFINE_list("warmup", [], "Batch sizes that the server tries before it answers, as 1,16.")
 _XLA = flags.DEFINE_bool("xla", False, "Write a second model too, EXPORT_DIR_xla, compiled by XLA.")
+_XLA_PARTS = flags.DEFINE_integer(
+    "xla_parts", Options.xla_parts, "Parts of a batch that it computes side by side: the cores of a server without GPU."
+)
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
 
@@ -40,8 +43,9 @@ def main(argv: list[str]) -> None:
     try:
         options = Options(_MAX_BATCH.value, _batch_sizes(_WARMUP.value), completion_rounds=_COMPLETION_ROUNDS.value)
         variants = {_EXPORT_DIR.value: options}
+        compiled = dataclasses.replace(options, xla=_XLA.value, xla_parts=_XLA_PARTS.value)
         if _XLA.value:
-            variants[str(server.xla_variant(_EXPORT_DIR.value))] = dataclasses.replace(options, xla=True)
+            variants[str(server.xla_variant(_EXPORT_DIR.value))] = compiled
         model, card = _model_and_card()
         for export_dir, its_options in variants.items():
             path = exporter.export(model, card, export_dir, its_options)

@@ -15,20 +15,25 @@ class Options:
       warmup: batch sizes that a server runs every signature with before it answers, ascending.
       xla: whether the numbers are computed by XLA, compiled anew for every batch size; a stock server on the CPU does
         so only when it is told to.
+      xla_parts: into how many parts XLA's variant cuts a batch, which are computed side by side; see `xla.compiled`.
       completion_rounds: of encoding and filling in, by the signature `complete`.
 
     Raises:
-      ValueError: for sizes that are not positive, negative rounds, or a warm-up beyond `max_batch`.
+      ValueError: for sizes that are not positive, negative rounds, a warm-up beyond `max_batch`, or parts without XLA.
     """
 
     max_batch: int = 128
     warmup: tuple[int, ...] = ()
     xla: bool = False
+    xla_parts: int = 1
     completion_rounds: int = COMPLETION_ROUNDS
 
     def __post_init__(self):
         if self.max_batch < 1:
             raise ValueError(f"max_batch must be at least 1. Received: {self.max_batch}")
+        if self.xla_parts < 1 or (self.xla_parts > 1 and not self.xla):
+            received = f"{self.xla_parts}, xla={self.xla}"
+            raise ValueError(f"xla_parts must be at least 1, and 1 without xla. Received: {received}")
         if not 0 <= self.completion_rounds < MAX_DRAWS:
             raise ValueError(f"completion_rounds must be in 0..{MAX_DRAWS - 1}. Received: {self.completion_rounds}")
         if not all(1 <= size <= self.max_batch for size in self.warmup):

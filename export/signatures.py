@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pixelvae_tf import bounds
+from pixelvae_tf import bounds, xla
 from pixelvae_tf.export.options import Options
 from pixelvae_tf.models import PixelVAE
 
@@ -58,7 +58,7 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
 
     def signature(function: Callable, *names: str) -> Signature:
         # The numbers alone: XLA has no strings, and leaves out assertions.
-        numbers = tf.function(function, jit_compile=True, autograph=False) if options.xla else function
+        numbers = xla.compiled(function, options.xla_parts) if options.xla else function
 
         def checked(inputs: Tensors) -> Tensors:
             # A server or a concrete function does not compare ranks with the spec; this operation does.

@@ -74,6 +74,7 @@ class TrainConfig:
       log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
       rematerialize: whether activations are computed again for the gradient instead of kept in memory, block by block;
         changes no number but by rounding.
+      jit_compile: whether XLA compiles the bound and its gradient; dropout draws other numbers then. Not for LSTMs.
       dtype: Keras' dtype policy, "float32", "mixed_bfloat16" or, for checks, "float64".
     """
 
@@ -96,6 +97,7 @@ class TrainConfig:
     evaluate_every: int = 1_000
     checkpoint_every: int = 1_000
     rematerialize: bool = False
+    jit_compile: bool = False
     dtype: str = "float32"
 
 
@@ -137,6 +139,11 @@ class Config:
         if not 0 <= train.average_decay < 1:
             raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
         _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))
+        # TensorFlow cannot hand a scan's list of states from a compiled function to its compiled gradient.
+        if train.jit_compile and isinstance(self.model.pixels, RowLSTMConfig | DiagonalBiLSTMConfig):
+            raise ValueError(
+                f"train.jit_compile must be False for a network of LSTMs. Received: True, {self.model.pixels.network}"
+            )
         _one_of("train.dtype", train.dtype, ("float32", "mixed_bfloat16", "float64"))
 
 

@@ -150,6 +150,8 @@ CASES = {
     "export dir": (EXPORT, ["--workdir={run}", "--export_dir={file}/out"], "export_dir must be a directory that can"),
     "exported weights": (EXPORT, ["--workdir={swapped}", "--export_dir={empty}/out"], "weights of the model of its"),
     "max_batch": (EXPORT, [*EXPORTED, "--max_batch=0"], "max_batch must be at least 1. Received: 0"),
+    "xla_parts": (EXPORT, [*EXPORTED, "--xla", "--xla_parts=0"], "xla_parts must be at least 1, and 1 without xla"),
+    "xla_parts without xla": (EXPORT, [*EXPORTED, "--xla_parts=2"], "Received: 2, xla=False"),
     "max_batch type": (EXPORT, [*EXPORTED, "--max_batch=many"], "flag --max_batch=many: "),
     "rounds": (EXPORT, [*EXPORTED, "--completion_rounds=-1"], "completion_rounds must be in 0..1048575. Received: -1"),
     "warm-up": (EXPORT, [*EXPORTED, "--warmup=1,x"], "warmup must be batch sizes with commas between them, as 1,16. "),

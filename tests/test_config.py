@@ -107,6 +107,15 @@ def test_combinations_that_make_no_sense_are_named(name, changes, message):
         runs.build(config)
 
 
+def test_a_scan_is_not_compiled():
+    config = presets.get("digits/row_lstm")
+    config.train.jit_compile = True
+    with pytest.raises(
+        ValueError, match=r"train\.jit_compile must be False for a network of LSTMs\. Received: True, row"
+    ):
+        config.validate()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -36,7 +36,7 @@ def variants(tmp_path_factory):
     """{xla: a SavedModel of the same model}, the default and the one compiled by XLA."""
     model, folder = make_model("gated_pixel_cnn"), tmp_path_factory.mktemp("models")
     return {
-        xla: exporter.export(model, {}, folder / f"base_{xla}", Options(MAX_BATCH, WARMUP, xla))
+        xla: exporter.export(model, {}, folder / f"base_{xla}", Options(MAX_BATCH, WARMUP, xla, 2 if xla else 1))
         for xla in (False, True)
     }
 

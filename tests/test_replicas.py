@@ -28,6 +28,17 @@ def test_replicas_equal_one_device(optimizer, number):
         np.testing.assert_allclose(a, b, rtol=1e-5)  # metrics are the global batch's
 
 
+def test_compiled_replicas_equal_one_device_that_is_not():
+    config = small_config(clip_norm=1.0, free_nats=0.1)
+    config.model.pixels.dropout = 0.0  # XLA draws other numbers
+    plain = run_steps(config, tf.distribute.OneDeviceStrategy("CPU:0"), 3, lambda: keras.optimizers.SGD(1e-3))
+    config.train.jit_compile = config.train.rematerialize = True
+    compiled = run_steps(config, tf.distribute.MirroredStrategy(CPUS), 3, lambda: keras.optimizers.SGD(1e-3))
+    # As above; and XLA adds in an order of its own.
+    assert largest_difference(plain[0], compiled[0]) < 1e-6
+    np.testing.assert_allclose(plain[2].loss_nats, compiled[2].loss_nats, rtol=1e-5)
+
+
 def test_replicas_equal_one_device_with_labels_and_a_start_from_the_data(tmp_path):
     """In processes of their own: TensorFlow keeps the shapes of a process's first collectives."""
     options = ["--config=digits/pixel_cnn_pp_class_conditional", "--config.model.pixels.dropout=0.0"]

@@ -26,7 +26,7 @@ _STRATEGY = flags.DEFINE_enum(
     ["auto", "one_device", "mirrored", "multi_worker"],
     "How the work is spread: auto mirrors over several GPUs; multi_worker is told by TF_CONFIG, see pixelvae-launch.",
 )
-_VIRTUAL_CPUS = flags.DEFINE_integer("virtual_cpus", 1, "Logical CPU devices, to try mirrored without GPUs.")
+_VIRTUAL_CPUS = flags.DEFINE_integer("virtual_cpus", 1, "CPU devices to mirror over, each with its share of the cores.")
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Equal weights, bit for bit, from equal runs (slower; TensorFlow's op determinism)."
 )
@@ -59,6 +59,9 @@ def main(argv: list[str]) -> None:
         cpu = tf.config.list_physical_devices("CPU")[0]
         devices = [tf.config.LogicalDeviceConfiguration()] * _VIRTUAL_CPUS.value
         tf.config.set_logical_device_configuration(cpu, devices)
+        # Each has cores of its own: operations that share them wait for each other.
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, os.cpu_count() // _VIRTUAL_CPUS.value))
+        tf.config.threading.set_inter_op_parallelism_threads(_VIRTUAL_CPUS.value)
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     # What the user can cause is found before the first step; a ValueError after it would be our bug.
