@@ -1,49 +1,76 @@
 """Training: images/s, and the share of what the machine's matrix product does, side by side in one run.
 
-    python benchmarks/training.py [--steps=5]
+    python benchmarks/training.py [--part=presets] [--presets=lsun_64/hierarchical] [--variants=float32,jit_compile]
 
-- the 12-layer preset of the paper's best row, its kernels cropped to what their masks let through, beside the same
-  model with whole k x k kernels (equal numbers, checked);
-- PixelCNN++ beside `tfp.distributions.PixelCNN` at equal size: blocks, filters, resolutions, mixtures, dropout;
-- hierarchies with activations kept and rematerialised, each in a process of its own, so that the peak of its memory
-  is its own: the trainer's whole step, with Adam and the average of the weights.
+- presets: the trainer's whole step with its input, on noise, each preset and variant in a process of its own: as it is,
+  compiled by XLA, in bfloat16, with activations rematerialised, and mirrored over devices (of a CPU: over its cores);
+  beside it the input pipeline with the model left out;
+- profile: where the time of the operations of a step goes;
+- peers: the 12-layer preset of the paper's best row, its kernels cropped to what their masks let through, beside the
+  same model with whole k x k kernels (equal numbers, checked), and PixelCNN++ beside `tfp.distributions.PixelCNN` at
+  equal size: blocks, filters, resolutions, mixtures, dropout. A step is loss, gradient and a plain update there.
 
-A step of the first two is loss, gradient and a plain update of all weights. "GFLOP/s" counts twice the multiply-adds
-of the causal arithmetic, three times over (the forward pass, and the gradients of inputs and of weights); "share" is
-that of a float32 matrix product measured in the same run. Each time is the median of several steps after one that
-compiles.
+"GFLOP/s" counts twice the multiply-adds of the causal arithmetic, three times over (the forward pass, and the gradients
+of inputs and of weights); "share" is that of a float32 matrix product measured just before. Each time is the median of
+several steps after one that compiles. Batches are as large as the preset's, but no larger than --gflop allows.
 """
 
+import collections
 import contextlib
+import itertools
 import json
+import os
+import pathlib
+import re
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from peers import pixel_cnn_pp, tfp_pixel_cnn
+from PIL import Image
 
-from pixelvae_tf import bounds, layers, presets, runs
-from pixelvae_tf.config import Config
+from pixelvae_tf import bounds, data, layers, presets, runs
+from pixelvae_tf.config import Config, DataConfig
+from pixelvae_tf.data import prepare
 from pixelvae_tf.layers.weight_norm import multiply_adds
 from pixelvae_tf.train import steps as steps_lib
+from pixelvae_tf.train import trainer
 
+TABLE_1 = ("vae", "pixel_cnn", "gated_pixel_cnn", "row_lstm", "diagonal_bilstm", "pixel_cnn_pp")
+TABLE_1 += ("pixel_vae", "gated_pixel_vae", "gated_pixel_vae_no_upsampling")
+CIFAR10 = ("pixel_cnn", "gated_pixel_cnn", "row_lstm", "diagonal_bilstm", "pixel_cnn_pp")
+BEST = "binarized_mnist/gated_pixel_vae_no_upsampling"
+PRESETS = [
+    *(f"binarized_mnist/{name}" for name in TABLE_1),
+    *(f"cifar10/{name}" for name in CIFAR10),
+    "lsun_64/hierarchical",
+]
+VARIANTS = {
+    "float32": {},
+    "jit_compile": {"jit_compile": True},
+    "mixed_bfloat16": {"dtype": "mixed_bfloat16"},
+    "rematerialize": {"rematerialize": True},
+    "mirrored": {},
+}
+PARTS = ["presets", "profile", "peers"]
+_PARTS = flags.DEFINE_multi_enum("part", PARTS, PARTS, "What is measured; may be given several times.")
+_PRESETS = flags.DEFINE_list("presets", PRESETS, "Of the first two parts.")
+_VARIANTS = flags.DEFINE_list("variants", ["float32"], f"Of the first part: {', '.join(VARIANTS)}.")
+_GFLOP = flags.DEFINE_integer("gflop", 200, "Most arithmetic of a step, in 10^9 operations.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps of each model.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images of a step of the 12-layer model.", lower_bound=1)
 _PP_BATCH_SIZE = flags.DEFINE_integer("pp_batch_size", 16, "Images of a step of PixelCNN++.", lower_bound=1)
-_PARTS = flags.DEFINE_multi_enum(
-    "part", ["family", "hierarchies"], ["family", "hierarchies"], "What is measured; may be given several times."
-)
-_HIERARCHY_BATCH_SIZE = flags.DEFINE_integer("hierarchy_batch_size", 16, "Images of a hierarchy's step.", lower_bound=1)
-_MEASURE = flags.DEFINE_string("measure", None, "A preset to measure in this process, printed as JSON.")
-_REMATERIALIZE = flags.DEFINE_bool("rematerialize", False, "With --measure: whether its activations are.")
-HIERARCHIES = ("lsun_32/hierarchical_small", "lsun_64/hierarchical")
+_MEASURE = flags.DEFINE_enum("measure", None, VARIANTS, "Measure a variant in this process, and print it as JSON.")
 PP_SHAPE = (32, 32, 3)
 RATE = 1e-4
+# Images of noise; the input pipeline walks through them in random order. Those of a folder are on disk.
+NUM_IMAGES, NUM_FILES, FOLDERS = 50_000, 1_000, ("imagenet", "lsun")
 
 
 def matrix_product_rate(size: int = 2048, repeats: int = 8) -> float:
@@ -119,66 +146,162 @@ def random_images(batch: int, shape: tuple[int, int, int], num_values: int) -> t
     return tf.constant(np.random.default_rng(0).integers(0, num_values, (batch, *shape)), tf.int32)
 
 
-def measure(name: str, batch_size: int, rematerialize: bool) -> dict:
-    """Runs the trainer's loop on noise; the peak is of this process."""
-    config = presets.get(name)
-    config.train.batch_size, config.train.rematerialize = batch_size, rematerialize
-    strategy = tf.distribute.get_strategy()
-    state = steps_lib.TrainState(config)
-    images = random_images(batch_size, config.model.image_shape, 256)
-    batch = {"images": tf.cast(images, tf.uint8), "seeds": tf.range(batch_size, dtype=tf.int64)}
-    iterator, loop = (
-        iter(tf.data.Dataset.from_tensors(batch).repeat()),
-        steps_lib.make_training_loop(strategy, state, config),
-    )
-    loop(iterator, tf.constant(1))
-    seconds = []
-    for _ in range(_STEPS.value):
+def noise_images(config: Config, folder: pathlib.Path) -> data.ImageSet:
+    """Images such as a preset is trained on: in memory, or on disk as pixelvae-prepare leaves them."""
+    shape, num_values = config.model.image_shape, config.model.num_values
+    generator = np.random.default_rng(0)
+    if not config.data.name.startswith(FOLDERS):
+        images = generator.integers(0, num_values, (NUM_IMAGES, *shape), np.uint8)
+        return data.ImageSet(images, None, "noise", num_values, "none")
+    raw, prepared = folder / "raw", folder / "prepared"
+    raw.mkdir()
+    for number in range(NUM_FILES):
+        Image.fromarray(generator.integers(0, 256, shape, np.uint8)).save(raw / f"{number}.png")
+    prepare.prepare(raw, prepared, prepare.Options(shape[0], shape[2], duplicate_distance=-1))
+    return data.load(DataConfig("noise", folder=str(prepared)), "train", shape)
+
+
+class Training:
+    """A preset's training loop on noise.
+
+    Args:
+      name: of the preset.
+      variant: one of `VARIANTS`.
+      folder: gets images that are to be on disk.
+    """
+
+    def __init__(self, name: str, variant: str, folder: pathlib.Path):
+        if variant == "mirrored" and not tf.config.list_physical_devices("GPU"):
+            trainer.split_cpu(os.cpu_count())
+        strategy = trainer.make_strategy("mirrored" if variant == "mirrored" else "one_device")
+        replicas = strategy.num_replicas_in_sync
+        config = presets.get(name)
+        for option, value in VARIANTS[variant].items():
+            setattr(config.train, option, value)
+        with strategy.scope():
+            self.state = steps_lib.TrainState(config)
+        self.multiply_adds = multiply_adds(self.state.model)
+        most = int(_GFLOP.value * 1e9 / (6 * self.multiply_adds))
+        self.batch_size = max(1, min(config.train.batch_size, most) // replicas) * replicas
+        config.train.batch_size = self.batch_size
+        images = noise_images(config, folder)
+        self.input = strategy.distribute_datasets_from_function(
+            lambda context: data.training_batches(images, self.batch_size, 0, input_context=context)
+        )
+        self._loop = steps_lib.make_training_loop(strategy, self.state, config)
+        self._iterator = iter(self.input)
+
+    def step(self) -> float:
+        """Seconds of a step."""
         start = time.perf_counter()
-        loop(iterator, tf.constant(1)).loss_nats.numpy()
-        seconds.append(time.perf_counter() - start)
+        self._loop(self._iterator, tf.constant(1)).loss_nats.numpy()
+        return time.perf_counter() - start
+
+    def input_seconds(self) -> float:
+        """Seconds that the input of a step takes, with no model that it could wait for."""
+        batches = iter(self.input)
+        # More than are prefetched.
+        for _ in itertools.islice(batches, 8):
+            pass
+        start, number = time.perf_counter(), 0
+        while time.perf_counter() < start + 1.0:
+            next(batches)
+            number += 1
+        return (time.perf_counter() - start) / number
+
+
+def measure(name: str, variant: str) -> dict:
+    """Measures a preset; the peak of the memory is of this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(name, variant, pathlib.Path(folder))
+        training.step()
+        seconds = statistics.median(training.step() for _ in range(_STEPS.value))
+        input_seconds = training.input_seconds()
     if tf.config.list_physical_devices("GPU"):
         peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        "weights": state.model.count_params(),
-        "multiply_adds": multiply_adds(state.model),
-        "seconds": statistics.median(seconds),
+        "weights": training.state.model.count_params(),
+        "multiply_adds": training.multiply_adds,
+        "batch_size": training.batch_size,
+        "seconds": seconds,
+        "input_seconds": input_seconds,
         "peak_bytes": peak,
     }
 
 
-def hierarchies() -> None:
-    """Measures hierarchies, each in a process of its own."""
-    batch = _HIERARCHY_BATCH_SIZE.value
-    print(f"{f'batches of {batch}':44}{'weights':>12}{'multiply-adds':>15}{'images/s':>10}{'peak GiB':>10}")
-    for name in HIERARCHIES:
-        for rematerialize in (False, True):
-            command = [sys.executable, __file__, f"--measure={name}", f"--rematerialize={rematerialize}"]
-            command += [f"--hierarchy_batch_size={batch}", f"--steps={_STEPS.value}"]
-            found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-            shown = "  rematerialised" if rematerialize else name
-            print(
-                f"{shown:44}{found['weights']:12,}{found['multiply_adds'] / 1e9:13.1f} G"
-                f"{batch / found['seconds']:10.2f}{found['peak_bytes'] / 2**30:10.2f}",
-                flush=True,
-            )
+def all_presets() -> None:
+    """Measures presets and variants, each in a process of its own."""
+    print(f"{'':46}{'weights':>11}{'mult.-adds':>11}{'batch':>6}{'images/s':>10}{'GFLOP/s':>9}", end="")
+    print(f"{'share':>7}{'input alone':>13}{'peak GiB':>10}")
+    for name, variant in itertools.product(_PRESETS.value, _VARIANTS.value):
+        rate = matrix_product_rate()
+        command = [sys.executable, __file__, f"--measure={variant}", f"--presets={name}", f"--gflop={_GFLOP.value}"]
+        outcome = subprocess.run([*command, f"--steps={_STEPS.value}"], stdout=subprocess.PIPE, check=False)
+        shown = name if variant == _VARIANTS.value[0] else f"  {variant}"
+        if outcome.returncode:
+            print(f"{shown:46} was refused", flush=True)
+            continue
+        found = json.loads(outcome.stdout)
+        batch, seconds = found["batch_size"], found["seconds"]
+        flops = 6 * found["multiply_adds"] * batch / seconds
+        print(
+            f"{shown:46}{found['weights']:11,}{found['multiply_adds'] / 1e6:9.0f} M{batch:6}{batch / seconds:10.1f}"
+            f"{flops / 1e9:9.0f}{flops / rate:7.0%}{batch / found['input_seconds']:11.0f}/s"
+            f"{found['peak_bytes'] / 2**30:10.2f}",
+            flush=True,
+        )
+
+
+def profile() -> None:
+    """Prints where the time of the operations of a step goes, as TensorFlow's profiler saw it."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    name = BEST if BEST in _PRESETS.value else _PRESETS.value[0]
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(name, "float32", pathlib.Path(folder))
+        training.step()
+        tf.profiler.experimental.start(folder)
+        taken = sum(training.step() for _ in range(_STEPS.value))
+        tf.profiler.experimental.stop()
+        (log,) = pathlib.Path(folder).rglob("*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(log.read_bytes())
+    seconds, calls = collections.Counter(), collections.Counter()
+    for plane in space.planes:
+        for event in (event for line in plane.lines for event in line.events):
+            # An operation's name, then its kind.
+            kind = re.fullmatch(r"[^: ]+:_?(?:Mkl)?(?:Native)?(\w+)", plane.event_metadata[event.metadata_id].name)
+            if kind is not None:
+                seconds[kind[1]] += event.duration_ps / 1e12
+                calls[kind[1]] += 1
+    total = sum(seconds.values())
+    products = sum(value for kind, value in seconds.items() if "Conv2D" in kind or "MatMul" in kind)
+    print(f"\n{name}: a step of {training.batch_size} images, {taken / _STEPS.value:.3f} s while it is watched")
+    print(f"{'operations':42}{'calls':>7}{'ms':>8}{'share':>8}")
+    print(f"{'all':42}{sum(calls.values()) // _STEPS.value:7}{total / _STEPS.value * 1e3:8.1f}")
+    print(f"{'convolutions and matrix products':42}{'':7}{products / _STEPS.value * 1e3:8.1f}{products / total:8.1%}")
+    for kind, value in seconds.most_common():
+        if value >= 0.01 * total:
+            each = value / _STEPS.value * 1e3
+            print(f"  {kind:40}{calls[kind] // _STEPS.value:7}{each:8.1f}{value / total:8.1%}", flush=True)
 
 
 def main(argv: list[str]) -> None:
     """Measures and prints."""
     del argv
+    if unknown := set(_VARIANTS.value) - set(VARIANTS):
+        raise SystemExit(f"variants must be some of {', '.join(VARIANTS)}. Received: {', '.join(sorted(unknown))}")
+    tf.get_logger().setLevel("WARNING")
     if _MEASURE.value is not None:
-        print(json.dumps(measure(_MEASURE.value, _HIERARCHY_BATCH_SIZE.value, _REMATERIALIZE.value)))
+        print(json.dumps(measure(_PRESETS.value[0], _MEASURE.value)))
         return
-    if "family" in _PARTS.value:
-        family()
-    if "hierarchies" in _PARTS.value:
-        hierarchies()
+    parts = {"presets": all_presets, "profile": profile, "peers": peers}
+    for name in (name for name in PARTS if name in _PARTS.value):
+        parts[name]()
 
 
-def family() -> None:
+def peers() -> None:
     """Measures the 12-layer model and PixelCNN++, side by side with what they are compared with."""
     rate = matrix_product_rate()
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s, {tf.config.list_physical_devices()[-1].device_type}")
@@ -191,15 +314,14 @@ def family() -> None:
             counted = f"{flops / 1e9:9.0f}{flops / rate:7.0%}"
         print(f"{name:44}{weights:10}{seconds:9.3f}{batch / seconds:10.1f}{counted}", flush=True)
 
-    name = "binarized_mnist/gated_pixel_vae_no_upsampling"
-    model = runs.build(presets.get(name))
+    model = runs.build(presets.get(BEST))
     images = random_images(_BATCH_SIZE.value, (28, 28, 1), 2)
     loss, variables = elbo_loss(model, images), [variable.value for variable in model.trainable_variables]
     expected, adds = loss(), multiply_adds(model)
     cropped = step_seconds(loss, variables)
-    report(f"{name.split('/')[1]}", _BATCH_SIZE.value, cropped, model.count_params(), adds)
+    report(BEST, _BATCH_SIZE.value, cropped, model.count_params(), adds)
     with whole_kernels():
-        model = runs.build(presets.get(name))
+        model = runs.build(presets.get(BEST))
         loss, variables = elbo_loss(model, images), [variable.value for variable in model.trainable_variables]
         # Sums of 784 float32 log-probabilities.
         np.testing.assert_allclose(loss(), expected, rtol=1e-4)

@@ -56,12 +56,7 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.train.interruption import Interruption
 
     if _VIRTUAL_CPUS.value > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        devices = [tf.config.LogicalDeviceConfiguration()] * _VIRTUAL_CPUS.value
-        tf.config.set_logical_device_configuration(cpu, devices)
-        # Each has cores of its own: operations that share them wait for each other.
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, os.cpu_count() // _VIRTUAL_CPUS.value))
-        tf.config.threading.set_inter_op_parallelism_threads(_VIRTUAL_CPUS.value)
+        trainer.split_cpu(_VIRTUAL_CPUS.value)
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     # What the user can cause is found before the first step; a ValueError after it would be our bug.

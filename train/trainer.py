@@ -4,6 +4,7 @@ import contextlib
 import copy
 import logging
 import math
+import os
 import pathlib
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,15 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 class Interrupted(SystemExit):
     """The run was asked to stop; everything is saved and the same command goes on."""
+
+
+def split_cpu(number: int) -> None:
+    """Makes several devices of the CPU, before TensorFlow has looked at it."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
+    # Each with cores of its own: the threads of an operation wait for each other.
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, os.cpu_count() // number))
+    tf.config.threading.set_inter_op_parallelism_threads(number)
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
