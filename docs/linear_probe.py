@@ -27,31 +27,30 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS' data directory; by defaul
 _LABELS = flags.DEFINE_list("labels", ["100", "1000"], "How many images have a label.")
 _DRAWS = flags.DEFINE_integer("draws", 5, "How often they are drawn.", lower_bound=2)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
-BATCH_SIZE = 100  # within what an export takes
+BATCH_SIZE = 100
 THRESHOLD = 128
 STRENGTHS = {"C": np.logspace(-3, 1, 5)}
 
 
-def encode(served, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Encodes labelled images inside a pipeline.
+def encode(served, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Encodes images inside a pipeline.
 
     Args:
       served: what `tf.saved_model.load` gave; it must be kept while the pipeline runs.
       images: uint8 [N, H, W, C].
-      labels: [N].
+      batch_size: images at once.
 
     Returns:
-      The means of all latents, float32 [N, D], and the labels.
+      The means of all latents, float32 [N, D].
     """
 
-    def to_means(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def to_means(images: tf.Tensor) -> tf.Tensor:
         codes = served.signatures["encode"](images=images)
         means = [codes[name] for name in sorted(codes) if name.endswith("_mean")]
-        return tf.concat([tf.reshape(mean, [tf.shape(images)[0], -1]) for mean in means], axis=1), labels
+        return tf.concat([tf.reshape(mean, [tf.shape(images)[0], -1]) for mean in means], axis=1)
 
-    pipeline = tf.data.Dataset.from_tensor_slices((images, labels)).batch(BATCH_SIZE).map(to_means)
-    means, labels = zip(*pipeline.prefetch(2).as_numpy_iterator(), strict=True)
-    return np.concatenate(means), np.concatenate(labels)
+    pipeline = tf.data.Dataset.from_tensor_slices(images).batch(batch_size).map(to_means).prefetch(2)
+    return np.concatenate(list(pipeline.as_numpy_iterator()))
 
 
 def draw(labels: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
@@ -80,16 +79,16 @@ def probe(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarr
     return 100 * search.score((unknown - centre) / scale, truth)
 
 
-def features(served, images: data.ImageSet, binary: bool) -> dict[str, np.ndarray]:
+def features(served, images: data.ImageSet, binary: bool, batch_size: int) -> dict[str, np.ndarray]:
     """What the probes see of a split, by kind: [N, D].
 
     Args:
-      served: as for `encode`.
+      served, batch_size: as for `encode`.
       images: the split.
       binary: whether the model's images are.
     """
     seen = (images.images >= THRESHOLD).astype(np.uint8) if binary else images.images
-    means, _ = encode(served, seen, images.labels)
+    means = encode(served, seen, batch_size)
     kinds = {"means": means, "pixels": images.images, **({"binary pixels": seen} if binary else {})}
     return {kind: np.reshape(values, (len(values), -1)).astype(np.float32) for kind, values in kinds.items()}
 
@@ -101,7 +100,10 @@ def main(argv: list[str]) -> None:
     card = path / "assets.extra" / "pixelvae_tf.json"
     if not card.is_file():
         raise SystemExit(f"linear_probe: saved_model must be a version that pixelvae-export wrote. Received: {path}")
-    model = json.loads(card.read_text())["config"]["model"]
+    if not all(text.isdecimal() for text in _LABELS.value):
+        raise SystemExit(f"linear_probe: labels must be numbers, as 100,1000. Received: {','.join(_LABELS.value)}")
+    known = json.loads(card.read_text())
+    model, batch_size = known["config"]["model"], min(BATCH_SIZE, known["max_batch"])
     try:
         train, test = (data.load(DataConfig(_DATASET.value, _DATA_DIR.value), split) for split in ("train", "test"))
     except ValueError as error:
@@ -116,7 +118,7 @@ def main(argv: list[str]) -> None:
     if not model["levels"]:
         raise SystemExit(f"linear_probe: saved_model must have latents. Received: {path}, which has none")
     served = tf.saved_model.load(str(path))
-    of_train, of_test = (features(served, images, binary) for images in (train, test))
+    of_train, of_test = (features(served, images, binary, batch_size) for images in (train, test))
     number_of_means = of_test["means"].shape[1]
     print(f"{test.name}: {len(test.labels)} images, {number_of_means} means; % read, {_DRAWS.value} draws, +- 1 sd")
     print("labels  " + "  ".join(f"{kind:>15}" for kind in of_test))

@@ -19,7 +19,8 @@ class Options:
       completion_rounds: of encoding and filling in, by the signature `complete`.
 
     Raises:
-      ValueError: for sizes that are not positive, negative rounds, a warm-up beyond `max_batch`, or parts without XLA.
+      ValueError: for sizes that are not positive, negative rounds, a warm-up beyond `max_batch`, or parts without XLA
+        or beyond it.
     """
 
     max_batch: int = 128
@@ -31,9 +32,9 @@ class Options:
     def __post_init__(self):
         if self.max_batch < 1:
             raise ValueError(f"max_batch must be at least 1. Received: {self.max_batch}")
-        if self.xla_parts < 1 or (self.xla_parts > 1 and not self.xla):
-            received = f"{self.xla_parts}, xla={self.xla}"
-            raise ValueError(f"xla_parts must be at least 1, and 1 without xla. Received: {received}")
+        if not 1 <= self.xla_parts <= (self.max_batch if self.xla else 1):
+            limits = f"1..{self.max_batch}, the max_batch, and 1 without xla"
+            raise ValueError(f"xla_parts must be in {limits}. Received: {self.xla_parts}, xla={self.xla}")
         if not 0 <= self.completion_rounds < MAX_DRAWS:
             raise ValueError(f"completion_rounds must be in 0..{MAX_DRAWS - 1}. Received: {self.completion_rounds}")
         if not all(1 <= size <= self.max_batch for size in self.warmup):

@@ -57,6 +57,7 @@ def _facts(card: dict) -> list[list[str]]:
     if "signatures" in card:
         rows += [
             ["largest batch", str(card["max_batch"])],
+            *([["parts of a batch, side by side", str(card["xla_parts"])]] if card["xla"] else []),
             ["rounds of completion", str(card["completion_rounds"])],
             ["warmed up with batches of", ", ".join(map(str, card["warmup"])) or "none"],
         ]

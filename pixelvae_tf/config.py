@@ -140,10 +140,11 @@ class Config:
             raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
         _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))
         # TensorFlow cannot hand a scan's list of states from a compiled function to its compiled gradient.
-        if train.jit_compile and isinstance(self.model.pixels, RowLSTMConfig | DiagonalBiLSTMConfig):
-            raise ValueError(
-                f"train.jit_compile must be False for a network of LSTMs. Received: True, {self.model.pixels.network}"
-            )
+        for network in (self.model.pixels, *(level.prior for level in self.model.levels)):
+            if train.jit_compile and isinstance(network, RowLSTMConfig | DiagonalBiLSTMConfig):
+                raise ValueError(
+                    f"train.jit_compile must be False for a network of LSTMs. Received: True, {network.network}"
+                )
         _one_of("train.dtype", train.dtype, ("float32", "mixed_bfloat16", "float64"))
 
 

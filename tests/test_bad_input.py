@@ -131,7 +131,7 @@ CASES = {
     "full disk": (
         TRAIN,
         ["--config=digits/vae", "--config.train.steps=1", "--workdir={no_room}"],
-        "workdir must have room for the run. Received: ",
+        "workdir must be writable and have room for the run. Received: ",
     ),
     "split": (EVALUATE, ["--workdir={run}", "--split=dev"], "split must be one of train, validation, test"),
     "no run": (EVALUATE, ["--workdir={empty}"], "workdir must be the directory of a run, with config.json"),
@@ -150,7 +150,7 @@ CASES = {
     "export dir": (EXPORT, ["--workdir={run}", "--export_dir={file}/out"], "export_dir must be a directory that can"),
     "exported weights": (EXPORT, ["--workdir={swapped}", "--export_dir={empty}/out"], "weights of the model of its"),
     "max_batch": (EXPORT, [*EXPORTED, "--max_batch=0"], "max_batch must be at least 1. Received: 0"),
-    "xla_parts": (EXPORT, [*EXPORTED, "--xla", "--xla_parts=0"], "xla_parts must be at least 1, and 1 without xla"),
+    "xla_parts": (EXPORT, [*EXPORTED, "--xla", "--xla_parts=0"], "xla_parts must be in 1..128, the max_batch, and 1"),
     "xla_parts without xla": (EXPORT, [*EXPORTED, "--xla_parts=2"], "Received: 2, xla=False"),
     "max_batch type": (EXPORT, [*EXPORTED, "--max_batch=many"], "flag --max_batch=many: "),
     "rounds": (EXPORT, [*EXPORTED, "--completion_rounds=-1"], "completion_rounds must be in 0..1048575. Received: -1"),

@@ -25,6 +25,7 @@ from pixelvae_tf import pictures, presets, runs
 from pixelvae_tf.config import Config
 from pixelvae_tf.export import card, exporter, server, warmup
 from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.signatures import signatures
 from pixelvae_tf.train import trainer
 
 MAX_BATCH = 7
@@ -36,7 +37,7 @@ def variants(tmp_path_factory):
     """{xla: a SavedModel of the same model}, the default and the one compiled by XLA."""
     model, folder = make_model("gated_pixel_cnn"), tmp_path_factory.mktemp("models")
     return {
-        xla: exporter.export(model, {}, folder / f"base_{xla}", Options(MAX_BATCH, WARMUP, xla, 2 if xla else 1))
+        xla: exporter.export(model, {}, folder / f"base_{xla}", Options(MAX_BATCH, WARMUP, xla))
         for xla in (False, True)
     }
 
@@ -74,6 +75,15 @@ def test_the_variant_is_compiled_and_draws_the_same_images(variants):
     drawn = {xla: model.signatures["sample"](**request(MAX_BATCH))["images"] for xla, model in loaded.items()}
     # Rounding decides about 1e-5 of the pixels in float32; here are 210.
     np.testing.assert_array_equal(drawn[True], drawn[False])
+
+
+def test_a_variant_in_parts_draws_the_same_images():
+    """In this process: `test_xla.py` has the parts, and a SavedModel of them has nothing else."""
+    model = make_model("gated_pixel_cnn")
+    whole, parts = (
+        signatures(model, options)["sample"].function for options in (Options(), Options(xla=True, xla_parts=2))
+    )
+    np.testing.assert_array_equal(whole(request(5))["images"], parts(request(5))["images"])
 
 
 @pytest.mark.parametrize("xla", [False, True])

@@ -257,7 +257,7 @@ def test_a_plain_gaussian_prior_has_locations_that_do_not_see_each_other():
 def test_replicas_equal_one_device_with_batch_normalisation(tmp_path):
     """In processes of their own: TensorFlow keeps the shapes of a process's first collectives."""
     found = []
-    for name, strategy in (("one", "one_device"), ("two", "mirrored")):
+    for name, strategy in (("one", ["one_device"]), ("two", ["mirrored", "--virtual_cpus=2"])):
         workdir = tmp_path / name
         status, _, errors = run_command(
             "train.main",
@@ -265,8 +265,8 @@ def test_replicas_equal_one_device_with_batch_normalisation(tmp_path):
             "--config.train.steps=1",
             "--config.train.batch_size=16",
             f"--workdir={workdir}",
-            f"--strategy={strategy}",
-            "--virtual_cpus=2",
+            "--strategy",
+            *strategy,
         )
         assert status == 0, errors
         model = runs.load(workdir, "latest")[0]

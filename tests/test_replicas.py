@@ -49,11 +49,9 @@ def test_replicas_equal_one_device_with_labels_and_a_start_from_the_data(tmp_pat
         "--config.train.batch_size=16",
     ]
     found = []
-    for name, strategy in (("one", "one_device"), ("two", "mirrored")):
+    for name, strategy in (("one", ["one_device"]), ("two", ["mirrored", "--virtual_cpus=2"])):
         workdir = tmp_path / name
-        status, _, errors = run_command(
-            "train.main", *options, f"--workdir={workdir}", f"--strategy={strategy}", "--virtual_cpus=2"
-        )
+        status, _, errors = run_command("train.main", *options, f"--workdir={workdir}", "--strategy", *strategy)
         assert status == 0, errors
         found.append(runs.load(workdir, "latest")[0].get_weights())
     fresh = runs.build(runs.read_config(tmp_path / "one")).get_weights()

@@ -180,6 +180,8 @@ def test_checkpoints_are_found_without_their_list(tmp_path, damage):
     runner = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
     runner.restore()
     assert runner.step == 8 and np.isfinite(float(runner.state.best_bound_nats))
+    runner.latest.save(checkpoint_number=9)
+    assert len(runs.checkpoints(tmp_path / runs.CHECKPOINTS)) == 2, "those of before make way"
 
 
 @pytest.mark.parametrize("damage", ["torn", "missing"])
@@ -212,7 +214,9 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(tmp_path, place)
     config = small_config("digits/vae", steps=8)
     obstacle = tmp_path / place
     obstacle.mkdir() if obstacle.suffix else obstacle.write_text("")
-    message = "workdir must have room for the run.* The last good checkpoint, none yet, is kept; when there is room"
+    message = (
+        "must be writable and have room for the run.* The last good checkpoint, none yet, is kept; when there is room"
+    )
     with pytest.raises(OSError, match=message):
         trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
     obstacle.rmdir() if obstacle.is_dir() else obstacle.unlink()

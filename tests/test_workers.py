@@ -82,7 +82,7 @@ def test_the_weights_and_the_files_of_one_process(alone, number, tmp_path):
 
 
 def test_workers_of_different_runs_do_not_train(tmp_path):
-    """A workdir that is not shared, or another config, would silently train two models."""
+    """Another config would silently train another model."""
     configs = launch.cluster(2)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         futures = [
@@ -100,6 +100,24 @@ def test_workers_of_different_runs_do_not_train(tmp_path):
         for future in futures:
             status, _, errors = future.result()
             assert status == 1 and "Received: checksum of the config is " in errors, errors
+
+
+def test_a_worker_that_loses_another_at_the_start_says_so(tmp_path):
+    """As at any other time: what the launcher and schedulers go by is its exit status."""
+    (tmp_path / "file").touch()
+    configs = launch.cluster(2)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        futures = [
+            pool.submit(
+                run_command, "train.main", "--strategy=multi_worker", *RUN, f"--workdir={place}", TF_CONFIG=config
+            )
+            for place, config in zip(
+                (tmp_path / "run", tmp_path / "file" / "run"), map(json.dumps, configs), strict=True
+            )
+        ]
+        (kept, _, of_kept), (lost, _, of_lost) = (future.result() for future in futures)
+    assert lost == 1 and "workdir must be a directory that can be written" in of_lost
+    assert kept == os.EX_TEMPFAIL and "another worker was lost" in of_kept and "Traceback" not in of_kept
 
 
 @pytest.mark.parametrize(
@@ -192,9 +210,36 @@ time.sleep(600)
         status = pool.submit(launcher.run)
         while len(list(tmp_path.iterdir())) < 2:
             time.sleep(0.05)
+            assert not status.done()
         launcher.stop(number)
         assert status.result() == 128 + number
     assert {"0", "1"} <= {path.name for path in tmp_path.iterdir()} and not said
+
+
+def test_a_stop_while_workers_start_reaches_them_all(monkeypatch):
+    launcher, said = _launcher("time.sleep(600)")
+    start = launcher._start
+
+    def interrupted(*arguments):
+        if launcher.asked is None:
+            launcher.stop(signal.SIGTERM)
+        return start(*arguments)
+
+    monkeypatch.setattr(launcher, "_start", interrupted)
+    assert launcher.run() == 128 + signal.SIGTERM and not said
+
+
+def test_a_stop_before_a_restart_is_instead_of_it(monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
+    launcher, said = _launcher("os.kill(os.getpid(), signal.SIGKILL) if index == 0 else time.sleep(600)")
+
+    def say(text):
+        said.append(text)
+        launcher.stop(signal.SIGTERM)
+
+    launcher.say = say
+    assert launcher.run() == 128 + signal.SIGTERM
+    assert len(said) == 1 and "start again" in said[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
@@ -208,6 +253,7 @@ launch.Launcher([sys.executable, "-c", worker], 2, 0, print).run()
     launcher = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     while len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.1)
+        assert launcher.poll() is None
     launcher.kill()
     launcher.wait()
     end = time.monotonic() + 60

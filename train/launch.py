@@ -42,6 +42,11 @@ def _signal_of(status: int) -> int:
     return -status if status < 0 else max(status - 128, 0)
 
 
+def _exit_status(status: int) -> int:
+    """What a shell makes of the end of a process."""
+    return status if status >= 0 else 128 - status
+
+
 class Launcher:
     """One run of several workers.
 
@@ -60,20 +65,21 @@ class Launcher:
     def stop(self, number: int, frame=None) -> None:
         """A signal handler: asks the workers to save and stop; the second time it does not ask."""
         again, self.asked = self.asked is not None, number
-        for process in self.processes:
-            process.send_signal(signal.SIGKILL if again else number)
+        self._tell(signal.SIGKILL if again else number)
 
     def run(self) -> int:
         """Runs the workers to their end, through at most `max_restarts` deaths.
 
         Returns:
-          The exit status: 0, or that of the worker that ended first.
+          The exit status: 0, or that of the worker whose end explains the others'; 128 + its number for a signal.
         """
         for restarts in range(self.max_restarts + 1):
+            if self.asked is not None:
+                return 128 + self.asked
             with tempfile.TemporaryFile() as output:
                 index, status = self._run_once(output)
                 if status == 0 or self.asked is not None or _signal_of(status) in STOPPED:
-                    return status
+                    return _exit_status(status)
                 how = f"signal {-status}" if status < 0 else f"exit status {status}"
                 if index > 0:  # Worker 0 was heard.
                     output.seek(0)
@@ -87,29 +93,36 @@ class Launcher:
                     f"restart {restarts + 1} of at most {self.max_restarts}"
                 )
         self.say(f"worker {index} died ({how}), after {self.max_restarts} restarts; the same command goes on")
-        return status if status > 0 else 128 - status
+        return _exit_status(status)
 
     def _run_once(self, output: BinaryIO) -> tuple[int, int]:
-        """Returns the first worker that ended badly, and how; (0, 0) if none did."""
-        for config in cluster(self.num_workers):
-            self.processes.append(
-                subprocess.Popen(
-                    self.command,
-                    env={**os.environ, "TF_CONFIG": json.dumps(config)},
-                    # Worker 0 is heard, the others only where one fails: they all say the same.
-                    stdout=None if config["task"]["index"] == 0 else output,
-                    stderr=None if config["task"]["index"] == 0 else subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C reaches the launcher alone, which passes it on once.
-                    preexec_fn=_die_with_launcher if sys.platform == "linux" else None,
-                )
-            )
+        """Returns the worker whose end explains the others', and how it ended; (0, 0) if none ended badly."""
         try:
+            for config in cluster(self.num_workers):
+                self.processes.append(self._start(config, output))
+            if self.asked is not None:  # meanwhile: not all have heard it
+                self._tell(self.asked)
             return self._wait()
         finally:
             for process in self.processes:
                 process.kill()
                 process.wait()
             self.processes.clear()
+
+    def _start(self, config: dict, output: BinaryIO) -> subprocess.Popen:
+        heard = config["task"]["index"] == 0  # the others only where one fails: they all say the same
+        return subprocess.Popen(
+            self.command,
+            env={**os.environ, "TF_CONFIG": json.dumps(config)},
+            stdout=None if heard else output,
+            stderr=None if heard else subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the launcher alone, which passes it on once.
+            preexec_fn=_die_with_launcher if sys.platform == "linux" else None,
+        )
+
+    def _tell(self, number: int) -> None:
+        for process in self.processes:
+            process.send_signal(number)
 
     def _wait(self) -> tuple[int, int]:
         while True:

@@ -26,7 +26,9 @@ _STRATEGY = flags.DEFINE_enum(
     ["auto", "one_device", "mirrored", "multi_worker"],
     "How the work is spread: auto mirrors over several GPUs; multi_worker is told by TF_CONFIG, see pixelvae-launch.",
 )
-_VIRTUAL_CPUS = flags.DEFINE_integer("virtual_cpus", 1, "CPU devices to mirror over, each with its share of the cores.")
+_VIRTUAL_CPUS = flags.DEFINE_integer(
+    "virtual_cpus", 1, "CPU devices to mirror over, with --strategy=mirrored; best as many as cores."
+)
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Equal weights, bit for bit, from equal runs (slower; TensorFlow's op determinism)."
 )
@@ -45,6 +47,8 @@ def main(argv: list[str]) -> None:
         return
     if _WORKDIR.value is None:
         raise app.UsageError("--workdir=DIR is required")
+    if _VIRTUAL_CPUS.value > 1 and _STRATEGY.value != "mirrored":
+        raise app.UsageError("--virtual_cpus needs --strategy=mirrored")
     if not flags.FLAGS["config"].present:
         raise app.UsageError("--config=PRESET is required; --list prints the presets")
     # Our own progress, and only warnings of everybody else's.
@@ -59,13 +63,13 @@ def main(argv: list[str]) -> None:
         trainer.split_cpu(_VIRTUAL_CPUS.value)
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
-    # What the user can cause is found before the first step; a ValueError after it would be our bug.
     try:
-        runner = trainer.Trainer(_CONFIG.value, _WORKDIR.value, trainer.make_strategy(_STRATEGY.value))
-        runner.restore()
-    except ValueError as error:
-        raise SystemExit(f"pixelvae-train: {error}") from error
-    try:
+        # What the user can cause is found before the first step; a ValueError after it would be our bug.
+        try:
+            runner = trainer.Trainer(_CONFIG.value, _WORKDIR.value, trainer.make_strategy(_STRATEGY.value))
+            runner.restore()
+        except ValueError as error:
+            raise SystemExit(f"pixelvae-train: {error}") from error
         with Interruption() as interruption:
             runner.run(interruption)
     except (FloatingPointError, OSError) as error:

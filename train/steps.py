@@ -75,7 +75,7 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
     model, step, train, objective = state.model, state.step, config.train, config.objective
     weights = objective.kl_weights(step, model.num_levels)
     dropout_seed = layers.dropout_seed(train.seed, step, replica.replica_id_in_sync_group)
-    # Its gradient is compiled with it. What replicas tell each other stays outside.
+    # Its gradient is compiled with it. What replicas tell each other stays outside (but for batch normalisation).
     elbo = tf.function(bounds.elbo, jit_compile=True) if train.jit_compile else bounds.elbo
 
     def global_sum(x):

@@ -33,9 +33,10 @@ def split_cpu(number: int) -> None:
     """Makes several devices of the CPU, before TensorFlow has looked at it."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
-    # Each with cores of its own: the threads of an operation wait for each other.
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, os.cpu_count() // number))
-    tf.config.threading.set_inter_op_parallelism_threads(number)
+    if number >= os.cpu_count():
+        # An operation is one thread's, which waits for no other: a core a device. (They share one pool of threads.)
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(number)
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -76,6 +77,12 @@ class Trainer:
         self.config, self.workdir, self.strategy = config, pathlib.Path(workdir), strategy
         self.workers = Workers(strategy)
         data.check_batch_size(config.train.batch_size, strategy.num_replicas_in_sync)
+        normalised = any(level.batch_norm for level in config.model.levels)
+        if config.train.jit_compile and normalised and strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "train.jit_compile must be False for batch normalisation over several replicas, which tell each other "
+                f"of their batches inside the model. Received: True, {strategy.num_replicas_in_sync} replicas"
+            )
         workdir_lib.check(config, self.workdir)
         self.images = {
             split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")
@@ -217,7 +224,7 @@ class Trainer:
             yield
         except (OSError, tf.errors.OpError) as error:
             raise OSError(
-                f"workdir must have room for the run. Received: {str(self.workdir)!r}, which cannot be written: "
+                f"workdir must be writable and have room for the run. Received: {str(self.workdir)!r}: "
                 f"{runs.first_line(error)}. The last good checkpoint, {self.good or 'none yet'}, is kept; when there "
                 "is room, the same command goes on"
             ) from error

@@ -53,11 +53,21 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
 
 def manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: int) -> tf.train.CheckpointManager:
     """A manager of the checkpoints in a folder, whose list of them may be damaged; see `runs.checkpoints`."""
+    there = runs.checkpoints(folder)
+    if there and sorted(_listed(folder)) != sorted(there):
+        # Else those that are not in it would never make way. Every worker writes the same.
+        names = [pathlib.Path(path).name for path in there]
+        tf.train.update_checkpoint_state(str(folder.resolve()), names[-1], all_model_checkpoint_paths=names)
+    return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)
+
+
+def _listed(folder: pathlib.Path) -> list[str]:
+    """The checkpoints of TensorFlow's list, which may be missing or torn."""
     try:
-        return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)
+        state = tf.train.get_checkpoint_state(str(folder))
     except ValueError:
-        (folder / runs.LIST).unlink()
-        return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)
+        return []
+    return [] if state is None else [str(folder / pathlib.Path(path).name) for path in state.all_model_checkpoint_paths]
 
 
 def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
