@@ -57,7 +57,10 @@ def manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: i
     if there and sorted(_listed(folder)) != sorted(there):
         # Else those that are not in it would never make way. Every worker writes the same.
         names = [pathlib.Path(path).name for path in there]
-        tf.train.update_checkpoint_state(str(folder.resolve()), names[-1], all_model_checkpoint_paths=names)
+        update = tf.compat.v1.train.update_checkpoint_state  # TensorFlow 2 has no other name for it
+        # Long ago, but later than what is kept for ever.
+        times = {"all_model_checkpoint_timestamps": [1.0] * len(names), "last_preserved_timestamp": 0.0}
+        update(str(folder.resolve()), names[-1], all_model_checkpoint_paths=names, **times)
     return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)
 
 
