@@ -363,7 +363,7 @@ class ShardedImages:
     """The images of a prepared split, read from disk as they are asked for.
 
     Args:
-      shards: uint8 [n, H, W, C] each.
+      shards: uint8 [n, H, W, C] each; `Shard`, or a whole split of TFDS' (`records.Records`).
       fingerprint: a number that other images would not have.
     """
 

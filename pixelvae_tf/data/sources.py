@@ -1,4 +1,8 @@
-"""Where images come from: digits that scikit-learn carries, TFDS' data sets by name, and folders of images."""
+"""Where images come from: digits that scikit-learn carries, TFDS' data sets by name, and folders of images.
+
+The sets of a table, and folders of images, are read into memory; what has been prepared, by us (`prepare`) or by TFDS
+(`records`), stays on disk.
+"""
 
 import dataclasses
 import pathlib
@@ -9,7 +13,7 @@ import numpy as np
 
 from pixelvae_tf.config import DataConfig, ModelConfig
 from pixelvae_tf.data import folder as folder_lib
-from pixelvae_tf.data import prepare
+from pixelvae_tf.data import prepare, records
 
 SPLITS = folder_lib.SPLITS
 # Images that stand for a whole set that is not in memory.
@@ -22,7 +26,7 @@ class ImageSet:
 
     Attributes:
       images: uint8 pixel values [N, H, W, C] in 0 .. num_values - 1, in memory or (`prepare.ShardedImages`) on disk.
-      labels: int64 [N], or None where the set has none.
+      labels: int64 [N], or None where the set has none or is on disk.
       name: the data set and split.
       num_values: how many values a channel can take.
       binarization: how the values came about; results on different ones do not compare.
@@ -48,7 +52,7 @@ class ImageSet:
         return dataclasses.replace(self, images=self.images[:number], labels=labels)
 
     def require_unchanged(self) -> None:
-        """Raises an OSError if images on disk have been changed there; see `prepare.Shard`."""
+        """Raises an OSError if images on disk have been changed there; see `prepare.Shard` and `records.Records`."""
         if not isinstance(self.images, np.ndarray):
             self.images.require_unchanged()
 
@@ -88,14 +92,18 @@ def _read_tfds(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.nda
         read = tfds.load(name, split=split, data_dir=data_dir or None, batch_size=-1, download=not data_dir)
         arrays = tfds.as_numpy(read)
     except Exception as error:  # TFDS raises whatever reading or downloading does.
-        reason = str(error).partition("\n")[0]
         where = f"data.data_dir={data_dir!r}" if data_dir else "no data.data_dir, so TFDS was to download it"
         raise ValueError(
             f"data.data_dir must be a directory that holds {name!r} as TFDS prepares it (`tfds build {name} "
-            f"--data_dir=DIR`). Received: {where}; TFDS says {type(error).__name__}: {reason}"
+            f"--data_dir=DIR`). Received: {where}; {_tfds_says(error)}"
         ) from error
     images, labels = arrays["image"], arrays.get("label")
     return images, None if labels is None else np.asarray(labels, np.int64)
+
+
+def _tfds_says(error: Exception) -> str:
+    reason = str(error).partition("\n")[0]
+    return f"TFDS says {type(error).__name__}: {reason}"
 
 
 def _read_nothing(name: str, split: str, data_dir: str) -> None:
@@ -140,6 +148,23 @@ def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, in
     return ImageSet(images, None, f"{name}/{split}", 256, binarization)
 
 
+def _load_records(config: DataConfig, split: str) -> ImageSet:
+    """Images of a set that is not in the table, and that TFDS has prepared."""
+    from tensorflow_datasets.core import read_only_builder  # Takes seconds to import.
+
+    try:
+        builder = read_only_builder.builder_from_files(config.name, data_dir=config.data_dir or None)
+    except Exception as error:  # TFDS raises whatever reading does.
+        raise ValueError(
+            f"data.name must be one of {', '.join(DATA_SETS)}, or an image set that TFDS has prepared in data.data_dir "
+            f"(`tfds build NAME --data_dir=DIR --file_format={records.FORMAT}`). Received: {config.name!r} with "
+            f"data.data_dir={config.data_dir!r}; {_tfds_says(error)}"
+        ) from error
+    name, binarization = describe(config)
+    images = records.load(builder, split, f"{name}/{split}")
+    return ImageSet(images, None, f"{name}/{split}", 256, binarization)
+
+
 def describe(config: DataConfig) -> tuple[str, str]:
     """What a data set is called in reports, without reading it.
 
@@ -148,15 +173,10 @@ def describe(config: DataConfig) -> tuple[str, str]:
 
     Returns:
       Its name, and its binarization as in `ImageSet`.
-
-    Raises:
-      ValueError: for an unknown data set.
     """
     if config.folder:
         return f"{config.name} from {pathlib.Path(config.folder).name}", NONE
-    if config.name not in DATA_SETS:
-        raise ValueError(f"data.name must be one of {', '.join(DATA_SETS)}. Received: {config.name!r}")
-    return config.name, DATA_SETS[config.name].binarization
+    return config.name, DATA_SETS[config.name].binarization if config.name in DATA_SETS else NONE
 
 
 def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None = None) -> ImageSet:
@@ -177,6 +197,8 @@ def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | Non
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     if config.folder:
         return _load_folder(config, split, image_shape)
+    if config.name not in DATA_SETS:
+        return _load_records(config, split)
     name, binarization = describe(config)
     source = DATA_SETS[name]
     images, labels = source.read(config.name, source.splits[split], config.data_dir)
