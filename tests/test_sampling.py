@@ -99,9 +99,9 @@ XLA_AND_UNKNOWN_BATCH = [
     "gated_pixel_vae_no_upsampling",
     "row_lstm",
     "diagonal_bilstm",
-    "pixel_vae_pp",
     "pixel_cnn_pp_classes",
     "vae_quantized_normal",
+    pytest.param("pixel_vae_pp", marks=pytest.mark.slow),
 ]
 
 
