@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -43,12 +44,10 @@ from pixelvae_tf.layers.weight_norm import multiply_adds
 from pixelvae_tf.train import steps as steps_lib
 from pixelvae_tf.train import trainer
 
-TABLE_1 = ("vae", "pixel_cnn", "gated_pixel_cnn", "row_lstm", "diagonal_bilstm", "pixel_cnn_pp")
-TABLE_1 += ("pixel_vae", "gated_pixel_vae", "gated_pixel_vae_no_upsampling")
 CIFAR10 = ("pixel_cnn", "gated_pixel_cnn", "row_lstm", "diagonal_bilstm", "pixel_cnn_pp")
 BEST = "binarized_mnist/gated_pixel_vae_no_upsampling"
 PRESETS = [
-    *(f"binarized_mnist/{name}" for name in TABLE_1),
+    *(name for name in presets.names() if name.startswith("binarized_mnist/")),
     *(f"cifar10/{name}" for name in CIFAR10),
     "lsun_64/hierarchical",
 ]
@@ -74,17 +73,19 @@ RATE = 1e-4
 NUM_IMAGES, NUM_FILES, FOLDERS = 50_000, 1_000, ("imagenet", "lsun")
 
 
+def seconds_of(function: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
 def matrix_product_rate(size: int = 2048, repeats: int = 8) -> float:
     """FLOP/s of the best of several float32 matrix products."""
     a = tf.random.stateless_normal((size, size), (1, 2))
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)))
     product()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        product().numpy()
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
+    return 2 * size**3 / min(seconds_of(lambda: product().numpy()) for _ in range(repeats))
 
 
 def step_seconds(loss, variables: list[tf.Variable]) -> float:
@@ -100,12 +101,7 @@ def step_seconds(loss, variables: list[tf.Variable]) -> float:
         return value
 
     step()
-    seconds = []
-    for _ in range(_STEPS.value):
-        start = time.perf_counter()
-        step().numpy()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return statistics.median(seconds_of(lambda: step().numpy()) for _ in range(_STEPS.value))
 
 
 @contextlib.contextmanager
@@ -142,22 +138,20 @@ def elbo_loss(model, images: tf.Tensor):
     )
 
 
-def random_images(batch: int, shape: tuple[int, int, int], num_values: int) -> tf.Tensor:
+def random_images(number: int, shape: tuple[int, int, int], num_values: int) -> np.ndarray:
     """Noise: the work does not depend on the values."""
-    return tf.constant(np.random.default_rng(0).integers(0, num_values, (batch, *shape)), tf.int32)
+    return np.random.default_rng(0).integers(0, num_values, (number, *shape), np.uint8)
 
 
 def noise_images(config: Config, folder: pathlib.Path) -> data.ImageSet:
     """Images such as a preset is trained on: in memory, or on disk as pixelvae-prepare leaves them."""
     shape, num_values = config.model.image_shape, config.model.num_values
-    generator = np.random.default_rng(0)
     if not config.data.name.startswith(FOLDERS):
-        images = generator.integers(0, num_values, (NUM_IMAGES, *shape), np.uint8)
-        return data.ImageSet(images, None, "noise", num_values, "none")
+        return data.ImageSet(random_images(NUM_IMAGES, shape, num_values), None, "noise", num_values, "none")
     raw, prepared = folder / "raw", folder / "prepared"
     raw.mkdir()
-    for number in range(NUM_FILES):
-        Image.fromarray(generator.integers(0, 256, shape, np.uint8)).save(raw / f"{number}.png")
+    for number, image in enumerate(random_images(NUM_FILES, shape, num_values)):
+        Image.fromarray(image).save(raw / f"{number}.png")
     prepare.prepare(raw, prepared, prepare.Options(shape[0], shape[2], duplicate_distance=-1))
     return data.load(DataConfig("noise", folder=str(prepared)), "train", shape)
 
@@ -194,9 +188,7 @@ class Training:
 
     def step(self) -> float:
         """Seconds of a step."""
-        start = time.perf_counter()
-        self._loop(self._iterator, tf.constant(1)).loss_nats.numpy()
-        return time.perf_counter() - start
+        return seconds_of(lambda: self._loop(self._iterator, tf.constant(1)).loss_nats.numpy())
 
     def input_seconds(self) -> float:
         """Seconds that the input of a step takes, with no model that it could wait for."""
@@ -242,7 +234,7 @@ def all_presets() -> None:
         outcome = subprocess.run([*command, f"--steps={_STEPS.value}"], stdout=subprocess.PIPE, check=False)
         shown = name if variant == _VARIANTS.value[0] else f"  {variant}"
         if outcome.returncode:
-            print(f"{shown:46} was refused", flush=True)
+            print(f"{shown:46} failed, as it says above", flush=True)
             continue
         found, rate = json.loads(outcome.stdout), max(before, matrix_product_rate())
         batch, seconds = found["batch_size"], found["seconds"]
@@ -297,9 +289,9 @@ def main(argv: list[str]) -> None:
     if _MEASURE.value is not None:
         print(json.dumps(measure(_PRESETS.value[0], _MEASURE.value)))
         return
-    parts = {"presets": all_presets, "profile": profile, "peers": peers}
-    for name in (name for name in PARTS if name in _PARTS.value):
-        parts[name]()
+    for name, part in {"presets": all_presets, "profile": profile, "peers": peers}.items():
+        if name in _PARTS.value:
+            part()
 
 
 def peers() -> None:
@@ -316,7 +308,7 @@ def peers() -> None:
         print(f"{name:44}{weights:10}{seconds:9.3f}{batch / seconds:10.1f}{counted}", flush=True)
 
     model = runs.build(presets.get(BEST))
-    images = random_images(_BATCH_SIZE.value, (28, 28, 1), 2)
+    images = tf.constant(random_images(_BATCH_SIZE.value, (28, 28, 1), 2), tf.int32)
     loss, variables = elbo_loss(model, images), [variable.value for variable in model.trainable_variables]
     expected, adds = loss(), multiply_adds(model)
     cropped = step_seconds(loss, variables)
@@ -331,7 +323,7 @@ def peers() -> None:
     print(f"  cropped kernels train {whole / cropped:.2f} times as fast\n")
 
     model = runs.build(Config(model=pixel_cnn_pp(PP_SHAPE)))
-    images = random_images(_PP_BATCH_SIZE.value, PP_SHAPE, 256)
+    images = tf.constant(random_images(_PP_BATCH_SIZE.value, PP_SHAPE, 256), tf.int32)
     variables = [variable.value for variable in model.trainable_variables]
     ours = step_seconds(elbo_loss(model, images), variables)
     report("PixelCNN++, ours", _PP_BATCH_SIZE.value, ours, model.count_params(), multiply_adds(model))

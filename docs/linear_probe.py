@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV
 
 from pixelvae_tf import data
 from pixelvae_tf.config import DataConfig
+from pixelvae_tf.export.card import CARD
 
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Directory of a version.", required=True)
 _DATASET = flags.DEFINE_string("dataset", "digits", "A data set with labels, of the model's size: digits or mnist.")
@@ -97,12 +98,11 @@ def main(argv: list[str]) -> None:
     """Prints the accuracy of every probe."""
     del argv
     path = pathlib.Path(_SAVED_MODEL.value)
-    card = path / "assets.extra" / "pixelvae_tf.json"
-    if not card.is_file():
+    if not (path / CARD).is_file():
         raise SystemExit(f"linear_probe: saved_model must be a version that pixelvae-export wrote. Received: {path}")
     if not all(text.isdecimal() for text in _LABELS.value):
         raise SystemExit(f"linear_probe: labels must be numbers, as 100,1000. Received: {','.join(_LABELS.value)}")
-    known = json.loads(card.read_text())
+    known = json.loads((path / CARD).read_text())
     model, batch_size = known["config"]["model"], min(BATCH_SIZE, known["max_batch"])
     try:
         train, test = (data.load(DataConfig(_DATASET.value, _DATA_DIR.value), split) for split in ("train", "test"))

@@ -214,9 +214,8 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(tmp_path, place)
     config = small_config("digits/vae", steps=8)
     obstacle = tmp_path / place
     obstacle.mkdir() if obstacle.suffix else obstacle.write_text("")
-    message = (
-        "must be writable and have room for the run.* The last good checkpoint, none yet, is kept; when there is room"
-    )
+    message = "workdir must be writable and have room for the run.* The last good checkpoint, none yet, is kept; when "
+    message += "there is room"
     with pytest.raises(OSError, match=message):
         trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
     obstacle.rmdir() if obstacle.is_dir() else obstacle.unlink()
