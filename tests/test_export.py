@@ -307,7 +307,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
 def test_the_check_finds_a_model_that_differs(with_latents):
     model, _, path = with_latents
     endpoints = {
-        name: tf.function(signature.function, input_signature=[signature.inputs])
+        name: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
         for name, signature in signatures(model).items()
     }
     exporter.check(endpoints, path)

@@ -19,7 +19,7 @@ FAST_METHODS = ["cached", "rows", "fixed_point"]
 
 def _samples(model, method, seeds, temperature=1.0, **options):
     labels = labels_for(model, len(seeds))
-    return tf.function(lambda: model.sample(seeds, temperature, method, labels), **options)().numpy()
+    return tf.function(lambda: model.sample(seeds, temperature, method, labels), autograph=False, **options)().numpy()
 
 
 @pytest.mark.parametrize("name", MODELS)

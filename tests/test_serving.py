@@ -146,7 +146,7 @@ def test_tensorflow_2_20(older_python, name, monkeypatch):
     """All signatures, held against the model by the check that every export passes."""
     model, path = export(name)
     endpoints = {
-        name: tf.function(signature.function, input_signature=[signature.inputs])
+        name: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
         for name, signature in signatures(model).items()
     }
     monkeypatch.setattr(sys, "executable", older_python)

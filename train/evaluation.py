@@ -70,7 +70,7 @@ class Evaluator:
         # What `per_image` takes of a batch.
         self.inputs = ("images", "seeds", "labels") if model.config.num_classes else ("images", "seeds")
 
-        @tf.function
+        @tf.function(autograph=False)
         def per_image(images, seeds, labels=None):
             parts = bounds.elbo(model, images, seeds, labels=labels)
             result = {"reconstruction_nats": parts.reconstruction_nats, "kl_nats": parts.kl_nats}

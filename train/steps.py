@@ -76,7 +76,7 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
     weights = objective.kl_weights(step, model.num_levels)
     dropout_seed = layers.dropout_seed(train.seed, step, replica.replica_id_in_sync_group)
     # Its gradient is compiled with it. What replicas tell each other stays outside (but for batch normalisation).
-    elbo = tf.function(bounds.elbo, jit_compile=True) if train.jit_compile else bounds.elbo
+    elbo = tf.function(bounds.elbo, autograph=False, jit_compile=True) if train.jit_compile else bounds.elbo
 
     def global_sum(x):
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, x)
@@ -153,14 +153,18 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
         _update_average(strategy, state, config.train)
         return totals
 
-    @tf.function
+    # No AutoGraph: it would convert the whole model, which has no need of it, and take longer than the tracing.
+    @tf.function(autograph=False)
     def loop(iterator, num_steps):
         zero = tf.zeros([])
         totals = Totals(
             zero, zero, tf.zeros([state.model.num_levels]), zero, zero, tf.constant(-1, tf.int64), tf.fill([3], False)
         )
-        for _ in tf.range(num_steps):
-            totals = one_step(iterator, totals)
+        _, totals = tf.while_loop(
+            lambda done, totals: done < num_steps,
+            lambda done, totals: (done + 1, one_step(iterator, totals)),
+            (tf.constant(0), totals),
+        )
         return totals
 
     return loop

@@ -108,7 +108,7 @@ class Trainer:
         self.best = workdir_lib.manage(best, self.workdir / runs.BEST, max_to_keep=1)
         self._since_log: list[tuple[int, steps.Totals]] = []
         self.writers: dict[str, tf.summary.SummaryWriter] = {}
-        self._draw = tf.function(self._make_pictures)
+        self._draw = tf.function(self._make_pictures, autograph=False)
 
     @property
     def step(self) -> int:

@@ -55,7 +55,7 @@ class Workers:
         self._alone = strategy.cluster_resolver is None
 
         # A function of our own: strategy.gather is traced at every call.
-        @tf.function
+        @tf.function(autograph=False)
         def all_gather(values):
             def replica(mine):
                 mine = tf.nest.map_structure(tf.identity, mine)  # An argument has no device yet.
@@ -63,7 +63,7 @@ class Workers:
 
             return strategy.run(replica, (values,))
 
-        @tf.function
+        @tf.function(autograph=False)
         def of_first(values):
             def replica(mine):
                 context = tf.distribute.get_replica_context()
