@@ -117,6 +117,12 @@ class _Client:
     def _unreachable(self, reason: object) -> ServerError:
         return ServerError(f"server must be the host:port of one that answers. Received: {self._server!r}: {reason}")
 
+    def _too_slow(self) -> ServerError:
+        return ServerError(
+            f"timeout must be at least what an answer takes. Received: {self._timeout:g} seconds, after which "
+            f"{self._server!r} had not answered"
+        )
+
     def _refused(self, status: object, message: str, no_such_model: bool) -> ServerError:
         if no_such_model:
             return ServerError(f"model must be one that the server has. Received: {self._model!r}: {message}")
@@ -154,6 +160,8 @@ class Rest(_Client):
                 raise self._refused(f"HTTP {error.code}", _message(error), error.code == 404) from error
         except urllib.error.URLError as error:
             raise self._unreachable(error.reason) from error
+        except TimeoutError as error:
+            raise self._too_slow() from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._unreachable(repr(error)) from error
 
@@ -202,7 +210,10 @@ class Grpc(_Client):
             return method(request, timeout=self._timeout)
         except grpc.RpcError as error:
             status = error.code()
-            if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            if status == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise self._too_slow() from error
+            # A server that has described its model answers so when its queue is full.
+            if status == grpc.StatusCode.UNAVAILABLE and method is not self._stub.Predict:
                 raise self._unreachable(error.details()) from error
             raise self._refused(status.name, error.details(), status == grpc.StatusCode.NOT_FOUND) from error
 

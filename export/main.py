@@ -9,6 +9,7 @@ Beside the versions it leaves models.config and batching_parameters.txt to start
 
 import dataclasses
 import shlex
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -38,6 +39,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)  # TensorFlow warns of retracing where every endpoint is traced once
+    # By itself SIGTERM ends a process without its `finally`s, which remove what is unfinished.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     from pixelvae_tf.export import exporter, server
 
     try:

@@ -80,7 +80,9 @@ def _values(report: dict) -> list[list[str]]:
     """The rows of a report: its bound, and the importance-weighted one if there is one."""
 
     def row(value: str, samples: str, key: str, error: str) -> list[str]:
-        nats = f"{report[f'{key}_nats']:.2f} ± {report[error]:.2f}"
+        nats = f"{report[f'{key}_nats']:.2f}"
+        if report[error] is not None:  # a single image has none
+            nats += f" ± {report[error]:.2f}"
         of = [report["data"], report["binarization"], f"{report['num_images']:,}", report["of"]]
         return [*of, value, samples, nats, f"{report[f'{key}_bpd']:.3f}"]
 

@@ -18,7 +18,7 @@ from absl import app, flags
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Directory of a version.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The PNG to write.", required=True)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 64, "How many samples.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.", -(2**62), 2**62)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Below 1: likelier images, above: stranger ones.")
 _LABEL = flags.DEFINE_integer("label", None, "The class of all samples; by default each in turn, a column each.")
 _VARY = flags.DEFINE_enum("vary", None, ["top", "middle", "pixels"], "What varies along a row; by default everything.")
@@ -45,10 +45,17 @@ def main(argv: list[str]) -> None:
             f"and {CARD} in it. Received: {str(directory)!r}"
         )
     parent = pathlib.Path(_OUTPUT.value).absolute().parent
-    if not parent.is_dir():
-        raise SystemExit(f"pixelvae-sample: output must be in a directory that exists. Received: {_OUTPUT.value!r}")
+    if not parent.is_dir() or pathlib.Path(_OUTPUT.value).is_dir():
+        raise SystemExit(
+            f"pixelvae-sample: output must be a file in a directory that exists. Received: {_OUTPUT.value!r}"
+        )
     card = json.loads((directory / CARD).read_text())
-    model = config_lib.from_json(json.dumps(card["config"])).model
+    try:
+        model = config_lib.from_json(json.dumps(card["config"])).model
+    except (KeyError, ValueError) as error:
+        raise SystemExit(
+            f"pixelvae-sample: {CARD} must have a config that this version knows. Received: {str(directory)!r}: {error}"
+        ) from error
     if _LABEL.value is not None and not 0 <= _LABEL.value < model.num_classes:
         classes = f"in 0..{model.num_classes - 1}" if model.num_classes else "left out: this model has no classes"
         raise SystemExit(f"pixelvae-sample: label must be {classes}. Received: {_LABEL.value}")
@@ -74,7 +81,12 @@ def main(argv: list[str]) -> None:
             raise SystemExit(f"pixelvae-sample: {outputs['error'][0].numpy().decode()}. Received: {_TEMPERATURE.value}")
         images.append(outputs["images"].numpy())
     grid = pictures.tile(np.concatenate(images), model.num_values, columns=columns, scale=_SCALE.value)
-    pictures.write_png(_OUTPUT.value, grid)
+    try:
+        pictures.write_png(_OUTPUT.value, grid)
+    except OSError as error:
+        raise SystemExit(
+            f"pixelvae-sample: output must be a file that can be written. Received: {_OUTPUT.value!r}: {error}"
+        ) from error
     print(f"{_NUM_IMAGES.value} samples: {_OUTPUT.value}")
 
 

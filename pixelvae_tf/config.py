@@ -42,8 +42,8 @@ class DataConfig:
     """Which images.
 
     Attributes:
-      name: a data set of `pixelvae_tf.data`, or any image set that TFDS has prepared in data_dir; with a folder, what
-        its images are called in reports.
+      name: a data set of `pixelvae_tf.data`, or one that TFDS has prepared in data_dir as ArrayRecord files; with a
+        folder, what its images are called in reports.
       data_dir: a TFDS data directory to read; empty for TFDS' own, into which it downloads what is missing.
       folder: a folder of images of any size, or what pixelvae-prepare made of one, to be read instead.
     """

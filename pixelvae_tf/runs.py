@@ -129,7 +129,7 @@ def write_evaluation(report: dict, workdir: str | pathlib.Path) -> pathlib.Path:
     """
     samples = f"_k{report['importance_samples']}" if "importance_samples" in report else ""
     data = re.sub(r"[^\w.-]+", "_", report["data"])
-    path = pathlib.Path(workdir) / EVALUATIONS / f"{data}_{report['step']}{samples}.json"
+    path = pathlib.Path(workdir) / EVALUATIONS / f"{data}_{report['step']}{samples}_{report['fingerprint'][:8]}.json"
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(report) + "\n")
     return path

@@ -145,7 +145,7 @@ CASES = {
         [f"--pretrained={TRAINED}", "--weights=latest", EXPORTED[1]],
         "At most one of (weights, pretrained) must",
     ),
-    "samples": (EVALUATE, ["--workdir={run}", "--importance_samples=-1"], "-1 is not a non-negative integer"),
+    "samples": (EVALUATE, ["--workdir={run}", "--importance_samples=-1"], "-1 is not an integer in the range"),
     "exported run": (EXPORT, ["--workdir={empty}", "--export_dir={empty}/out"], "workdir must be the directory of"),
     "export dir": (EXPORT, ["--workdir={run}", "--export_dir={file}/out"], "export_dir must be a directory that can"),
     "exported weights": (EXPORT, ["--workdir={swapped}", "--export_dir={empty}/out"], "weights of the model of its"),

@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -246,6 +247,25 @@ def _answering(status: int, body: bytes):
 def test_a_server_of_something_else(status, body, message):
     with _answering(status, body) as address, pytest.raises(client.ServerError, match=message):
         client.Rest(address, "digits", timeout=5)
+
+
+def test_a_server_that_is_too_slow(models):
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(0.5)
+
+    message = "timeout must be at least what an answer takes. Received: 0.1 seconds"
+    with serve_http(Slow) as address, pytest.raises(client.ServerError, match=message):
+        client.Rest(address, "digits", timeout=0.1)
+    with serve_grpc(models) as address:
+        server = client.Grpc(address, "stand_in", timeout=60.0)
+        server._timeout = 1e-6
+        with pytest.raises(client.ServerError, match="timeout must be at least"):
+            server.predict("sample", {"seed": np.arange(2), "temperature": np.ones(2)})
+        server._timeout = 60.0
+    # It was there a moment ago: a full queue is answered so too.
+    with pytest.raises(client.ServerError, match="the server refused the request, UNAVAILABLE"):
+        server.predict("sample", {"seed": np.arange(2), "temperature": np.ones(2)})
 
 
 def test_a_model_of_something_else():

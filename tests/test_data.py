@@ -27,6 +27,24 @@ def test_an_epoch_holds_every_image_once_in_a_new_order():
     assert len(set(seeds)) == 60
 
 
+@pytest.mark.parametrize("number", [1000, 16384])
+def test_an_epoch_is_shuffled_as_by_chance(number):
+    """Files often come sorted by class: neighbours must not meet in batches, nor one epoch be like another."""
+    images = np.arange(number, dtype=np.uint16).view(np.uint8).reshape(number, 1, 1, 2)
+    image_set = data.ImageSet(images, None, "numbers", 256, "none")
+    epochs = _take(data.training_batches(image_set, number, seed=0), 8)
+    orders = np.stack([epoch["images"].view(np.uint16).ravel() for epoch in epochs]).astype(np.float64)
+    # The correlation of two random orders has a standard deviation of 1 / sqrt(N); five of them are allowed.
+    correlations = np.corrcoef(orders)[np.triu_indices(len(orders), 1)]
+    assert np.abs(correlations).max() < 5 / np.sqrt(number)
+    # The mean of n of N numbers without replacement has the variance (N + 1) (N - n) / 12 n; its estimate from k means
+    # a relative standard deviation of about sqrt(2 / k).
+    size = 50
+    means = orders[:, : number // size * size].reshape(len(orders), -1, size).mean(axis=2)
+    ratio = means.var() * 12 * size / (number + 1) / (number - size)
+    assert ratio == pytest.approx(1.0, abs=5 * np.sqrt(2 / means.size))
+
+
 def test_batches_start_anywhere():
     from_start = _take(data.training_batches(_image_set(7), 3, seed=1), 6)
     resumed = _take(data.training_batches(_image_set(7), 3, seed=1, start_step=4), 2)

@@ -76,7 +76,7 @@ def test_images_are_cropped_to_the_centre_and_averaged_over_areas(tmp_path):
     means = np.arange(64).reshape(4, 2, 4, 2).mean(axis=(1, 3))
     assert np.abs(found[..., 0] - means).max() <= 0.5  # rounded
     # 16 bits keep their brightness, and a camera's orientation is undone.
-    Image.fromarray(np.full((9, 9), 257 * 100, np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((9, 9), 257 * 100 - 128, np.uint16)).save(tmp_path / "deep.png")  # the lowest that is 100
     assert (folder.read(tmp_path, "deep.png", 3, 1).pixels == 100).all()
     turned = Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8)[None, :, None] * 30, 8, axis=0).repeat(3, axis=2))
     exif = turned.getexif()
@@ -210,6 +210,14 @@ def test_two_commands_do_not_write_the_same_output(photos, tmp_path):
             prepare.prepare(photos, tmp_path / "out", _options())
 
     assert prepare.prepare(photos, tmp_path / "out", _options(), meanwhile)["num_files"] == 18
+
+
+def test_a_link_that_leads_nowhere_is_left_out(photos, tmp_path):
+    whole = prepare.prepare(photos, tmp_path / "whole", _options())
+    (photos / "train" / "gone.jpg").symlink_to("nowhere.jpg")
+    found = prepare.prepare(photos, tmp_path / "out", _options())
+    assert found["num_files"] == whole["num_files"] + 1
+    assert _files(tmp_path / "out").keys() == _files(tmp_path / "whole").keys()
 
 
 def test_folders_of_all_kinds_are_searched(tmp_path, caplog):

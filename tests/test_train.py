@@ -12,8 +12,8 @@ from small_run import CPUS, small_config
 # Only TensorFlow itself can switch it off again.
 from tensorflow.python.framework import config as determinism
 
-from pixelvae_tf import data, runs
-from pixelvae_tf.train import evaluation, schedules, trainer
+from pixelvae_tf import data, files, runs
+from pixelvae_tf.train import evaluation, schedules, trainer, workdir
 from pixelvae_tf.train.interruption import Interruption
 
 BEST_BOUND = "best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE"
@@ -201,12 +201,37 @@ def test_best_weights_that_are_damaged_are_replaced_by_the_next(tmp_path, damage
     assert runs.load(tmp_path)[2] == 8
 
 
+def test_one_process_at_a_time_trains_in_a_workdir(tmp_path):
+    config = small_config("digits/vae", steps=2)
+    with workdir.lock(tmp_path):
+        with pytest.raises(BlockingIOError, match="workdir must be trained in by one pixelvae-train at a time"):
+            trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    assert runs.load(tmp_path, "latest")[2] == 2
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.write_atomically(tmp_path / "taken", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_single_image_has_no_standard_error():
+    config = small_config("digits/vae")
+    image = data.load(config.data, "test").first(1)
+    report = evaluation.Evaluator(runs.build(config), importance_samples=2)(image)
+    assert report["bound_standard_error"] is report["importance_weighted_standard_error"] is None
+    assert np.isfinite(report["bound_nats"])
+
+
 @pytest.mark.parametrize(
     "place",
     [
-        "samples.png.unfinished",
+        "samples.png",
         "checkpoints",
-        *(pytest.param(place, marks=pytest.mark.slow) for place in ("config.json.unfinished", "best", "tensorboard")),
+        *(pytest.param(place, marks=pytest.mark.slow) for place in ("best", "tensorboard")),
     ],
 )
 def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(tmp_path, place):

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -118,6 +119,17 @@ def test_a_worker_that_loses_another_at_the_start_says_so(tmp_path):
         (kept, _, of_kept), (lost, _, of_lost) = (future.result() for future in futures)
     assert lost == 1 and "workdir must be a directory that can be written" in of_lost
     assert kept == os.EX_TEMPFAIL and "another worker was lost" in of_kept and "Traceback" not in of_kept
+
+
+def test_a_port_that_is_taken_may_be_free_another_time(tmp_path):
+    with socket.socket() as other:
+        other.bind(("localhost", 0))
+        other.listen()
+        addresses = [f"localhost:{other.getsockname()[1]}", launch.cluster(1)[0]["cluster"]["worker"][0]]
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
+        arguments = ["--strategy=multi_worker", *RUN, f"--workdir={tmp_path}"]
+        status, _, errors = run_command("train.main", *arguments, TF_CONFIG=json.dumps(config))
+    assert status == os.EX_TEMPFAIL and "this worker's port must be free" in errors and "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,17 @@ import sys
 
 from absl import app, flags
 
-from pixelvae_tf import pretrained
+from pixelvae_tf import noise, pretrained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
 _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
-    "importance_samples", 0, "K of the importance-weighted value; 0: none.", lower_bound=0
+    "importance_samples", 0, "K of the importance-weighted value; 0: none.", 0, noise.MAX_DRAWS
 )
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; does not change the result.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.", -(2**62), 2**62)
 _FOLDER = flags.DEFINE_string("folder", None, "Folder of images, if it is not the run's.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the run's.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
@@ -40,7 +40,8 @@ def main(argv: list[str]) -> None:
         else:
             model, config, step = runs.load(_WORKDIR.value, weights)
         if _DATA_DIR.value is not None:
-            config.data.data_dir = _DATA_DIR.value
+            # The run's own images may lie in a folder, which would be read instead.
+            config.data.data_dir, config.data.folder = _DATA_DIR.value, ""
         if _FOLDER.value is not None:
             config.data.folder = _FOLDER.value
         images = data.load(config.data, _SPLIT.value, config.model.image_shape)

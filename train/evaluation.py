@@ -137,7 +137,7 @@ class Evaluator:
             "of": "log p(x | label)" if self.model.config.num_classes else "log p(x)",
             "exact": not self.model.num_levels,
             "bound_nats": bound.mean(),
-            "bound_standard_error": bound.std(ddof=1) / np.sqrt(number),
+            "bound_standard_error": _standard_error(bound),
             "bound_bpd": pixels.bits_per_dim(bound.mean(), shape),
             "reconstruction_nats": parts["reconstruction_nats"].mean(),
             "kl_nats": list(parts["kl_nats"].mean(axis=0)),
@@ -150,7 +150,12 @@ class Evaluator:
             report |= {
                 "importance_samples": self.importance_samples,
                 "importance_weighted_nats": values.mean(),
-                "importance_weighted_standard_error": values.std(ddof=1) / np.sqrt(number),
+                "importance_weighted_standard_error": _standard_error(values),
                 "importance_weighted_bpd": pixels.bits_per_dim(values.mean(), shape),
             }
         return report
+
+
+def _standard_error(values: np.ndarray) -> float | None:
+    """Of the mean of values [N]; a single one tells nothing of it."""
+    return values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None

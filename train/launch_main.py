@@ -3,6 +3,7 @@
 pixelvae-launch --workers=4 -- --config=digits/gated_pixel_vae --workdir=runs/digits
 """
 
+import re
 import signal
 import sys
 
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> None:
     given = argv[1:]
     if not given:
         raise app.UsageError("the flags of pixelvae-train are expected after --")
-    if any(flag.lstrip("-").startswith("strategy") for flag in given):
+    if any(re.match("--?strategy(=|$)", flag) for flag in given):
         raise app.UsageError(f"--strategy must be left out: it is multi_worker here. Received: {' '.join(given)}")
 
     def say(text: str) -> None:

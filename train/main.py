@@ -56,6 +56,7 @@ def main(argv: list[str]) -> None:
     logging.getLogger("pixelvae_tf").setLevel(logging.INFO)
     import tensorflow as tf  # Not needed to list presets or to refuse flags.
 
+    from pixelvae_tf import runs
     from pixelvae_tf.train import trainer
     from pixelvae_tf.train.interruption import Interruption
 
@@ -74,6 +75,15 @@ def main(argv: list[str]) -> None:
             runner.run(interruption)
     except (FloatingPointError, OSError) as error:
         raise SystemExit(f"pixelvae-train: {error}") from error
+    except tf.errors.UnknownError as error:
+        if "gRPC server" not in error.message:
+            raise
+        print(
+            "pixelvae-train: this worker's port must be free; TF_CONFIG names it. Received: "
+            f"{os.environ.get('TF_CONFIG')}: {runs.first_line(error)}",
+            file=sys.stderr,
+        )
+        sys.exit(os.EX_TEMPFAIL)
     except tf.errors.UnavailableError as error:
         reason = re.search("aborted by: (.*)|$", error.message)[1] or error.message.partition("\n")[0]
         print(

@@ -163,7 +163,18 @@ class Trainer:
             self.state.best_bound_nats.assign(float("inf"))
 
     def run(self, interruption: Interruption) -> None:
-        """Trains from the current step to the last."""
+        """Trains from the current step to the last.
+
+        Raises:
+          BlockingIOError: if another process trains in the workdir.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.workers.is_chief:
+                with self._writing():
+                    stack.enter_context(workdir_lib.lock(self.workdir))
+            self._run(interruption)
+
+    def _run(self, interruption: Interruption) -> None:
         train = self.config.train
         if self.workers.is_chief:
             with self._writing():
@@ -222,6 +233,8 @@ class Trainer:
         """Around whatever writes to the workdir, which may have no room left."""
         try:
             yield
+        except BlockingIOError:  # It is another process's.
+            raise
         except (OSError, tf.errors.OpError) as error:
             raise OSError(
                 f"workdir must be writable and have room for the run. Received: {str(self.workdir)!r}: "

@@ -1,14 +1,16 @@
 """The directory of a run: whose it is, and its config."""
 
+import contextlib
 import json
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import runs
-from pixelvae_tf.files import write_atomically
+from pixelvae_tf.files import locked, write_atomically
 
 # Fields of `train` and `data` that may change when a run goes on: they change no weight (but by rounding).
 FREE_FIELDS = (
@@ -49,6 +51,24 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
             f"workdir {str(workdir)!r} holds a run with another config: {'; '.join(different)}. "
             "Choose another workdir, or give the config it was started with"
         )
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps a second process from training in a workdir.
+
+    Raises:
+      BlockingIOError: if another one does.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(workdir / ".lock"))
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"workdir must be trained in by one pixelvae-train at a time (workers that train together: "
+                f"--strategy=multi_worker). Received: {str(workdir)!r}, in which another one is training"
+            ) from error
+        yield
 
 
 def manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: int) -> tf.train.CheckpointManager:

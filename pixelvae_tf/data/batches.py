@@ -14,6 +14,10 @@ import tensorflow as tf
 from pixelvae_tf import noise
 from pixelvae_tf.data.sources import ImageSet
 
+# Of the cipher that shuffles. After the operation's own 4, batches of 1,000 images hold neighbours and epochs of 50,000
+# resemble each other; after 12 neither can be told from chance.
+SHUFFLE_ROUNDS = 16
+
 
 def check_batch_size(batch_size: int, replicas: int) -> None:
     """Raises a ValueError if the replicas do not divide the batch."""
@@ -64,6 +68,7 @@ def training_batches(
             index=position % num_images,
             seed=tf.stack([tf.zeros_like(epoch), tf.fill([share], tf.constant(seed, tf.int64)), epoch], axis=1),
             max_index=tf.constant(num_images - 1, tf.int64),
+            rounds=SHUFFLE_ROUNDS,
         )
         return {**take(shuffled), "seeds": noise.derive_seeds(seed, position)}
 

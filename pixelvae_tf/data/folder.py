@@ -132,7 +132,7 @@ def _square(image: Image.Image) -> Image.Image:
     """The largest centred square of an image, upright, on white where it is transparent."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip them at 255
-        image = Image.fromarray((np.asarray(image, np.int64) // 257).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(((np.asarray(image, np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:  # what is seen through it would be black, or whatever colour lies hidden there
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

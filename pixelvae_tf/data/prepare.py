@@ -11,7 +11,6 @@ near-duplicates. (The paper hashed the codes of an autoencoder.)
 """
 
 import array
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -27,7 +26,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pixelvae_tf.data import folder as folder_lib
-from pixelvae_tf.files import write_atomically
+from pixelvae_tf.files import locked, write_atomically
 
 MANIFEST, UNFINISHED, IDENTITY, VERSION = "manifest.json", ".unfinished", "identity.json", 1
 HASH_BITS = 64
@@ -135,8 +134,13 @@ def prepare(
             _require_same(there.get("identity", there), identity, output)
     try:
         (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
-        with _lock(output):
+        with locked(output / UNFINISHED / "lock"):
             return _prepare(folder, output, splits, identity, options, progress)
+    except BlockingIOError as error:
+        raise ValueError(
+            f"output must be written by one pixelvae-prepare at a time. Received: {str(output)!r}, which another one "
+            "is writing"
+        ) from error
     except OSError as error:
         raise ValueError(
             f"output must be a directory that can be written. Received: {str(output)!r}: {error}"
@@ -148,25 +152,13 @@ def _fingerprint(folder: str | pathlib.Path, splits: dict[str, list[str]]) -> st
     code = hashlib.sha256()
     for split, paths in splits.items():
         for path in paths:
-            status = os.stat(pathlib.Path(folder, path))
-            code.update(os.fsencode(f"{split}/{path} {status.st_size} {status.st_mtime_ns}\n"))
+            try:
+                status = os.stat(pathlib.Path(folder, path))
+                known = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError:  # A link that leads nowhere: like all that cannot be read it is left out, and reported.
+                known = "missing"
+            code.update(os.fsencode(f"{split}/{path} {known}\n"))
     return code.hexdigest()
-
-
-@contextlib.contextmanager
-def _lock(output: pathlib.Path):
-    """Keeps a second run from writing the same output."""
-    import fcntl  # Not on Windows, where everything else here works.
-
-    with (output / UNFINISHED / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"output must be written by one pixelvae-prepare at a time. Received: {str(output)!r}, which another "
-                "one is writing"
-            ) from error
-        yield
 
 
 def _prepare(folder, output: pathlib.Path, splits, identity: dict, options: Options, progress) -> dict:
@@ -396,7 +388,7 @@ class ShardedImages:
 def is_prepared(folder: str | pathlib.Path) -> bool:
     """Whether a folder is what `prepare` writes, finished or not."""
     folder = pathlib.Path(folder)
-    finished = (folder / MANIFEST).exists() and any(folder.glob("*-00000.npy"))
+    finished = (folder / MANIFEST).exists() and any(folder.glob("*-*.npy"))
     return finished or (folder / UNFINISHED / IDENTITY).exists()
 
 

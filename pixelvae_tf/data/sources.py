@@ -175,7 +175,7 @@ def describe(config: DataConfig) -> tuple[str, str]:
       Its name, and its binarization as in `ImageSet`.
     """
     if config.folder:
-        return f"{config.name} from {pathlib.Path(config.folder).name}", NONE
+        return f"{config.name} from {pathlib.Path(config.folder).resolve().name}", NONE
     return config.name, DATA_SETS[config.name].binarization if config.name in DATA_SETS else NONE
 
 

@@ -192,7 +192,7 @@ def inverse_cdf(logits: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
 
 
 class GaussianSite(ChannelwiseSite):
-    """A real number a channel: latents given those before and the level above (PixelVAE, section 3.2).
+    """A real number a channel: latents given those before and the level above (PixelVAE, section 3.1).
 
     Its parameterisation is that of a prior that is learnt; see `distributions.gaussian`.
 

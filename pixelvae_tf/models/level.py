@@ -1,6 +1,6 @@
 """A level of latents: an encoder q(z_l | x), a prior p(z_l | z_{l+1}), and the way from z_l down to what it explains.
 
-Section 3, figure 3.
+Sections 3 (figure 3) and 3.1.
 
 Legend: B batch, H height, W width, C channels, h, w grid of z, D dimensions of z, K classes.
 """

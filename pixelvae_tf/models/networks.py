@@ -1,6 +1,6 @@
 """The causal networks of the family, as chains of layers, from values on a raster to the parameters of sites.
 
-The values are pixels' or, in a hierarchy, those of a level's latents (PixelVAE, section 3.2).
+The values are pixels' or, in a hierarchy, those of a level's latents (PixelVAE, section 3.1).
 
 Legend: B batch, H height, W width, C channels.
 """

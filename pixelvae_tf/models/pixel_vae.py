@@ -1,7 +1,7 @@
 """PixelVAE (Gulrajani et al. 2017): a chain of conditional distributions.
 
     p(x, z) = p(x | z_1) p(z_1 | z_2) ... p(z_L)        p(z_L) = N(0, I)
-    q(z | x) = prod_l q(z_l | features_l(x))            section 3, figure 3
+    q(z | x) = prod_l q(z_l | features_l(x))            sections 3 and 3.1
 
 A level is an encoder q(z_l | x), a prior and a decoder, which turns z_l into what the level below is
 conditioned on. Level 1 conditions the pixels. z_l is a vector, or a grid of vectors, whose prior

@@ -1,4 +1,4 @@
-"""CIFAR-10, 32x32 RGB: the autoregressive models at the sizes of their papers. For GPUs."""
+"""CIFAR-10, 32x32 RGB: the autoregressive models at the sizes of their papers, for GPUs; small hierarchies too."""
 
 from pixelvae_tf.config import (
     Config,

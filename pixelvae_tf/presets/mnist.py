@@ -1,8 +1,8 @@
 """MNIST, 28x28: binarized (Larochelle's static files, as in Table 1 of PixelVAE) and with all 256 values.
 
-All are trained as the paper trained its own (section 4.1 and the released program): Adam 1e-3, batch 100,
-200,000 steps, KL weight rising over 10,000 steps. Ours: the rate is a tenth for the last tenth of the steps, as
-in the released programs for natural images.
+All but `mnist/one_level` (the released program's mnist_256) are trained as the paper trained its own (section 4.1 and
+the released program): Adam 1e-3, batch 100, 200,000 steps, KL weight rising over 10,000 steps. Ours: the rate is a
+tenth for the last tenth of the steps, as in the released programs for natural images.
 """
 
 from pixelvae_tf.config import (

@@ -1,7 +1,7 @@
 """LSUN bedrooms and ImageNet at 32 and 64 pixels: the hierarchical PixelVAE (section 4.2, 4.3) at its program's sizes.
 
-For GPUs. No library downloads these sets any more: give a folder of their images, `--config.data.folder=DIR`, or better
-what `pixelvae-prepare` makes of one.
+For GPUs. These sets can no longer be downloaded by a library: give a folder of their images,
+`--config.data.folder=DIR`, or better what `pixelvae-prepare` makes of one.
 
 Widths of networks over R, G and B are rounded up to what three channel groups divide (128 to 129, 256 to 258). Where
 the program's blocks of encoder and decoder are not known in number, one keeps each resolution here.
