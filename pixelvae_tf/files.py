@@ -27,16 +27,18 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
 def locked(path: str | pathlib.Path) -> Iterator[None]:
     """Holds a file's lock, which ends with the process at the latest.
 
+    On Windows, and on a file system without locks, there is none, and it is the user's care.
+
     Raises:
       BlockingIOError: if another process holds it.
     """
-    import fcntl  # Not on Windows, where everything else here works.
-
     with open(path, "w") as file:
         try:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise
-        except OSError:  # A file system without locks: there it is the user's care.
+        except (ImportError, OSError):
             pass
         yield

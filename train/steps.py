@@ -153,7 +153,7 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
         _update_average(strategy, state, config.train)
         return totals
 
-    # No AutoGraph: it would convert the whole model, which has no need of it, and take longer than the tracing.
+    # AutoGraph would convert the whole model, which has no need of it, at the start of every run.
     @tf.function(autograph=False)
     def loop(iterator, num_steps):
         zero = tf.zeros([])
