@@ -24,21 +24,21 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
 
 
 @contextlib.contextmanager
-def locked(path: str | pathlib.Path) -> Iterator[None]:
+def locked(path: str | pathlib.Path, refusal: str) -> Iterator[None]:
     """Holds a file's lock, which ends with the process at the latest.
 
     On Windows, and on a file system without locks, there is none, and it is the user's care.
 
     Raises:
-      BlockingIOError: if another process holds it.
+      BlockingIOError: the refusal, if another process holds it.
     """
     with open(path, "w") as file:
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
+        except BlockingIOError as error:
+            raise BlockingIOError(refusal) from error
         except (ImportError, OSError):
             pass
         yield

@@ -239,7 +239,8 @@ def test_an_evaluation_is_left_in_the_workdir(run):
     assert report["step"] == step == 2 and report["fingerprint"] == runs.fingerprint(model)
     assert runs.read_evaluations(workdir, report["fingerprint"]) == [report]
     assert runs.read_evaluations(workdir, "of other weights") == []
-    assert [path.name[:16] for path in (workdir / runs.EVALUATIONS).iterdir()] == ["digits_test_2_k3"]
+    name = f"digits_test_2_k3_{report['fingerprint'][:8]}.json"
+    assert [path.name for path in (workdir / runs.EVALUATIONS).iterdir()] == [name]
 
 
 def test_a_fingerprint_is_of_all_weights_and_of_nothing_else(run):

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import sys
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -78,20 +79,20 @@ def main(argv: list[str]) -> None:
     except tf.errors.UnknownError as error:
         if "gRPC server" not in error.message:
             raise
-        print(
-            "pixelvae-train: this worker's port must be free; TF_CONFIG names it. Received: "
-            f"{os.environ.get('TF_CONFIG')}: {runs.first_line(error)}",
-            file=sys.stderr,
+        _fail_for_now(
+            "this worker's port must be free; TF_CONFIG names it. Received: "
+            f"{os.environ.get('TF_CONFIG')}: {runs.first_line(error)}"
         )
-        sys.exit(os.EX_TEMPFAIL)
     except tf.errors.UnavailableError as error:
         reason = re.search("aborted by: (.*)|$", error.message)[1] or error.message.partition("\n")[0]
-        print(
-            f"pixelvae-train: another worker was lost ({reason}). What was saved is kept; the same commands go on",
-            file=sys.stderr,
-        )
-        sys.exit(os.EX_TEMPFAIL)  # where a message ends with 1: a scheduler can tell them apart
+        _fail_for_now(f"another worker was lost ({reason}). What was saved is kept; the same commands go on")
     print(f"trained: {pathlib.Path(_WORKDIR.value)}")
+
+
+def _fail_for_now(message: str) -> NoReturn:
+    """Ends with a status of its own, where other messages end with 1: a scheduler can tell what to try again."""
+    print(f"pixelvae-train: {message}", file=sys.stderr)
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import pathlib
 import tempfile
-from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -53,22 +52,13 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def lock(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps a second process from training in a workdir.
-
-    Raises:
-      BlockingIOError: if another one does.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(workdir / ".lock"))
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"workdir must be trained in by one pixelvae-train at a time (workers that train together: "
-                f"--strategy=multi_worker). Received: {str(workdir)!r}, in which another one is training"
-            ) from error
-        yield
+def lock(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps a second process from training in a workdir; a BlockingIOError says so."""
+    return locked(
+        workdir / ".lock",
+        "workdir must be trained in by one pixelvae-train at a time (workers that train together: "
+        f"--strategy=multi_worker). Received: {str(workdir)!r}, in which another one is training",
+    )
 
 
 def manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: int) -> tf.train.CheckpointManager:

@@ -134,13 +134,12 @@ def prepare(
             _require_same(there.get("identity", there), identity, output)
     try:
         (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
-        with locked(output / UNFINISHED / "lock"):
+        refusal = "output must be written by one pixelvae-prepare at a time. Received: "
+        refusal += f"{str(output)!r}, which another one is writing"
+        with locked(output / UNFINISHED / "lock", refusal):
             return _prepare(folder, output, splits, identity, options, progress)
     except BlockingIOError as error:
-        raise ValueError(
-            f"output must be written by one pixelvae-prepare at a time. Received: {str(output)!r}, which another one "
-            "is writing"
-        ) from error
+        raise ValueError(str(error)) from error
     except OSError as error:
         raise ValueError(
             f"output must be a directory that can be written. Received: {str(output)!r}: {error}"
