@@ -2,13 +2,13 @@
 
     python benchmarks/sampling.py [--models=PRESET,WORKDIR,...] [--batch_sizes=1,16,64] [--notfp]
 
-For every model, trained (a workdir) or not (a preset), and every batch size: seconds, images/s, and the cost in forward
-passes of that batch, of each method of `pixelvae_tf.sampling` without XLA, with it, and with it in as many parts as
-there are cores; the oracle, which computes the whole forward pass for every pixel and channel group, is extrapolated
-from 8 pixels. The denominator is the fastest
-exact forward pass of the run, with or without XLA. How many rounds "rows" and "fixed_point" take depends on the
-weights: only trained ones tell. Drawn are the pixels, given latents from the prior. A method that took five times as
-long as the fastest one is left out of larger batches.
+For every model, a workdir or a preset (trained, if its weights come with the package), and every batch size: seconds,
+images/s, and the cost in forward passes of that batch, of each method of `pixelvae_tf.sampling` without XLA, with it,
+and with it in as many parts as there are cores; the oracle, which computes the whole forward pass for every pixel and
+channel group, is extrapolated from 8 pixels. The denominator is the fastest exact forward pass of the run, with or
+without XLA. How many rounds "rows" and "fixed_point" take depends on the weights: only trained ones tell. Drawn are the
+pixels, given latents from the prior. A method that took five times as long as the fastest one is left out of larger
+batches.
 
 Then PixelCNN++ beside `tfp.distributions.PixelCNN.sample` at equal size, both untrained: how long theirs and our
 cache take does not depend on the weights.
@@ -27,13 +27,13 @@ import tensorflow as tf
 from absl import app, flags
 from peers import pixel_cnn_pp, tfp_pixel_cnn
 
-from pixelvae_tf import noise, presets, runs, sampling, xla
+from pixelvae_tf import noise, presets, pretrained, runs, sampling, xla
 from pixelvae_tf.config import Config
 
 _MODELS = flags.DEFINE_list(
     "models",
     ["binarized_mnist/gated_pixel_vae_no_upsampling", "lsun_64/hierarchical"],
-    "Presets, untrained, or workdirs.",
+    "Workdirs, or presets: trained, if their weights come with the package.",
 )
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "16", "64"], "Images at once.")
 _TFP = flags.DEFINE_bool("tfp", True, "Whether TFP's PixelCNN is measured too.")
@@ -134,8 +134,12 @@ def main(argv: list[str]) -> None:
     """Measures every model and batch size."""
     del argv
     for name in _MODELS.value:
-        trained = pathlib.Path(name, runs.CONFIG).is_file()
-        model = runs.load(name)[0] if trained else runs.build(presets.get(name))
+        if pathlib.Path(name, runs.CONFIG).is_file():
+            model, trained = runs.load(name)[0], True
+        elif name in pretrained.names():
+            model, trained = pretrained.load(name)[0], True
+        else:
+            model, trained = runs.build(presets.get(name)), False
         device = tf.config.list_physical_devices()[-1].device_type
         print(f"\n{name}: {model.count_params()} weights, {'trained' if trained else 'untrained'}, {device}")
         methods = ["cached", "rows", "fixed_point"]

@@ -53,7 +53,7 @@ class LatentVariableModel(Protocol):
         """p(x | z_1)."""
 
     def sample_posterior(self, posteriors: list, seeds: tf.Tensor, draw: int | tf.Tensor = 0) -> list[tf.Tensor]:
-        """z_l ~ q(z_l | x) of every level, from each image's own noise."""
+        """z_l ~ q(z_l | x) of every level, from each image's own noise; of draws [K] an axis K before the batch."""
 
 
 class Elbo(NamedTuple):
@@ -218,11 +218,10 @@ def importance_weighted(
     chunk_size = min(chunk_size, num_samples)
 
     def chunk(start: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        draws = [model.sample_posterior(posteriors, seeds, start + k) for k in range(chunk_size)]
-        latents = [tf.stack(level) for level in zip(*draws, strict=True)]  # [chunk, B, *shape] each
+        draws = start + tf.range(chunk_size)
+        latents = model.sample_posterior(posteriors, seeds, draws)  # [chunk, B, *shape] each
         weights = _log_weights(model, images, posteriors, latents, labels)
-        within = start + tf.range(chunk_size) < num_samples
-        weights = tf.where(within[:, None], weights, -np.inf)
+        weights = tf.where((draws < num_samples)[:, None], weights, -np.inf)
         return start + chunk_size, tf.reduce_logsumexp(tf.concat([weights, total[None]], axis=0), axis=0)
 
     total = tf.fill(tf.shape(images)[:1], tf.constant(-np.inf, tf.float32))

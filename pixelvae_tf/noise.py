@@ -37,10 +37,10 @@ def stream(kind: Kind, level: int = 0, draw: int | tf.Tensor = 0) -> tf.Tensor:
     Args:
       kind: what the numbers are for.
       level: level of latents, 0 .. MAX_LEVELS - 1.
-      draw: importance sample or Gibbs round, 0 .. MAX_DRAWS - 1; may be a scalar tensor.
+      draw: importance sample or Gibbs round, 0 .. MAX_DRAWS - 1; may be a tensor, [] or [K] for K streams.
 
     Returns:
-      A scalar uint32 tensor.
+      A uint32 tensor, [] or [K].
 
     Raises:
       ValueError: if `level`, or a `draw` known beforehand, is out of range.
@@ -91,11 +91,11 @@ def bits(seeds: tf.Tensor, stream: tf.Tensor, num_sites: int) -> tuple[tf.Tensor
 
     Args:
       seeds: int64 [B], one seed an image.
-      stream: scalar uint32, from `stream`.
+      stream: uint32 [] or [K], from `stream`.
       num_sites: how many sites an image has.
 
     Returns:
-      Two uint32 tensors [B, num_sites].
+      Two uint32 tensors [B, num_sites], of K streams [K, B, num_sites].
 
     Raises:
       ValueError: if the seeds are of another dtype or rank.
@@ -105,7 +105,7 @@ def bits(seeds: tf.Tensor, stream: tf.Tensor, num_sites: int) -> tuple[tf.Tensor
         raise ValueError(f"seeds must be int64 [B]. Received: {seeds.dtype.name} of shape {seeds.shape}")
     low, high = _words(seeds)
     sites = tf.range(tf.cast(num_sites, tf.int64), dtype=tf.int64)
-    return threefry((low[:, None], high[:, None]), (stream, tf.cast(sites, tf.uint32)[None]))
+    return threefry((low[:, None], high[:, None]), (stream[..., None, None], tf.cast(sites, tf.uint32)))
 
 
 def _open_interval(word: tf.Tensor) -> tf.Tensor:
@@ -119,14 +119,14 @@ def uniform(seeds: tf.Tensor, stream: tf.Tensor, shape: tuple[int, ...]) -> tf.T
 
     Args:
       seeds: int64 [B].
-      stream: scalar uint32, from `stream`.
+      stream: uint32 [] or [K], from `stream`.
       shape: shape of one image's numbers.
 
     Returns:
-      float32 [B, *shape].
+      float32 [B, *shape], of K streams [K, B, *shape].
     """
     word, _ = bits(seeds, stream, math.prod(shape))
-    return tf.reshape(_open_interval(word), (-1, *shape))
+    return tf.reshape(_open_interval(word), (*stream.shape, -1, *shape))
 
 
 def normal(seeds: tf.Tensor, stream: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
@@ -136,16 +136,16 @@ def normal(seeds: tf.Tensor, stream: tf.Tensor, shape: tuple[int, ...]) -> tf.Te
 
     Args:
       seeds: int64 [B].
-      stream: scalar uint32, from `stream`.
+      stream: uint32 [] or [K], from `stream`.
       shape: shape of one image's numbers.
 
     Returns:
-      float32 [B, *shape].
+      float32 [B, *shape], of K streams [K, B, *shape].
     """
     first, second = bits(seeds, stream, math.prod(shape))
     radius = tf.sqrt(-2.0 * tf.math.log(_open_interval(first)))
     normals = radius * tf.cos(2.0 * math.pi * _open_interval(second))
-    return tf.reshape(normals, (-1, *shape))
+    return tf.reshape(normals, (*stream.shape, -1, *shape))
 
 
 def derive_seeds(seed: int | tf.Tensor, indices: tf.Tensor) -> tf.Tensor:

@@ -70,7 +70,7 @@ PARTS = ("reconstruction", "kl", "gradient")
 
 
 def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) -> tuple:
-    """One step, in a replica. Returns the global batch's loss, parts and gradient norm."""
+    """A step, in a replica: (loss, parts, gradient norm) of the global batch, and its gradients."""
     replica = tf.distribute.get_replica_context()
     model, step, train, objective = state.model, state.step, config.train, config.objective
     weights = objective.kl_weights(step, model.num_levels)
@@ -101,12 +101,23 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
     norm = tf.linalg.global_norm(gradients)
     if train.clip_norm:
         gradients, _ = tf.clip_by_global_norm(gradients, train.clip_norm, use_norm=norm)
-    # The optimizer sums over the replicas, each of which holds the whole gradient already.
-    gradients = [gradient / replica.num_replicas_in_sync for gradient in gradients]
-    state.optimizer.apply(gradients, model.trainable_variables)
     reconstruction = global_sum(tf.stop_gradient(reconstruction))
     loss = objective.loss(reconstruction, global_kl, step)
-    return loss, reconstruction, global_kl, tf.cast(norm, tf.float32)
+    return (loss, reconstruction, global_kl, tf.cast(norm, tf.float32)), gradients
+
+
+def _update_weights(strategy: tf.distribute.Strategy, state: TrainState, gradients: list) -> None:
+    """The optimizer's step on every replica's own copy, with gradients that every replica holds whole.
+
+    Its `apply` would sum them over the replicas once more.
+    """
+    optimizer = state.optimizer
+    rate = optimizer.learning_rate
+    for weights, gradient in zip(state.model.trainable_variables, gradients, strict=True):
+        strategy.extended.update(
+            weights.value, lambda w, g: optimizer.update_step(g, w, rate), args=(gradient,), group=False
+        )
+    optimizer.iterations.assign_add(1)
 
 
 def _update_average(strategy: tf.distribute.Strategy, state: TrainState, config: TrainConfig) -> None:
@@ -133,7 +144,7 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
     """
 
     def one_step(iterator: Iterator, totals: Totals) -> Totals:
-        outcome = strategy.run(lambda batch: _train_step(state, config, batch), args=(next(iterator),))
+        outcome, gradients = strategy.run(lambda batch: _train_step(state, config, batch), args=(next(iterator),))
         # All replicas return the same global numbers.
         loss, reconstruction, kl, norm = (strategy.experimental_local_results(x)[0] for x in outcome)
         bad = ~tf.stack([tf.math.is_finite(x) for x in (reconstruction, tf.reduce_sum(kl), norm)])
@@ -149,6 +160,7 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
             tf.where(first, state.step, totals.bad_step),
             tf.where(first, bad, totals.bad_parts),
         )
+        _update_weights(strategy, state, gradients)
         state.step.assign_add(1)
         _update_average(strategy, state, config.train)
         return totals

@@ -278,11 +278,11 @@ class PixelVAE(ElboModel):
         Args:
           posteriors: from `posterior`.
           seeds: int64 [B].
-          draw: which of an image's draws, as in importance sampling.
+          draw: which of an image's draws, as in importance sampling; [] or [K].
           kind: what the draws are for.
 
         Returns:
-          L tensors [B, *shape].
+          L tensors [B, *shape], of K draws [K, B, *shape].
         """
         drawn = []
         for level, posterior in enumerate(posteriors):
