@@ -80,9 +80,15 @@ def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path) -> None:
     """Saves the endpoints, as signatures and as attributes, with the weights that they use."""
     served = tf.Module()
     served.weights = runs.weights_of(model)
-    for name, function in endpoints.items():
-        setattr(served, name, function)
-    tf.saved_model.save(served, str(path), signatures=endpoints)
+    graphs = {name: function.get_concrete_function() for name, function in endpoints.items()}
+    for name, graph in graphs.items():
+        setattr(served, name, _call(graph, endpoints[name].input_signature))
+    tf.saved_model.save(served, str(path), signatures=graphs)
+
+
+def _call(graph: tf.types.experimental.ConcreteFunction, specs) -> tf.types.experimental.PolymorphicFunction:
+    """A function that is one call of a graph: `save` traces attributes once more, and would the whole graph."""
+    return tf.function(lambda inputs: graph(inputs), input_signature=specs, autograph=False)
 
 
 def _rename_to_next_version(unfinished: pathlib.Path, base: pathlib.Path) -> pathlib.Path:
