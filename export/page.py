@@ -18,7 +18,7 @@ def page(card: dict) -> str:
     if "signatures" in card:
         parts += ["## Signatures", "The first dimension B is the batch.", _signatures(card)]
     if card.get("commands"):
-        parts += ["## Commands", *_commands(card["commands"])]
+        parts += ["## Commands", *_commands(card["commands"], card["history"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -108,15 +108,23 @@ def _signatures(card: dict) -> str:
     return _table(["signature", "in", "out"], rows)
 
 
-def _commands(commands: dict[str, str | None]) -> list[str]:
+def _commands(commands: dict[str, str | None], history: list[dict]) -> list[str]:
     train = commands["train"]
+    before = [
+        part
+        for training in history
+        for part in (
+            f"Trained before, to step {training['step']}, fingerprint {training['fingerprint']}:",
+            f"```sh\n{training['command'] or '# no preset and flags make its config'}\n```",
+        )
+    ]
     made = (
         ["The run's config is what this command gives:", f"```sh\n{train}\n```"]
         if train
         else ["No preset becomes the run's config by flags; the config is in `pixelvae_tf.json`, beside this page."]
     )
     exported = ["Exported by", f"```sh\n{commands['export']}\n```"] if "export" in commands else []
-    return [*made, *exported]
+    return [*before, *made, *exported]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -1,6 +1,6 @@
 """What the SavedModel answers: one dict in, one dict out, the batch first in every tensor.
 
-What is wrong with one *row* of a request (a value out of range, a temperature that is not positive and finite)
+What is wrong with one *row* of a request (a pixel value or a temperature out of range)
 gives zeros for that row and a message in the output `error`, empty where all is well: a server that merges
 requests would otherwise fail the row's neighbours. Wrong shapes and dtypes raise, and so do batches that are too large.
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from pixelvae_tf import bounds, xla
 from pixelvae_tf.export.options import Options
-from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.models import PixelVAE, checks
 
 Tensors = dict[str, tf.Tensor]
 
@@ -77,7 +77,8 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
         outputs = {}
         for level, posterior in enumerate(model.posterior(images), start=1):
             outputs |= {f"z{level}_mean": posterior.mean(), f"z{level}_stddev": posterior.stddev()}
-        return outputs
+        # Whatever the model computes in; `decode` takes float32.
+        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
 
     def sample(seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return {"images": tf.cast(model.sample(seed, temperature, labels=label), tf.uint8)}
@@ -148,8 +149,7 @@ def _errors(model: PixelVAE, inputs: Tensors) -> tf.Tensor:
         infinite = ~tf.math.is_finite(inputs["z1"])
         bad["z1 must be finite"] = tf.reduce_any(infinite, axis=range(1, infinite.shape.rank))
     if "temperature" in inputs:
-        temperature = inputs["temperature"]
-        bad["temperature must be positive and finite"] = ~((temperature > 0) & tf.math.is_finite(temperature))
+        bad[checks.BAD_TEMPERATURE] = ~checks.good_temperature(inputs["temperature"])
     if "label" in inputs:
         label, num_classes = inputs["label"], model.config.num_classes
         bad[f"label must be in 0..{num_classes - 1}"] = (label < 0) | (label >= num_classes)

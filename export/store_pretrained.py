@@ -62,7 +62,7 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
 
     commands = {"train": command, "evaluate": f"pixelvae-evaluate --pretrained={name}"}
     card = {
-        **card_lib.make_card(config, "best", step, evaluations, commands),
+        **card_lib.make_card(config, "best", step, evaluations, commands, runs.read_history(workdir)),
         **card_lib.describe_weights(model),
         "slice": Evaluator(model)(images.first(SLICE)),
     }

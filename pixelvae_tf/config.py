@@ -61,6 +61,8 @@ class TrainConfig:
       steps: optimizer steps in all.
       batch_size: images of a step, over all replicas.
       seed: of the initial weights, the order of the images and all noise.
+      initial_weights: what to start with instead of random weights: the directory of a run, whose best weights are
+        taken, or the name of a pretrained model.
       learning_rate: Adam's, at its highest.
       learning_rate_warmup_steps: N; the rate rises linearly, from 1/N of it at the first step.
       learning_rate_decay: "none", "cosine" (to 0 at the last step), "drop" (once, by default as the released
@@ -82,6 +84,7 @@ class TrainConfig:
     steps: int = 200_000
     batch_size: int = 100
     seed: int = 0
+    initial_weights: str = ""
     learning_rate: float = 1e-3
     learning_rate_warmup_steps: int = 0
     learning_rate_decay: str = "none"

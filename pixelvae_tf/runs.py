@@ -2,6 +2,7 @@
 
 WORKDIR/config.json       the run's `Config`
 WORKDIR/images.json       fingerprints of the images it is trained on
+WORKDIR/history.json      the trainings behind the weights that it started from, if it did not start from random ones
 WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
 WORKDIR/best/             the averaged weights with the best validation bound
 WORKDIR/evaluations/      reports of pixelvae-evaluate
@@ -25,7 +26,7 @@ from pixelvae_tf.models import PixelVAE
 
 LOGGER = logging.getLogger("pixelvae_tf")
 CONFIG, IMAGES, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "images.json", "checkpoints", "best", "tensorboard"
-EVALUATIONS = "evaluations"
+EVALUATIONS, HISTORY = "evaluations", "history.json"
 # TensorFlow's list of the checkpoints in a folder, a file among them.
 LIST = "checkpoint"
 # What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
@@ -171,6 +172,26 @@ def read_config(workdir: str | pathlib.Path) -> config_lib.Config:
     if not path.is_file():
         raise ValueError(f"workdir must be the directory of a run, with {CONFIG} in it. Received: {str(workdir)!r}")
     return config_lib.from_json(path.read_text())
+
+
+def read_history(workdir: str | pathlib.Path) -> list[dict]:
+    """The trainings behind the weights that a run started from, the first one first.
+
+    Each has "command" (or None, where flags make no preset its config), "step" and "fingerprint".
+
+    Raises:
+      ValueError: if it cannot be read.
+    """
+    path = pathlib.Path(workdir) / HISTORY
+    if not path.is_file():
+        return []
+    try:
+        return [
+            {name: training[name] for name in ("command", "step", "fingerprint")}
+            for training in json.loads(path.read_text())
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{HISTORY} of workdir must be as a run writes it. Received: {path}: {error!r}") from error
 
 
 def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, config_lib.Config, int]:

@@ -246,8 +246,8 @@ def test_fit_refuses_wrong_images(case):
         (lambda model: model.decode([], SEEDS), "latents must be a list"),
         (lambda model: model.decode([LATENTS * np.nan], SEEDS), "latents must be finite"),
         (lambda model: model.decode([LATENTS], tf.range(2)), r"seeds must be int64 \[B\]. Received: int32"),
-        (lambda model: model.sample(SEEDS, temperature=0.0), "temperature must be positive and finite. Received: 0"),
-        (lambda model: model.sample(SEEDS, temperature=[1.0, np.nan]), "temperature must be positive and finite"),
+        (lambda model: model.sample(SEEDS, temperature=0.0), "temperature must be in 1e-06..1e\\+06. Received: 0"),
+        (lambda model: model.sample(SEEDS, temperature=[1.0, np.nan]), "temperature must be in"),
         (lambda model: model.sample(SEEDS, method="slow"), "method must be"),
         (
             lambda model: model.complete(IMAGES, IMAGES[:, :2], SEEDS),
@@ -255,7 +255,7 @@ def test_fit_refuses_wrong_images(case):
         ),
         (lambda model: model.complete(IMAGES, IMAGES > 0, SEEDS, num_rounds=-1), "num_rounds must be in 0"),
         (lambda model: model.complete(IMAGES[:, 1:], IMAGES > 0, SEEDS), "images must be integer pixel values"),
-        (lambda model: model.likelihood([LATENTS], temperature=-1.0), "temperature must be positive and finite"),
+        (lambda model: model.likelihood([LATENTS], temperature=-1.0), "temperature must be in"),
         (lambda model: model.sample(SEEDS[:, None]), r"seeds must be int64 \[B\]"),
         (
             lambda model: model.sample(SEEDS, labels=tf.constant([0, 1])),

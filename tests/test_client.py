@@ -44,7 +44,7 @@ def _stand_in(num_classes: int) -> tf.Module:
         if "mask" in inputs:
             images = tf.where(inputs["mask"] == 1, inputs["images"], images)
         good = inputs["temperature"] > 0
-        error = tf.where(good, "", "temperature must be positive and finite")
+        error = tf.where(good, "", "temperature must be in 1e-06..1e+06")
         if "label" in inputs:
             error = tf.where(inputs["label"] < num_classes, error, f"label must be in 0..{num_classes - 1}")
         return {"images": images, "error": error}
@@ -175,7 +175,7 @@ CASES = {
         ["encode", *ENCODE, "--model=stand_in", "--images={png}"],
         "model must have the signature encode. Received: 'stand_in', which has complete, sample",
     ),
-    "row": (["sample", *GOOD, "--temperature=-1"], "row 0 of the request was refused: temperature must be positive"),
+    "row": (["sample", *GOOD, "--temperature=-1"], "row 0 of the request was refused: temperature must be in"),
     "class": (
         ["sample", *GOOD, "--model=stand_in_classes", "--label=3"],
         "row 0 of the request was refused: label must be in 0..2",

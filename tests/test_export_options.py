@@ -225,9 +225,11 @@ def test_a_config_that_no_flags_make_has_no_command():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run, evaluated, and what pixelvae-evaluate printed."""
-    workdir = tmp_path_factory.mktemp("runs") / "small"
-    trainer.train_and_evaluate(small_config(steps=2), workdir, trainer.make_strategy("one_device"))
+    """A run after another, evaluated, and what pixelvae-evaluate printed."""
+    folder, one_device = tmp_path_factory.mktemp("runs"), trainer.make_strategy("one_device")
+    trainer.train_and_evaluate(small_config(steps=4), folder / "before", one_device)
+    workdir, config = folder / "small", small_config(steps=2, initial_weights=str(folder / "before"))
+    trainer.train_and_evaluate(config, workdir, one_device)
     status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", "--importance_samples=3")
     assert status == 0, errors
     return workdir, json.loads(out)
@@ -272,8 +274,13 @@ def test_the_command_writes_card_and_files(run, tmp_path):
     assert parsed(written["commands"]["train"]) == (runs.read_config(workdir), str(workdir))
     assert shlex.split(written["commands"]["export"]) == ["pixelvae-export", *arguments]
     assert written["signatures"]["sample"]["inputs"]["temperature"] == {"dtype": "float32", "shape": [None]}
+    (training,) = written["history"]
+    assert training["step"] == 4 and training["fingerprint"] != written["fingerprint"]
+    assert parsed(training["command"]) == (runs.read_config(workdir.parent / "before"), str(workdir.parent / "before"))
     page = (base / "1" / card.PAGE).read_text()
     for fact in (
+        training["command"],
+        f"to step 4, fingerprint {training['fingerprint']}",
         "digits/test",
         report["binarization"],
         f"{report['bound_nats']:.2f} ± {report['bound_standard_error']:.2f}",

@@ -8,6 +8,7 @@ from small_run import run_steps, small_config
 
 import pixelvae_tf
 from pixelvae_tf import bounds, data, layers
+from pixelvae_tf.export import signatures
 from pixelvae_tf.train import evaluation, steps
 
 
@@ -46,6 +47,18 @@ def test_other_dtypes_train(dtype):
     assert int(totals.bad_step) == -1
     # bfloat16 is off by up to 0.4% a factor; in float64 the random start is another one.
     np.testing.assert_allclose(totals.loss_nats, expected.loss_nats, rtol=0.02)
+
+
+def test_what_a_float64_model_serves_is_float32():
+    model = pixelvae_tf.build(small_config(dtype="float64"))
+    images, seed = _batch(2)
+    served = {name: signature.function for name, signature in signatures.signatures(model).items()}
+    encoded = served["encode"]({"images": tf.constant(images)})
+    assert encoded["z1_mean"].dtype == encoded["z1_stddev"].dtype == tf.float32
+    (posterior,) = model.posterior(images)
+    np.testing.assert_array_equal(encoded["z1_mean"], tf.cast(posterior.mean(), tf.float32))
+    decoded = served["decode"]({"z1": encoded["z1_mean"], "seed": seed, "temperature": tf.ones(2)})
+    assert decoded["images"].dtype == tf.uint8 and (decoded["error"] == "").numpy().all()
 
 
 def test_float64_is_float64_throughout():

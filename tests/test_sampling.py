@@ -13,6 +13,7 @@ from pixelvae_tf import noise, sampling
 from pixelvae_tf.config import Config, TrainConfig
 from pixelvae_tf.distributions import CategoricalSite, GaussianSite, LogisticMixtureSite
 from pixelvae_tf.layers import CausalLayer, Chain, MaskedConv2D
+from pixelvae_tf.models import checks
 
 FAST_METHODS = ["cached", "rows", "fixed_point"]
 
@@ -153,6 +154,20 @@ def test_temperature_is_each_images_own():
     np.testing.assert_array_equal(mixed[1::2], cold[1::2])
     np.testing.assert_array_equal(mixed[::2], _samples(model, "cached", seeds)[::2])
     np.testing.assert_array_equal(cold, _samples(model, "oracle", seeds, 0.5))
+
+
+@pytest.mark.parametrize("name", ["gated_pixel_vae", "vae", "hierarchy_gaussian_prior", "pixel_vae_pp"])
+def test_at_the_ends_of_the_temperature_stand_the_likeliest_image_and_noise(name):
+    model = make_model(name)
+    for weight in model.weights:  # a fresh model's first pixel is a tie: biases are zero, and it sees nothing
+        weight.assign_add(0.1 * tf.random.stateless_normal(weight.shape, (1, 2)))
+    seeds = tf.concat([tf.range(3, dtype=tf.int64)] * 2, axis=0)
+    ends = tf.repeat([checks.MIN_TEMPERATURE, checks.MAX_TEMPERATURE], 3)
+    cold, hot = np.split(_samples(model, "cached", seeds, ends), 2)
+    # Logits differ by more than 1e-4, or 1e-6 would not decide between them: seeds do not matter.
+    np.testing.assert_array_equal(cold, cold[[0, 0, 0]])
+    assert (hot[0] != hot[1]).any()
+    assert max(cold.max(), hot.max()) < model.config.num_values and min(cold.min(), hot.min()) >= 0
 
 
 def test_memory_of_the_loop_does_not_grow_with_the_image():

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shutil
 import signal
 
 import numpy as np
@@ -12,7 +13,7 @@ from small_run import CPUS, small_config
 # Only TensorFlow itself can switch it off again.
 from tensorflow.python.framework import config as determinism
 
-from pixelvae_tf import data, files, runs
+from pixelvae_tf import data, files, presets, pretrained, runs
 from pixelvae_tf.train import evaluation, schedules, trainer, workdir
 from pixelvae_tf.train.interruption import Interruption
 
@@ -124,6 +125,62 @@ def test_a_mirrored_run_goes_on_and_stays_finished(tmp_path):
         trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("mirrored"))
     mirrored = runs.load(tmp_path, "latest")
     assert mirrored[2] == 8 and (tmp_path / "samples.png").exists()
+
+
+def test_a_run_starts_with_trained_weights_and_knows_their_history(tmp_path):
+    one_device = trainer.make_strategy("one_device")
+    first = small_config(steps=4)
+    trainer.train_and_evaluate(first, tmp_path / "first", one_device)
+    trained, _, _ = runs.load(tmp_path / "first")
+    # Weights are what must fit: how they are trained may be another way.
+    second = small_config(steps=4, seed=1, initial_weights=str(tmp_path / "first"))
+    second.model.pixels.dropout = 0.0
+    run = trainer.Trainer(second, tmp_path / "second", one_device)
+    run.restore()
+    assert runs.fingerprint(run.state.model) == runs.fingerprint(run.state.average) == runs.fingerprint(trained)
+    assert not (tmp_path / "second" / runs.HISTORY).exists(), "nothing is written before the run begins"
+
+    trainer.train_and_evaluate(second, tmp_path / "second", one_device)
+    shutil.rmtree(tmp_path / "first")
+    trainer.train_and_evaluate(second, tmp_path / "second", one_device)  # goes on without them: it is at its end
+    (training,) = runs.read_history(tmp_path / "second")
+    command = presets.command_for(first, tmp_path / "first")
+    assert training == {"command": command, "step": 4, "fingerprint": runs.fingerprint(trained)}
+    third = small_config(steps=2, evaluate_every=2, initial_weights=str(tmp_path / "second"))
+    trainer.train_and_evaluate(third, tmp_path / "third", one_device)
+    history = runs.read_history(tmp_path / "third")
+    assert history[0] == training and history[1]["command"] == presets.command_for(second, tmp_path / "second")
+    assert f"--config.train.initial_weights={tmp_path / 'first'}" in history[1]["command"]
+
+
+def test_a_run_starts_with_pretrained_weights(tmp_path):
+    name = "digits/gated_pixel_vae"
+    config = presets.get(name)
+    config.train.initial_weights = name
+    run = trainer.Trainer(config, tmp_path, trainer.make_strategy("mirrored"))
+    run.restore()
+    card = pretrained.load(name)[2]
+    assert runs.fingerprint(run.state.model) == runs.fingerprint(run.state.average) == card["fingerprint"]
+    expected = {"command": card["commands"]["train"], "step": card["step"], "fingerprint": card["fingerprint"]}
+    assert run.history == [expected]
+
+
+def test_initial_weights_must_be_there_and_fit(tmp_path):
+    one_device = trainer.make_strategy("one_device")
+    config = small_config(initial_weights=str(tmp_path / "nothing"))
+    expected = r"initial_weights must be the directory of a run or one of .*digits/gated_pixel_vae.*Received: .*nothing"
+    with pytest.raises(ValueError, match=expected):
+        trainer.Trainer(config, tmp_path / "run", one_device).restore()
+    config.train.initial_weights = "digits/gated_pixel_vae"
+    expected = "of this architecture.*Received: 'digits/gated_pixel_vae', where .*pixels.filters is 32 there and 8 here"
+    with pytest.raises(ValueError, match=expected):
+        trainer.Trainer(config, tmp_path / "run", one_device).restore()
+    assert not list((tmp_path / "run").iterdir())
+    trainer.train_and_evaluate(small_config(steps=4), tmp_path / "torn", one_device)
+    (tmp_path / "torn" / runs.HISTORY).write_text("[{")
+    config.train.initial_weights = str(tmp_path / "torn")
+    with pytest.raises(ValueError, match=r"history\.json of workdir must be as a run writes it"):
+        trainer.Trainer(config, tmp_path / "run", one_device).restore()
 
 
 def test_a_failed_start_leaves_no_trace(tmp_path):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pixelvae_tf import bounds, data, layers
 from pixelvae_tf.config import Config, TrainConfig
+from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.runs import build, weights_of
 from pixelvae_tf.train import schedules
 
@@ -35,6 +36,11 @@ class TrainState:
         images, labels = image_set.some()
         self.model.start_from(images, labels if self.model.config.num_classes else None)
         self.average.set_weights(self.model.get_weights())
+
+    def start_with(self, trained: PixelVAE) -> None:
+        """Starts the weights and their average from those of another model of the same architecture."""
+        for model in (self.model, self.average):
+            model.set_weights(trained.get_weights())
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Tracks everything that a resumed run needs."""

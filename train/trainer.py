@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from pixelvae_tf import bounds, data, noise, pictures, runs
 from pixelvae_tf import config as config_lib
-from pixelvae_tf.train import evaluation, progress, steps
+from pixelvae_tf.train import evaluation, initial_weights, progress, steps
 from pixelvae_tf.train import workdir as workdir_lib
 from pixelvae_tf.train.interruption import Interruption
 from pixelvae_tf.train.workers import Workers, multi_worker_strategy
@@ -98,6 +98,8 @@ class Trainer:
         self.evaluator = evaluation.Evaluator(self.state.average, strategy, max(config.train.batch_size, 100))
         self.checkpoint = self.state.checkpoint()
         self.latest = workdir_lib.manage(self.checkpoint, self.workdir / runs.CHECKPOINTS, max_to_keep=2)
+        # Of what it starts with; None if that was written before, or is random.
+        self.history: list[dict] | None = None
         # The last checkpoint that this process read or wrote.
         self.good: str | None = None
         best = tf.train.Checkpoint(
@@ -123,10 +125,11 @@ class Trainer:
         self.workers.check_equal(checksums)
 
     def restore(self) -> None:
-        """Goes on from the last checkpoint that can be read; without any, starts from the data.
+        """Goes on from the last checkpoint that can be read; without any, starts: from trained weights or the data.
 
         Raises:
-          ValueError: if there are checkpoints and none can be read; or if the workers do not go on with the same run.
+          ValueError: if there are checkpoints and none can be read; if there are no such trained weights; or if the
+            workers do not go on with the same run.
         """
         folder = self.workdir / runs.CHECKPOINTS
         self.good = runs.read_newest(
@@ -140,11 +143,19 @@ class Trainer:
                 f"Received: {str(self.workdir)!r}, where none of {len(runs.checkpoints(folder))} can"
             )
         else:
-            self.state.start_from(self.images["train"])
+            self._start()
             variables = [*self.state.model.variables, *self.state.average.variables]
             self.workers.copy_from_chief([variable.value for variable in variables])
         self._restore_best_bound()
         self.workers.check_equal({"step": self.step})
+
+    def _start(self) -> None:
+        if self.config.train.initial_weights:
+            trained, self.history = initial_weights.load(self.config)
+            self.state.start_with(trained)
+            LOGGER.info("Starting with the weights of %s", self.config.train.initial_weights)
+        else:
+            self.state.start_from(self.images["train"])
 
     def _restore_best_bound(self) -> None:
         """Takes the bound of the best weights that there are.
@@ -180,6 +191,8 @@ class Trainer:
             with self._writing():
                 workdir_lib.write_config(self.config, self.workdir)
                 workdir_lib.write_images(self.fingerprints, self.workdir)
+                if self.history is not None:
+                    workdir_lib.write_history(self.history, self.workdir)
                 for name in ("train", "validation"):
                     self.writers[name] = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
         LOGGER.info(

@@ -117,3 +117,8 @@ def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
 def write_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
     """Writes what `check_images` compares with."""
     write_atomically(workdir / runs.IMAGES, json.dumps(fingerprints) + "\n")
+
+
+def write_history(history: list[dict], workdir: pathlib.Path) -> None:
+    """Writes what `runs.read_history` reads."""
+    write_atomically(workdir / runs.HISTORY, json.dumps(history, indent=2) + "\n")

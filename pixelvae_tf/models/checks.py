@@ -10,12 +10,21 @@ import tensorflow as tf
 
 from pixelvae_tf.models.config import LevelConfig
 
+# At these ends a sample is the likeliest one, or noise; what they divide and multiply stays within float32.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
+BAD_TEMPERATURE = f"temperature must be in {MIN_TEMPERATURE:g}..{MAX_TEMPERATURE:g}"
+
+
+def good_temperature(temperature):
+    """Which temperatures are in the range; NaN is not."""
+    return (temperature >= MIN_TEMPERATURE) & (temperature <= MAX_TEMPERATURE)
+
 
 def check_temperature(temperature) -> None:
-    """Raises a ValueError unless temperatures that are known beforehand are positive and finite."""
+    """Raises a ValueError unless temperatures that are known beforehand are in the range."""
     value = tf.get_static_value(tf.convert_to_tensor(temperature))
-    if value is not None and not (np.isfinite(value).all() and (value > 0).all()):
-        raise ValueError(f"temperature must be positive and finite. Received: {value}")
+    if value is not None and not good_temperature(value).all():
+        raise ValueError(f"{BAD_TEMPERATURE}. Received: {value}")
 
 
 def check_latents(latents: list[tf.Tensor], levels: list[LevelConfig], where: str = "latents") -> None:

@@ -204,7 +204,7 @@ class PixelVAE(ElboModel):
 
         Raises:
           ValueError: if there is no such level, or `above` is missing, not wanted, or of another shape; or if a
-            temperature is not positive and finite.
+            temperature is out of range.
         """
         if not 0 <= level < self.num_levels:
             raise ValueError(f"level must be in 0..{self.num_levels - 1}. Received: {level}")
@@ -251,7 +251,7 @@ class PixelVAE(ElboModel):
         Raises:
           ValueError: if the latents are not one [B, *shape] a level, or (outside graphs) not finite; if labels
             are missing, not wanted, of another number or (outside graphs) out of range; or if a temperature is
-            not positive and finite.
+            out of range.
           tf.errors.InvalidArgumentError: in a graph, if labels are out of range (not under XLA).
         """
         checks.check_temperature(temperature)
