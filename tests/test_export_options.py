@@ -124,7 +124,7 @@ def test_the_check_finds_a_warm_up_that_fails(variants):
         log.predict_log.request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
     try:
         warmup.write([*records, log.SerializeToString()], variants[False])
-        with pytest.raises(RuntimeError, match=f"request {len(records)}, sample: .*temperature must be positive"):
+        with pytest.raises(RuntimeError, match=f"request {len(records)}, sample: .*temperature must be in"):
             exporter.check({}, variants[False])
     finally:
         warmup.write(records, variants[False])
