@@ -25,7 +25,7 @@ def make_card(
     step: int,
     evaluations: Sequence[dict] = (),
     commands: dict[str, str | None] | None = None,
-    history: Sequence[dict] = (),
+    lineage: Sequence[dict] = (),
 ) -> dict:
     """What is known of a run.
 
@@ -35,7 +35,7 @@ def make_card(
       step: that they are from.
       evaluations: reports of pixelvae-evaluate of these weights.
       commands: by what each is for: "train", "export", "evaluate".
-      history: `runs.read_history`.
+      lineage: `runs.read_lineage`.
 
     Returns:
       Plain data.
@@ -48,7 +48,7 @@ def make_card(
         "data": {"name": name, "binarization": binarization},
         "evaluations": list(evaluations),
         "commands": commands or {},
-        "history": list(history),
+        "lineage": list(lineage),
     }
 
 

@@ -39,7 +39,9 @@ _NUM_IMAGES = flags.DEFINE_integer("num_images", 16, "sample, complete: how many
 _SEED = flags.DEFINE_integer(
     "seed", 0, "sample, complete: seed of the first image; the next ones count on.", -(2**62), 2**62
 )
-_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "sample, complete: below 1 likelier images, above 1 stranger.")
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", 1.0, "sample, complete: below 1 likelier images, above 1 stranger; 1e-6 (greedy) to 1e6."
+)
 _LABEL = flags.DEFINE_integer("label", None, "sample, complete: the class, where the model has classes.", 0, 2**62)
 _SCALE = flags.DEFINE_integer("scale", 4, "sample, complete: how many picture pixels a pixel is wide.", lower_bound=1)
 

@@ -81,8 +81,8 @@ def _model_and_card() -> tuple:
         "evaluate": shlex.join(["pixelvae-evaluate", f"--workdir={_WORKDIR.value}", *which]),
     }
     evaluations = runs.read_evaluations(_WORKDIR.value, runs.fingerprint(model))
-    history = runs.read_history(_WORKDIR.value)
-    return model, card.make_card(config, weights, step, evaluations, commands | export, history)
+    lineage = runs.read_lineage(_WORKDIR.value)
+    return model, card.make_card(config, weights, step, evaluations, commands | export, lineage)
 
 
 def run() -> None:

@@ -18,7 +18,7 @@ def page(card: dict) -> str:
     if "signatures" in card:
         parts += ["## Signatures", "The first dimension B is the batch.", _signatures(card)]
     if card.get("commands"):
-        parts += ["## Commands", *_commands(card["commands"], card["history"])]
+        parts += ["## Commands", *_commands(card["commands"], card.get("lineage", []))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -108,13 +108,13 @@ def _signatures(card: dict) -> str:
     return _table(["signature", "in", "out"], rows)
 
 
-def _commands(commands: dict[str, str | None], history: list[dict]) -> list[str]:
+def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]:
     train = commands["train"]
     before = [
         part
-        for training in history
+        for training in lineage
         for part in (
-            f"Trained before, to step {training['step']}, fingerprint {training['fingerprint']}:",
+            f"Trained before; what was best, of step {training['step']}, is fingerprint {training['fingerprint']}:",
             f"```sh\n{training['command'] or '# no preset and flags make its config'}\n```",
         )
     ]

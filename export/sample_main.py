@@ -19,7 +19,9 @@ _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Directory of a version.
 _OUTPUT = flags.DEFINE_string("output", None, "The PNG to write.", required=True)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 64, "How many samples.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.", -(2**62), 2**62)
-_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Below 1: likelier images, above: stranger ones.")
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", 1.0, "Below 1: likelier images, above: stranger ones; 1e-6 (greedy) to 1e6."
+)
 _LABEL = flags.DEFINE_integer("label", None, "The class of all samples; by default each in turn, a column each.")
 _VARY = flags.DEFINE_enum("vary", None, ["top", "middle", "pixels"], "What varies along a row; by default everything.")
 _SCALE = flags.DEFINE_integer("scale", 4, "How many picture pixels a pixel is wide.", lower_bound=1)

@@ -37,7 +37,7 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
 
     Raises:
       ValueError: if there are no weights, no evaluation of them, no flags that turn the preset into the run's config,
-        images that others have not, or too much to store.
+        images or initial weights that others have not, or too much to store.
       OSError: if the package cannot be written.
     """
     model, config, step = runs.load(workdir)
@@ -46,6 +46,11 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
         raise ValueError(
             "workdir must hold an evaluation of its best weights on the test split of a data set that others have too: "
             f"run `pixelvae-evaluate --workdir={workdir}`. Received: {[report['data'] for report in evaluations]}"
+        )
+    if config.train.initial_weights not in ("", *pretrained.names()):
+        raise ValueError(
+            "train.initial_weights of the run must be none, or a pretrained model, which others have too. "
+            f"Received: {config.train.initial_weights!r}"
         )
     images = data.load(config.data, "test", config.model.image_shape)
     config.data.data_dir = ""  # where this machine keeps it
@@ -62,7 +67,7 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
 
     commands = {"train": command, "evaluate": f"pixelvae-evaluate --pretrained={name}"}
     card = {
-        **card_lib.make_card(config, "best", step, evaluations, commands, runs.read_history(workdir)),
+        **card_lib.make_card(config, "best", step, evaluations, commands, runs.read_lineage(workdir)),
         **card_lib.describe_weights(model),
         "slice": Evaluator(model)(images.first(SLICE)),
     }

@@ -33,6 +33,7 @@ __all__ = [
     "TrainConfig",
     "differences",
     "from_json",
+    "in_words",
     "to_json",
 ]
 
@@ -187,6 +188,11 @@ def differences(there: Config, here: Config) -> list[tuple[str, Any, Any]]:
       one has a network or a number of levels that the other has not.
     """
     return _differences(dataclasses.asdict(there), dataclasses.asdict(here), "")
+
+
+def in_words(different: list[tuple[str, Any, Any]]) -> str:
+    """What `differences` found, for a message."""
+    return "; ".join(f"{name} is {there!r} there and {here!r} here" for name, there, here in different)
 
 
 def _differences(there: Any, here: Any, name: str) -> list[tuple[str, Any, Any]]:

@@ -91,7 +91,7 @@ def bits(seeds: tf.Tensor, stream: tf.Tensor, num_sites: int) -> tuple[tf.Tensor
 
     Args:
       seeds: int64 [B], one seed an image.
-      stream: uint32 [] or [K], from `stream`.
+      stream: uint32 [] or, K known beforehand, [K], from `stream`.
       num_sites: how many sites an image has.
 
     Returns:
@@ -119,7 +119,7 @@ def uniform(seeds: tf.Tensor, stream: tf.Tensor, shape: tuple[int, ...]) -> tf.T
 
     Args:
       seeds: int64 [B].
-      stream: uint32 [] or [K], from `stream`.
+      stream: uint32 [] or, K known beforehand, [K], from `stream`.
       shape: shape of one image's numbers.
 
     Returns:
@@ -136,7 +136,7 @@ def normal(seeds: tf.Tensor, stream: tf.Tensor, shape: tuple[int, ...]) -> tf.Te
 
     Args:
       seeds: int64 [B].
-      stream: uint32 [] or [K], from `stream`.
+      stream: uint32 [] or, K known beforehand, [K], from `stream`.
       shape: shape of one image's numbers.
 
     Returns:

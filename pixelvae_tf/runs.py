@@ -2,7 +2,7 @@
 
 WORKDIR/config.json       the run's `Config`
 WORKDIR/images.json       fingerprints of the images it is trained on
-WORKDIR/history.json      the trainings behind the weights that it started from, if it did not start from random ones
+WORKDIR/lineage.json      the trainings behind the weights that it started with; of random ones, none
 WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
 WORKDIR/best/             the averaged weights with the best validation bound
 WORKDIR/evaluations/      reports of pixelvae-evaluate
@@ -26,7 +26,7 @@ from pixelvae_tf.models import PixelVAE
 
 LOGGER = logging.getLogger("pixelvae_tf")
 CONFIG, IMAGES, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "images.json", "checkpoints", "best", "tensorboard"
-EVALUATIONS, HISTORY = "evaluations", "history.json"
+EVALUATIONS, LINEAGE = "evaluations", "lineage.json"
 # TensorFlow's list of the checkpoints in a folder, a file among them.
 LIST = "checkpoint"
 # What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
@@ -174,7 +174,7 @@ def read_config(workdir: str | pathlib.Path) -> config_lib.Config:
     return config_lib.from_json(path.read_text())
 
 
-def read_history(workdir: str | pathlib.Path) -> list[dict]:
+def read_lineage(workdir: str | pathlib.Path) -> list[dict]:
     """The trainings behind the weights that a run started from, the first one first.
 
     Each has "command" (or None, where flags make no preset its config), "step" and "fingerprint".
@@ -182,7 +182,7 @@ def read_history(workdir: str | pathlib.Path) -> list[dict]:
     Raises:
       ValueError: if it cannot be read.
     """
-    path = pathlib.Path(workdir) / HISTORY
+    path = pathlib.Path(workdir) / LINEAGE
     if not path.is_file():
         return []
     try:
@@ -190,8 +190,11 @@ def read_history(workdir: str | pathlib.Path) -> list[dict]:
             {name: training[name] for name in ("command", "step", "fingerprint")}
             for training in json.loads(path.read_text())
         ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{HISTORY} of workdir must be as a run writes it. Received: {path}: {error!r}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{LINEAGE} of workdir must be as a run writes it; without it nothing is told of the trainings before. "
+            f"Received: {path}: {error!r}"
+        ) from error
 
 
 def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, config_lib.Config, int]:

@@ -115,6 +115,18 @@ def test_the_warm_up_is_one_good_request_a_signature_and_size(variants, xla):
     assert sorted(found) == sorted(itertools.product(loaded.signatures, WARMUP))
 
 
+def test_a_signature_is_traced_once(tmp_path):
+    model = make_model("gated_pixel_cnn")
+    with mock.patch.object(model, "sample", wraps=model.sample) as sample:
+        endpoints = {
+            name: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
+            for name, signature in signatures(model, Options()).items()
+            if name == "sample"
+        }
+        exporter._save(model, endpoints, tmp_path / "1")
+    assert sample.call_count == 1
+
+
 def test_the_check_finds_a_warm_up_that_fails(variants):
     records = list(tf.data.TFRecordDataset(str(variants[False] / warmup.WARMUP)).as_numpy_iterator())
     log = prediction_log_pb2.PredictionLog.FromString(records[0])
@@ -274,13 +286,13 @@ def test_the_command_writes_card_and_files(run, tmp_path):
     assert parsed(written["commands"]["train"]) == (runs.read_config(workdir), str(workdir))
     assert shlex.split(written["commands"]["export"]) == ["pixelvae-export", *arguments]
     assert written["signatures"]["sample"]["inputs"]["temperature"] == {"dtype": "float32", "shape": [None]}
-    (training,) = written["history"]
+    (training,) = written["lineage"]
     assert training["step"] == 4 and training["fingerprint"] != written["fingerprint"]
     assert parsed(training["command"]) == (runs.read_config(workdir.parent / "before"), str(workdir.parent / "before"))
     page = (base / "1" / card.PAGE).read_text()
     for fact in (
         training["command"],
-        f"to step 4, fingerprint {training['fingerprint']}",
+        f"of step 4, is fingerprint {training['fingerprint']}",
         "digits/test",
         report["binarization"],
         f"{report['bound_nats']:.2f} ± {report['bound_standard_error']:.2f}",

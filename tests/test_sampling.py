@@ -157,7 +157,7 @@ def test_temperature_is_each_images_own():
 
 
 @pytest.mark.parametrize("name", ["gated_pixel_vae", "vae", "hierarchy_gaussian_prior", "pixel_vae_pp"])
-def test_at_the_ends_of_the_temperature_stand_the_likeliest_image_and_noise(name):
+def test_the_lowest_temperature_is_greedy_and_the_highest_noise(name):
     model = make_model(name)
     for weight in model.weights:  # a fresh model's first pixel is a tie: biases are zero, and it sees nothing
         weight.assign_add(0.1 * tf.random.stateless_normal(weight.shape, (1, 2)))

@@ -8,13 +8,13 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_run import CPUS, small_config
+from small_run import CPUS, largest_difference, run_steps, small_config
 
 # Only TensorFlow itself can switch it off again.
 from tensorflow.python.framework import config as determinism
 
 from pixelvae_tf import data, files, presets, pretrained, runs
-from pixelvae_tf.train import evaluation, schedules, trainer, workdir
+from pixelvae_tf.train import evaluation, schedules, steps, trainer, workdir
 from pixelvae_tf.train.interruption import Interruption
 
 BEST_BOUND = "best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE"
@@ -127,7 +127,7 @@ def test_a_mirrored_run_goes_on_and_stays_finished(tmp_path):
     assert mirrored[2] == 8 and (tmp_path / "samples.png").exists()
 
 
-def test_a_run_starts_with_trained_weights_and_knows_their_history(tmp_path):
+def test_a_run_starts_with_trained_weights_and_knows_their_lineage(tmp_path):
     one_device = trainer.make_strategy("one_device")
     first = small_config(steps=4)
     trainer.train_and_evaluate(first, tmp_path / "first", one_device)
@@ -138,19 +138,24 @@ def test_a_run_starts_with_trained_weights_and_knows_their_history(tmp_path):
     run = trainer.Trainer(second, tmp_path / "second", one_device)
     run.restore()
     assert runs.fingerprint(run.state.model) == runs.fingerprint(run.state.average) == runs.fingerprint(trained)
-    assert not (tmp_path / "second" / runs.HISTORY).exists(), "nothing is written before the run begins"
+    assert not (tmp_path / "second" / runs.LINEAGE).exists(), "nothing is written before the run begins"
 
-    trainer.train_and_evaluate(second, tmp_path / "second", one_device)
+    # As if killed before its first checkpoint: from then on they are its own.
+    run._after_loop = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(Interruption())
+    assert runs.load(tmp_path / "second")[2] == 0, "evaluated as they came"
     shutil.rmtree(tmp_path / "first")
-    trainer.train_and_evaluate(second, tmp_path / "second", one_device)  # goes on without them: it is at its end
-    (training,) = runs.read_history(tmp_path / "second")
+    trainer.train_and_evaluate(second, tmp_path / "second", one_device)
+    assert runs.load(tmp_path / "second", "latest")[2] == 4
+    (training,) = runs.read_lineage(tmp_path / "second")
     command = presets.command_for(first, tmp_path / "first")
     assert training == {"command": command, "step": 4, "fingerprint": runs.fingerprint(trained)}
     third = small_config(steps=2, evaluate_every=2, initial_weights=str(tmp_path / "second"))
     trainer.train_and_evaluate(third, tmp_path / "third", one_device)
-    history = runs.read_history(tmp_path / "third")
-    assert history[0] == training and history[1]["command"] == presets.command_for(second, tmp_path / "second")
-    assert f"--config.train.initial_weights={tmp_path / 'first'}" in history[1]["command"]
+    lineage = runs.read_lineage(tmp_path / "third")
+    assert lineage[0] == training and lineage[1]["command"] == presets.command_for(second, tmp_path / "second")
+    assert f"--config.train.initial_weights={tmp_path / 'first'}" in lineage[1]["command"]
 
 
 def test_a_run_starts_with_pretrained_weights(tmp_path):
@@ -162,7 +167,56 @@ def test_a_run_starts_with_pretrained_weights(tmp_path):
     card = pretrained.load(name)[2]
     assert runs.fingerprint(run.state.model) == runs.fingerprint(run.state.average) == card["fingerprint"]
     expected = {"command": card["commands"]["train"], "step": card["step"], "fingerprint": card["fingerprint"]}
-    assert run.history == [expected]
+    assert run.lineage == [expected]
+
+
+def test_weights_that_only_get_worse_stay_the_best(tmp_path):
+    name = "digits/gated_pixel_vae"
+    config = presets.get(name)
+    config.train = dataclasses.replace(
+        config.train, initial_weights=name, steps=2, learning_rate=0.1, learning_rate_warmup_steps=0, clip_norm=0.0
+    )
+    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
+    model, _, step = runs.load(tmp_path)
+    assert step == 0 and runs.fingerprint(model) == pretrained.load(name)[2]["fingerprint"]
+    assert runs.load(tmp_path, "latest")[2] == 2
+
+
+def test_the_optimizer_takes_the_steps_of_keras_own(monkeypatch):
+    """Keras' `apply` sums gradients over replicas once more, and is not used; on one device nothing differs."""
+    config = small_config(learning_rate_warmup_steps=3, learning_rate_decay="cosine")
+    one_device, states = trainer.make_strategy("one_device"), []
+
+    def apply(strategy, state, gradients):
+        strategy.run(lambda: state.optimizer.apply(gradients, state.model.trainable_variables))
+
+    def run():
+        make = steps.TrainState
+        monkeypatch.setattr(steps, "TrainState", lambda config: states.append(make(config)) or states[-1])
+        run_steps(config, one_device, 5)
+        monkeypatch.setattr(steps, "TrainState", make)
+
+    run()
+    monkeypatch.setattr(steps, "_update_weights", apply)
+    run()
+    ours, keras_own = states
+    assert int(ours.optimizer.iterations) == int(keras_own.optimizer.iterations) == 5
+    for first, second in zip(ours.optimizer.variables, keras_own.optimizer.variables, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-8, err_msg=first.path)
+    assert largest_difference(ours.model.get_weights(), keras_own.model.get_weights()) < 1e-6
+
+
+def test_initial_weights_that_could_be_two_things_are_refused(tmp_path, monkeypatch):
+    name = "digits/gated_pixel_vae"
+    monkeypatch.chdir(tmp_path)
+    trainer.train_and_evaluate(small_config(steps=4), name, trainer.make_strategy("one_device"))
+    config = small_config(steps=4, initial_weights=name)
+    run = trainer.Trainer(config, "run", trainer.make_strategy("one_device"))
+    with pytest.raises(ValueError, match=rf"not both; \./{name} is the directory. Received: '{name}'"):
+        run.restore()
+    config.train.initial_weights = f"./{name}"
+    run.restore()
+    assert runs.fingerprint(run.state.model) == runs.fingerprint(runs.load(name)[0])
 
 
 def test_initial_weights_must_be_there_and_fit(tmp_path):
@@ -177,9 +231,11 @@ def test_initial_weights_must_be_there_and_fit(tmp_path):
         trainer.Trainer(config, tmp_path / "run", one_device).restore()
     assert not list((tmp_path / "run").iterdir())
     trainer.train_and_evaluate(small_config(steps=4), tmp_path / "torn", one_device)
-    (tmp_path / "torn" / runs.HISTORY).write_text("[{")
+    (tmp_path / "torn" / runs.LINEAGE).write_text("[{")
     config.train.initial_weights = str(tmp_path / "torn")
-    with pytest.raises(ValueError, match=r"history\.json of workdir must be as a run writes it"):
+    with pytest.raises(
+        ValueError, match=r"must be the directory of a run .*lineage\.json of workdir must be as a run writes it"
+    ):
         trainer.Trainer(config, tmp_path / "run", one_device).restore()
 
 

@@ -38,7 +38,7 @@ class TrainState:
         self.average.set_weights(self.model.get_weights())
 
     def start_with(self, trained: PixelVAE) -> None:
-        """Starts the weights and their average from those of another model of the same architecture."""
+        """Starts the weights and their average as those of another model of the same architecture."""
         for model in (self.model, self.average):
             model.set_weights(trained.get_weights())
 

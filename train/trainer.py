@@ -98,8 +98,8 @@ class Trainer:
         self.evaluator = evaluation.Evaluator(self.state.average, strategy, max(config.train.batch_size, 100))
         self.checkpoint = self.state.checkpoint()
         self.latest = workdir_lib.manage(self.checkpoint, self.workdir / runs.CHECKPOINTS, max_to_keep=2)
-        # Of what it starts with; None if that was written before, or is random.
-        self.history: list[dict] | None = None
+        # The trainings behind what it starts with; None if it goes on.
+        self.lineage: list[dict] | None = None
         # The last checkpoint that this process read or wrote.
         self.good: str | None = None
         best = tf.train.Checkpoint(
@@ -151,10 +151,11 @@ class Trainer:
 
     def _start(self) -> None:
         if self.config.train.initial_weights:
-            trained, self.history = initial_weights.load(self.config)
+            trained, self.lineage = initial_weights.load(self.config, self.state.model)
             self.state.start_with(trained)
             LOGGER.info("Starting with the weights of %s", self.config.train.initial_weights)
         else:
+            self.lineage = []
             self.state.start_from(self.images["train"])
 
     def _restore_best_bound(self) -> None:
@@ -191,8 +192,8 @@ class Trainer:
             with self._writing():
                 workdir_lib.write_config(self.config, self.workdir)
                 workdir_lib.write_images(self.fingerprints, self.workdir)
-                if self.history is not None:
-                    workdir_lib.write_history(self.history, self.workdir)
+                if self.lineage is not None:
+                    workdir_lib.write_lineage(self.lineage, self.workdir)
                 for name in ("train", "validation"):
                     self.writers[name] = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
         LOGGER.info(
@@ -205,6 +206,10 @@ class Trainer:
         )
         if self.step >= train.steps:
             return
+        if self.lineage:
+            # Where they came from they may change or go; here they are the first checkpoint, and perhaps the best.
+            self._save()
+            self._evaluate()
         start = self.step
         dataset = self.strategy.distribute_datasets_from_function(
             lambda context: data.training_batches(
@@ -232,14 +237,17 @@ class Trainer:
             number = int(self.workers.exchange([interruption.signal or 0]).max())
             # Saved once: a checkpoint that is written again is not whole meanwhile.
             if self.step % train.checkpoint_every == 0 or self.step == train.steps or number:
-                if self.workers.is_chief:
-                    with self._writing():
-                        self.good = self.latest.save(checkpoint_number=self.step)
+                self._save()
                 if number:
                     bar.close()
                     LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, self.step)
                     raise Interrupted(128 + number)
         bar.close()
+
+    def _save(self) -> None:
+        if self.workers.is_chief:
+            with self._writing():
+                self.good = self.latest.save(checkpoint_number=self.step)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -375,7 +383,7 @@ def train_and_evaluate(
       config, workdir, strategy: as for `Trainer`.
 
     Raises:
-      ValueError: as `Trainer`; or if no checkpoint can be read.
+      ValueError: as `Trainer` and `Trainer.restore`.
       FloatingPointError: if the loss is no longer finite; what was saved is good.
       OSError: if the workdir cannot be written to, or images that are read from disk have been changed there; what
         was saved is good.

@@ -40,14 +40,10 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
     if not (workdir / runs.CONFIG).exists():
         return
     there = runs.read_config(workdir)
-    different = [
-        f"{name} is {old!r} there and {new!r} here"
-        for name, old, new in config_lib.differences(there, config)
-        if name not in FREE_FIELDS
-    ]
+    different = [found for found in config_lib.differences(there, config) if found[0] not in FREE_FIELDS]
     if different:
         raise ValueError(
-            f"workdir {str(workdir)!r} holds a run with another config: {'; '.join(different)}. "
+            f"workdir {str(workdir)!r} holds a run with another config: {config_lib.in_words(different)}. "
             "Choose another workdir, or give the config it was started with"
         )
 
@@ -119,6 +115,6 @@ def write_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
     write_atomically(workdir / runs.IMAGES, json.dumps(fingerprints) + "\n")
 
 
-def write_history(history: list[dict], workdir: pathlib.Path) -> None:
-    """Writes what `runs.read_history` reads."""
-    write_atomically(workdir / runs.HISTORY, json.dumps(history, indent=2) + "\n")
+def write_lineage(lineage: list[dict], workdir: pathlib.Path) -> None:
+    """Writes what `runs.read_lineage` reads."""
+    write_atomically(workdir / runs.LINEAGE, json.dumps(lineage, indent=2) + "\n")

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pixelvae_tf.models.config import LevelConfig
 
-# At these ends a sample is the likeliest one, or noise; what they divide and multiply stays within float32.
+# At the low end sampling is greedy, at the high one noise; what they divide and multiply stays within float32.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
 BAD_TEMPERATURE = f"temperature must be in {MIN_TEMPERATURE:g}..{MAX_TEMPERATURE:g}"
 

@@ -343,7 +343,7 @@ class PixelVAE(ElboModel):
 
         Args:
           seeds: int64 [B]; an image depends on its own seed alone.
-          temperature: scalar or [B], for latents and pixels.
+          temperature: scalar or [B], 1e-6 (greedy) to 1e6, for latents and pixels.
           method: see `sampling`.
           labels: as for `likelihood`.
           level_seeds: L tensors int64 [B], level 1 first: seeds of the latents, where `seeds` is to be that of the
