@@ -288,7 +288,7 @@ def _terminated_sometime(digits: Undisturbed, writing: bool, folder: pathlib.Pat
 def not_a_number(digits: Undisturbed):
     """A batch with an image whose log-probability is NaN."""
     for _ in range(4):
-        yield "NaN in a batch", functools.partial(_poisoned, digits)
+        yield "NaN in an image's log-probability", functools.partial(_poisoned, digits)
 
 
 def _poisoned(digits: Undisturbed, folder: pathlib.Path, rng: random.Random) -> Counts:

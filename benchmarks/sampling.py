@@ -2,20 +2,24 @@
 
     python benchmarks/sampling.py [--models=PRESET,WORKDIR,...] [--batch_sizes=1,16,64] [--notfp]
 
-For every model, a workdir or a preset (trained, if its weights come with the package), and every batch size: seconds,
-images/s, and the cost in forward passes of that batch, of each method of `pixelvae_tf.sampling` without XLA, with it,
-and with it in as many parts as there are cores; the oracle, which computes the whole forward pass for every pixel and
-channel group, is extrapolated from 8 pixels. The denominator is the fastest exact forward pass of the run, with or
-without XLA. How many rounds "rows" and "fixed_point" take depends on the weights: only trained ones tell. Drawn are the
-pixels, given latents from the prior. A method that took five times as long as the fastest one is left out of larger
-batches.
+For every model and every batch size: seconds, images/s, and the cost in forward passes of that batch, of each method of
+`pixelvae_tf.sampling` without XLA, with it, and with it in as many parts as there are cores; the oracle, which computes
+the whole forward pass for every pixel and channel group, is extrapolated from 8 pixels. The denominator is the fastest
+exact forward pass of the run, likewise without XLA, with it and in parts; it starts at the latents. Drawn are the
+pixels, given noise and latents from the prior; `model.sample` draws these too. How many rounds "rows" and "fixed_point"
+take depends on the weights: only trained ones tell, over ROUNDS_BATCHES batches of other seeds. Left out of larger
+batches is a method that took five times as long as the fastest one, and an oracle whose 8 pixels take half a minute.
+
+A model is a workdir, a preset (trained, if its weights come with the package), "two_layers" (the first preset, with 2
+layers of 32 channels) or "pixel_cnn_pp" (at the size of TFP's).
 
 Then PixelCNN++ beside `tfp.distributions.PixelCNN.sample` at equal size, both untrained: how long theirs and our
-cache take does not depend on the weights.
+cache take does not depend on the weights. Theirs takes a minute a call, and is measured at one batch size.
 
 Seconds are this machine's; the ratios are what to compare. Each is the median of several calls after one that compiles.
 """
 
+import dataclasses
 import functools
 import math
 import os
@@ -23,6 +27,7 @@ import pathlib
 import statistics
 import time
 
+import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from peers import pixel_cnn_pp, tfp_pixel_cnn
@@ -32,14 +37,15 @@ from pixelvae_tf.config import Config
 
 _MODELS = flags.DEFINE_list(
     "models",
-    ["binarized_mnist/gated_pixel_vae_no_upsampling", "lsun_64/hierarchical"],
-    "Workdirs, or presets: trained, if their weights come with the package.",
+    ["binarized_mnist/gated_pixel_vae_no_upsampling", "two_layers", "pixel_cnn_pp", "lsun_64/hierarchical"],
+    "Workdirs, presets (trained, if their weights come with the package), two_layers, pixel_cnn_pp.",
 )
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "16", "64"], "Images at once.")
 _TFP = flags.DEFINE_bool("tfp", True, "Whether TFP's PixelCNN is measured too.")
 ORACLE_PIXELS = 8
 PP_SHAPE, PP_BATCH = (28, 28, 1), 16
 MAX_SECONDS = 30.0
+ROUNDS_BATCHES = 10
 # What XLA computes side by side; see `xla.compiled`.
 PARTS = 1 if tf.config.list_physical_devices("GPU") else os.cpu_count()
 
@@ -55,10 +61,37 @@ def median_seconds(function, repeats: int = 5) -> float:
     return statistics.median(seconds)
 
 
-def measure(model, batch: int, methods: list[str]) -> list[str]:
+def in_ways(function, batch: int) -> dict:
+    """The same without XLA, with it, and with it in parts; each has the batch first in its keyword arguments."""
+    ways = {"": tf.function(function), ", XLA": xla.compiled(function)}
+    if 1 < PARTS <= batch:
+        ways[f", XLA, {PARTS} parts"] = xla.compiled(function, PARTS)
+    return ways
+
+
+def rounds(model, batch: int, method: str, number: int) -> str:
+    """How often a method repeats, over `number` batches."""
+
+    @tf.function
+    def count(seeds):
+        latents, labels = model.sample_prior(seeds)[:1], labels_of(model, batch)
+        numbers = model.likelihood(latents, labels=labels).noise(seeds, noise.stream(noise.Kind.PIXELS))
+        return getattr(sampling, method)(model.network, model.site, model.context(latents, labels), numbers)[1]
+
+    first = range(0, number * batch, batch)
+    counts = np.concatenate([np.atleast_1d(count(tf.range(start, start + batch, dtype=tf.int64))) for start in first])
+    what = {"rows": "rounds a row", "fixed_point": "rounds"}[method]
+    return f"{what}: median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max()}"
+
+
+def labels_of(model, batch: int) -> tf.Tensor | None:
+    """Labels of a batch, or None for a model that takes none."""
+    return tf.range(batch) % model.config.num_classes if model.config.num_classes else None
+
+
+def measure(model, batch: int, methods: list[str], trained: bool) -> list[str]:
     """Prints the table of one batch size; returns the methods that are worth measuring on a larger one."""
-    seeds = tf.range(batch, dtype=tf.int64)
-    labels = tf.range(batch) % model.config.num_classes if model.config.num_classes else None
+    seeds, labels = tf.range(batch, dtype=tf.int64), labels_of(model, batch)
     latents = model.sample_prior(seeds)[:1]
     grid, context = model.likelihood(latents, labels=labels), model.context(latents, labels)
     numbers = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
@@ -66,18 +99,20 @@ def measure(model, batch: int, methods: list[str]) -> list[str]:
     arguments = (model.network, model.site, context, numbers)
 
     inputs = {"noise": numbers} if context is None else {"noise": numbers, "context": context}
+    given = {"images": images, **{"z1": z for z in latents}, **({} if labels is None else {"labels": labels})}
 
     def draw(method: str):
         return lambda noise, context=None: sampling.sample(model.network, model.site, context, noise, method=method)
+
+    def log_prob(images, z1=None, labels=None):
+        return model.likelihood([] if z1 is None else [z1], labels=labels).log_prob(images)
 
     def few_pixels():
         return sampling.oracle(*arguments, num_locations=ORACLE_PIXELS)
 
     forward = {
-        "forward pass" + ", XLA" * jit_compile: median_seconds(
-            tf.function(lambda: model.likelihood(latents, labels=labels).log_prob(images), jit_compile=jit_compile)
-        )
-        for jit_compile in (False, True)
+        "forward pass" + way: median_seconds(functools.partial(function, **given))
+        for way, function in in_ways(log_prob, batch).items()
     }
     fastest = min(forward.values())
     print(f"\nbatch {batch}: a forward pass takes {fastest:.4f} s")
@@ -91,21 +126,15 @@ def measure(model, batch: int, methods: list[str]) -> list[str]:
     height, width, _ = model.config.image_shape
     taken = dict.fromkeys(methods, math.inf)
     for method in methods:
-        remark = ""
-        if method == "fixed_point":
-            remark = f"{int(tf.function(lambda: sampling.fixed_point(*arguments))()[1])} rounds"
-        if method == "rows":
-            counts = tf.function(lambda: sampling.rows(*arguments))()[1].numpy()
-            remark = f"rounds a row: median {statistics.median(counts):g}, mean {counts.mean():.1f}, max {counts.max()}"
-        ways = {"": tf.function(draw(method)), ", XLA": xla.compiled(draw(method))}
-        if 1 < PARTS <= batch:
-            ways[f", XLA, {PARTS} parts"] = xla.compiled(draw(method), PARTS)
-        for way, function in ways.items():
+        remark = "" if method == "cached" else rounds(model, batch, method, ROUNDS_BATCHES if trained else 1)
+        for way, function in in_ways(draw(method), batch).items():
             same = tf.reduce_mean(tf.cast(function(**inputs) == images, tf.float32))
             note = "" if same == 1.0 else f"; {same:.2%} of the values are those of auto"
             seconds = median_seconds(functools.partial(function, **inputs))
             taken[method] = min(taken[method], seconds)
             report(method + way, seconds, remark + note)
+    whole = tf.function(lambda: model.sample(seeds, labels=labels))
+    report("model.sample", median_seconds(whole), "auto; noise and latents too")
     if fastest * ORACLE_PIXELS * model.network.channel_groups < MAX_SECONDS:
         report("oracle (from 8 pixels)", median_seconds(tf.function(few_pixels), 3) * height * width / ORACLE_PIXELS)
     return [method for method in methods if taken[method] < 5 * min(taken.values())]
@@ -130,23 +159,34 @@ def compare_with_tfp() -> None:
         print(f"{name:28}{seconds:10.3f} s{PP_BATCH / seconds:11.2f} images/s{ratio:10.1f} times as fast", flush=True)
 
 
+def find(name: str):
+    """(model, whether it is trained) of a name of --models."""
+    if pathlib.Path(name, runs.CONFIG).is_file():
+        return runs.load(name)[0], True
+    if name in pretrained.names():
+        return pretrained.load(name)[0], True
+    if name == "pixel_cnn_pp":
+        return runs.build(Config(model=pixel_cnn_pp(PP_SHAPE))), False
+    config = presets.get("binarized_mnist/gated_pixel_vae_no_upsampling" if name == "two_layers" else name)
+    if name == "two_layers":
+        config.model.pixels = dataclasses.replace(config.model.pixels, num_layers=2, filters=32)
+    return runs.build(config), False
+
+
 def main(argv: list[str]) -> None:
     """Measures every model and batch size."""
     del argv
+    start = time.perf_counter()
     for name in _MODELS.value:
-        if pathlib.Path(name, runs.CONFIG).is_file():
-            model, trained = runs.load(name)[0], True
-        elif name in pretrained.names():
-            model, trained = pretrained.load(name)[0], True
-        else:
-            model, trained = runs.build(presets.get(name)), False
+        model, trained = find(name)
         device = tf.config.list_physical_devices()[-1].device_type
         print(f"\n{name}: {model.count_params()} weights, {'trained' if trained else 'untrained'}, {device}")
         methods = ["cached", "rows", "fixed_point"]
         for batch in map(int, _BATCH_SIZES.value):
-            methods = measure(model, batch, methods)
+            methods = measure(model, batch, methods, trained)
     if _TFP.value:
         compare_with_tfp()
+    print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes in all")
 
 
 if __name__ == "__main__":

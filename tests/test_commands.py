@@ -54,3 +54,17 @@ def test_the_same_command_goes_on_after_a_signal(tmp_path, number):
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "Going on from step" in outcome.stderr
     assert runs.load(pathlib.Path(tmp_path), "latest")[2] == 400
+
+
+def test_a_signal_before_the_first_step_is_answered_too(tmp_path):
+    script = """
+import os, signal
+from pixelvae_tf.train import main, trainer
+
+trainer.Trainer = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
+main.run()
+"""
+    command = [sys.executable, "-c", script, "--config=digits/vae", f"--workdir={tmp_path / 'run'}"]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 128 + signal.SIGTERM and "Traceback" not in outcome.stderr
+    assert "pixelvae-train: stopped by signal 15 outside of training" in outcome.stderr

@@ -170,9 +170,12 @@ def test_the_lowest_temperature_is_greedy_and_the_highest_noise(name):
     assert max(cold.max(), hot.max()) < model.config.num_values and min(cold.min(), hot.min()) >= 0
 
 
-def test_memory_of_the_loop_does_not_grow_with_the_image():
+@pytest.mark.parametrize(
+    "name", ["gated_pixel_cnn", "pixel_cnn", "pixel_cnn_pp", "row_lstm", "diagonal_bilstm", "gated_pixel_cnn_embedded"]
+)
+def test_memory_of_the_loop_does_not_grow_with_the_image(name):
     """What the loops carry is a few rows: its size grows with the width, not the height."""
-    network = make_model("gated_pixel_cnn").network
+    network = pixelvae_tf.build(Config(model=dataclasses.replace(MODELS[name], levels=[]))).network
 
     def carried(height):
         _, state = network.begin(None, 2, (height, 8))

@@ -111,6 +111,8 @@ def _version(number: int) -> predict_pb2.PredictRequest:
 
 
 ONES = np.ones(2, np.float32)
+IMAGES = {"images": np.zeros((2, 7, 7, 1), np.uint8)}
+DRAWN = {"seed": np.zeros(2, np.int64), "temperature": ONES}
 MALFORMED = {
     "nothing": predict_pb2.PredictRequest(),
     "model": _spec(name="other"),
@@ -133,6 +135,10 @@ MALFORMED = {
     "image rank": _of("encode", images=np.zeros((7, 7, 1), np.uint8)),
     "image dtype": _of("encode", images=np.zeros((2, 7, 7, 1), np.float32)),
     "latents": _of("decode", z1=np.zeros((2, 4), np.float32), seed=np.zeros(2, np.int64), temperature=ONES),
+    "mask shape": _of("complete", **IMAGES, mask=np.zeros((2, 7, 7, 3), np.uint8), **DRAWN),
+    "mask size": _of("complete", **IMAGES, mask=np.zeros((1, 7, 7, 1), np.uint8), **DRAWN),
+    "mask dtype": _of("complete", **IMAGES, mask=np.zeros((2, 7, 7, 1), np.bool_), **DRAWN),
+    "no mask": _of("complete", **IMAGES, **DRAWN),
     "short content": _with(seed=_declared("DT_INT64", 2, tensor_content=b"\0" * 15)),
     "long content": _with(seed=_declared("DT_INT64", 2, tensor_content=b"\0" * 17)),
     "negative size": _with(seed=_declared("DT_INT64", -2, int64_val=[7, 8])),
@@ -231,9 +237,9 @@ TENSORS = st.builds(
         },
     ),
 )
-NAMES = st.one_of(st.sampled_from(["seed", "temperature", "images", "z1", ""]), st.text(max_size=8))
+NAMES = st.one_of(st.sampled_from(["seed", "temperature", "images", "mask", "z1", ""]), st.text(max_size=8))
 SIGNATURES = st.one_of(
-    st.sampled_from(["sample", "encode", "decode", "log_prob", "sample_by_level", ""]), st.text(max_size=8)
+    st.sampled_from(["sample", "encode", "decode", "complete", "log_prob", "sample_by_level", ""]), st.text(max_size=8)
 )
 
 

@@ -228,6 +228,25 @@ time.sleep(600)
     assert {"0", "1"} <= {path.name for path in tmp_path.iterdir()} and not said
 
 
+def test_a_worker_that_hangs_after_a_death_in_a_stop_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "SAVING_GRACE_SECONDS", 1.0)
+    launcher, _ = _launcher(
+        f"""
+dies = lambda number, frame: os.kill(os.getpid(), signal.SIGKILL)
+signal.signal(signal.SIGTERM, dies if index == 0 else signal.SIG_IGN)
+pathlib.Path({str(tmp_path)!r}, str(index)).touch()
+time.sleep(600)
+"""
+    )
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        status = pool.submit(launcher.run)
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
+            assert not status.done()
+        launcher.stop(signal.SIGTERM)
+        assert status.result(timeout=60) == 128 + signal.SIGKILL
+
+
 def test_a_stop_while_workers_start_reaches_them_all(monkeypatch):
     launcher, said = _launcher("time.sleep(600)")
     start = launcher._start
@@ -290,6 +309,10 @@ def test_a_killed_worker_changes_no_weight(alone, tmp_path):
         assert launcher.poll() is None
     children = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True).stdout.split()
     os.kill(int(children[2]), signal.SIGKILL)
+    end = time.monotonic() + 60
+    while any(os.path.exists(f"/proc/{child}") for child in children):
+        time.sleep(0.1)
+        assert time.monotonic() < end, "the rest is stopped within 60 seconds"
     _, errors = launcher.communicate(timeout=600)
     assert launcher.returncode == 0, errors
     assert "worker 2 died (signal 9); all 4 start again" in errors

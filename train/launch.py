@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import math
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from typing import BinaryIO
 POLL_SECONDS = 0.2
 # What the others get to end by themselves once one has: all may be about to say the same.
 GRACE_SECONDS = 10.0
+# The same where they were asked to stop, and save first: they may wait for the one that ended, and for ever.
+SAVING_GRACE_SECONDS = 45.0
 # A worker that ends so said why, and would say it again (sys.exit with a message; absl's usage errors).
 ITS_OWN_FAULT = (1, 2)
 STOPPED = (signal.SIGTERM, signal.SIGINT)
@@ -138,9 +141,12 @@ class Launcher:
             time.sleep(POLL_SECONDS)
 
     def _give_grace(self) -> None:
-        end = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < end or self.asked is not None:
-            if all(process.poll() is not None for process in self.processes):
+        """Waits for the others once one ended badly; as long as it takes where all do what they were asked."""
+        start = time.monotonic()
+        while None in (statuses := [process.poll() for process in self.processes]):
+            died = any(status and _signal_of(status) not in STOPPED for status in statuses)
+            limit = GRACE_SECONDS if self.asked is None else SAVING_GRACE_SECONDS if died else math.inf
+            if time.monotonic() - start > limit:
                 return
             time.sleep(POLL_SECONDS)
 

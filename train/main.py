@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import re
+import signal
 import sys
 from typing import NoReturn
 
@@ -38,6 +39,7 @@ _LIST = flags.DEFINE_bool("list", False, "Print the presets and stop.")
 
 def main(argv: list[str]) -> None:
     """Parses the flags and trains."""
+    signal.signal(signal.SIGTERM, _stop)  # while it starts; `Interruption` takes over when it trains
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     if _LIST.value:
@@ -87,6 +89,11 @@ def main(argv: list[str]) -> None:
         reason = re.search("aborted by: (.*)|$", error.message)[1] or error.message.partition("\n")[0]
         _fail_for_now(f"another worker was lost ({reason}). What was saved is kept; the same commands go on")
     print(f"trained: {pathlib.Path(_WORKDIR.value)}")
+
+
+def _stop(number: int, frame) -> NoReturn:
+    print(f"pixelvae-train: stopped by signal {number} outside of training; what was saved is kept", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _fail_for_now(message: str) -> NoReturn:
