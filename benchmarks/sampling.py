@@ -99,7 +99,11 @@ def measure(model, batch: int, methods: list[str], trained: bool) -> list[str]:
     arguments = (model.network, model.site, context, numbers)
 
     inputs = {"noise": numbers} if context is None else {"noise": numbers, "context": context}
-    given = {"images": images, **{"z1": z for z in latents}, **({} if labels is None else {"labels": labels})}
+    given = {"images": images}
+    if latents:
+        given["z1"] = latents[0]
+    if labels is not None:
+        given["labels"] = labels
 
     def draw(method: str):
         return lambda noise, context=None: sampling.sample(model.network, model.site, context, noise, method=method)
