@@ -67,8 +67,8 @@ class EmbedPixels(PointwiseLayer):
         return (*x_shape[:-1], x_shape[-1] * self.dim)
 
     def fold(self):
-        """The table, cast."""
-        return tf.cast(tf.convert_to_tensor(self.table), self.compute_dtype)
+        """The channels' tables, cast."""
+        return tuple(tf.unstack(tf.cast(tf.convert_to_tensor(self.table), self.compute_dtype)))
 
     def apply(self, constants, x):
         """Looks values up."""
@@ -79,7 +79,7 @@ class EmbedPixels(PointwiseLayer):
 
     def apply_to_group(self, constants, x, group):
         """Looks values of the group's channels up."""
-        return self.apply(constants[group :: constants.shape[0] // x.shape[-1]], x)
+        return self.apply(constants[group :: len(constants) // x.shape[-1]], x)
 
     def get_config(self) -> dict:
         """Keras' config."""

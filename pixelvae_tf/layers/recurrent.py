@@ -233,6 +233,7 @@ class DiagonalBiLSTM(Conditioned):
             "left_input": left_input,
             "right_input": self.right_input.folded(),
             "beside": beside,
+            "beside_by_group": tuple(units_of_group(beside, group, self.groups) for group in range(self.groups)),
             "above": above,
             "right_beside": right_beside,
             "right_above": right_above,
@@ -292,7 +293,7 @@ class DiagonalBiLSTM(Conditioned):
 
         pre, here = self.left_input.step(constants["left_input"], state["here"], x, row, column, group)
         # The location beside has all its groups.
-        pre = pre + tf.matmul(state["hidden"], of_group(constants["beside"]))
+        pre = pre + tf.matmul(state["hidden"], constants["beside_by_group"][group])
         pre = pre + of_group(tf.gather(state["addend"], column))
         hidden, cell = lstm(pre, of_group(state["cell"]))
         y, groups = hidden + of_group(tf.gather(state["right"], column)), (*state["groups"], (hidden, cell))
