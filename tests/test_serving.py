@@ -14,9 +14,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import BATCH, constants, export, same_images
+from exports import BATCH, PLACE, constants, export, same_images
 from servers import Model, serve_grpc, serve_rest
 
+from pixelvae_tf import sampling
 from pixelvae_tf.export import client, exporter
 from pixelvae_tf.export.signatures import signatures
 
@@ -109,6 +110,18 @@ def test_a_tf_data_pipeline(exported):
         pipeline = pipeline.map(lambda batch: loaded.signatures["encode"](images=batch)["z1_mean"])
         means = np.concatenate(list(pipeline.as_numpy_iterator()))
         np.testing.assert_allclose(means, exported.model.posterior(images)[0].mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_is_the_same_where_another_method_draws_it():
+    """Up to 16 wide binary images are drawn by "rows", more by "cached": `sampling.rows_are_faster`."""
+    exported = export("gated_pixel_vae_wide")
+    sample = tf.saved_model.load(str(exported.path)).signatures["sample"]
+    largest = sampling.ROWS_MAX_BATCH
+    drawn = {number: sample(**constants(exported.inputs(number)))["images"] for number in (1, largest, largest + 1)}
+    alone = drawn.pop(1)[0]
+    for images in drawn.values():
+        np.testing.assert_array_equal(images[PLACE], alone)
+        assert (images[0].numpy() != alone.numpy()).any()
 
 
 def draw_by_cli(python, path, folder):
