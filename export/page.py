@@ -114,7 +114,7 @@ def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]
         part
         for training in lineage
         for part in (
-            f"Trained before; what was best, of step {training['step']}, is fingerprint {training['fingerprint']}:",
+            f"It started with the best weights (step {training['step']}, fingerprint {training['fingerprint']}) of",
             f"```sh\n{training['command'] or '# no preset and flags make its config'}\n```",
         )
     ]

@@ -294,7 +294,7 @@ def test_the_command_writes_card_and_files(run, tmp_path):
     page = (base / "1" / card.PAGE).read_text()
     for fact in (
         training["command"],
-        f"of step 4, is fingerprint {training['fingerprint']}",
+        f"best weights (step 4, fingerprint {training['fingerprint']}) of",
         "digits/test",
         report["binarization"],
         f"{report['bound_nats']:.2f} ± {report['bound_standard_error']:.2f}",
