@@ -5,6 +5,7 @@
 - presets: the trainer's whole step with its input, on noise, each preset and variant in a process of its own: as it is,
   compiled by XLA, in bfloat16, with activations rematerialised, and mirrored over devices (of a CPU: over its cores);
   beside it the input pipeline with the model left out;
+- input: the input pipeline alone, from everywhere that images can come from;
 - profile: where the time of the operations of a step goes;
 - peers: the 12-layer preset of the paper's best row, its kernels cropped to what their masks let through, beside the
   same model with whole k x k kernels (equal numbers, checked), and PixelCNN++ beside `tfp.distributions.PixelCNN` at
@@ -33,24 +34,20 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+import tensorflow_datasets as tfds
+from absl import app, flags, logging
 from peers import pixel_cnn_pp, tfp_pixel_cnn
 from PIL import Image
 
 from pixelvae_tf import bounds, data, layers, presets, runs
 from pixelvae_tf.config import Config, DataConfig
-from pixelvae_tf.data import prepare
+from pixelvae_tf.data import prepare, records
 from pixelvae_tf.layers.weight_norm import multiply_adds
 from pixelvae_tf.train import steps as steps_lib
 from pixelvae_tf.train import trainer
 
-CIFAR10 = ("pixel_cnn", "gated_pixel_cnn", "row_lstm", "diagonal_bilstm", "pixel_cnn_pp")
 BEST = "binarized_mnist/gated_pixel_vae_no_upsampling"
-PRESETS = [
-    *(name for name in presets.names() if name.startswith("binarized_mnist/")),
-    *(f"cifar10/{name}" for name in CIFAR10),
-    "lsun_64/hierarchical",
-]
+PRESETS = [name for name in presets.names() if name.startswith(("binarized_mnist/", "cifar10/", "lsun_64/"))]
 VARIANTS = {
     "float32": {},
     "jit_compile": {"jit_compile": True},
@@ -58,9 +55,9 @@ VARIANTS = {
     "rematerialize": {"rematerialize": True},
     "mirrored": {},
 }
-PARTS = ["presets", "profile", "peers"]
+PARTS = ["presets", "input", "profile", "peers"]
 _PARTS = flags.DEFINE_multi_enum("part", PARTS, PARTS, "What is measured; may be given several times.")
-_PRESETS = flags.DEFINE_list("presets", PRESETS, "Of the first two parts.")
+_PRESETS = flags.DEFINE_list("presets", None, f"Of presets (else those of three data sets) and profile (else {BEST}).")
 _VARIANTS = flags.DEFINE_list("variants", ["float32"], f"Of the first part: {', '.join(VARIANTS)}.")
 _GFLOP = flags.DEFINE_integer("gflop", 200, "Most arithmetic of a step, in 10^9 operations.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps of each model.", lower_bound=1)
@@ -71,6 +68,7 @@ PP_SHAPE = (32, 32, 3)
 RATE = 1e-4
 # Images of noise; the input pipeline walks through them in random order. Those of a folder are on disk.
 NUM_IMAGES, NUM_FILES, FOLDERS = 50_000, 1_000, ("imagenet", "lsun")
+INPUT_SHAPE, INPUT_BATCH_SIZE = (64, 64, 3), 64
 
 
 def seconds_of(function: Callable[[], object]) -> float:
@@ -143,17 +141,54 @@ def random_images(number: int, shape: tuple[int, int, int], num_values: int) -> 
     return np.random.default_rng(0).integers(0, num_values, (number, *shape), np.uint8)
 
 
-def noise_images(config: Config, folder: pathlib.Path) -> data.ImageSet:
-    """Images such as a preset is trained on: in memory, or on disk as pixelvae-prepare leaves them."""
-    shape, num_values = config.model.image_shape, config.model.num_values
-    if not config.data.name.startswith(FOLDERS):
-        return data.ImageSet(random_images(NUM_IMAGES, shape, num_values), None, "noise", num_values, "none")
+def in_memory(shape: tuple[int, int, int], folder: pathlib.Path, num_values: int = 256) -> data.ImageSet:
+    """Noise as the sets of `data.DATA_SETS` are held."""
+    del folder
+    return data.ImageSet(random_images(NUM_IMAGES, shape, num_values), None, "noise", num_values, "none")
+
+
+def from_folder(shape: tuple[int, int, int], folder: pathlib.Path) -> data.ImageSet:
+    """Noise on disk, as pixelvae-prepare leaves it."""
     raw, prepared = folder / "raw", folder / "prepared"
     raw.mkdir()
-    for number, image in enumerate(random_images(NUM_FILES, shape, num_values)):
+    for number, image in enumerate(random_images(NUM_FILES, shape, 256)):
         Image.fromarray(image).save(raw / f"{number}.png")
     prepare.prepare(raw, prepared, prepare.Options(shape[0], shape[2], duplicate_distance=-1))
     return data.load(DataConfig("noise", folder=str(prepared)), "train", shape)
+
+
+def from_tfds(shape: tuple[int, int, int], folder: pathlib.Path) -> data.ImageSet:
+    """Noise on disk as PNG in ArrayRecord files, as TFDS prepares it."""
+    examples = [(number, {"image": image}) for number, image in enumerate(random_images(NUM_FILES, shape, 256))]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="noise",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=shape)}),
+        split_datasets={"train": examples},
+        data_dir=folder,
+        file_format=records.FORMAT,
+    )
+    return data.load(DataConfig("noise", data_dir=str(folder)), "train")
+
+
+def noise_images(config: Config, folder: pathlib.Path) -> data.ImageSet:
+    """Images such as a preset is trained on."""
+    if config.data.name.startswith(FOLDERS):
+        return from_folder(config.model.image_shape, folder)
+    return in_memory(config.model.image_shape, folder, config.model.num_values)
+
+
+def input_seconds(batches) -> float:
+    """Seconds that the input of a step takes, with no model that it could wait for."""
+    batches = iter(batches)
+    # More than are prefetched.
+    for _ in itertools.islice(batches, 8):
+        pass
+    start, number = time.perf_counter(), 0
+    while time.perf_counter() < start + 1.0:
+        next(batches)
+        number += 1
+    return (time.perf_counter() - start) / number
 
 
 class Training:
@@ -190,18 +225,6 @@ class Training:
         """Seconds of a step."""
         return seconds_of(lambda: self._loop(self._iterator, tf.constant(1)).loss_nats.numpy())
 
-    def input_seconds(self) -> float:
-        """Seconds that the input of a step takes, with no model that it could wait for."""
-        batches = iter(self.input)
-        # More than are prefetched.
-        for _ in itertools.islice(batches, 8):
-            pass
-        start, number = time.perf_counter(), 0
-        while time.perf_counter() < start + 1.0:
-            next(batches)
-            number += 1
-        return (time.perf_counter() - start) / number
-
 
 def measure(name: str, variant: str) -> dict:
     """Measures a preset; the peak of the memory is of this process."""
@@ -209,7 +232,7 @@ def measure(name: str, variant: str) -> dict:
         training = Training(name, variant, pathlib.Path(folder))
         training.step()
         seconds = statistics.median(training.step() for _ in range(_STEPS.value))
-        input_seconds = training.input_seconds()
+        seconds_of_input = input_seconds(training.input)
     if tf.config.list_physical_devices("GPU"):
         peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
     else:
@@ -219,7 +242,7 @@ def measure(name: str, variant: str) -> dict:
         "multiply_adds": training.multiply_adds,
         "batch_size": training.batch_size,
         "seconds": seconds,
-        "input_seconds": input_seconds,
+        "input_seconds": seconds_of_input,
         "peak_bytes": peak,
     }
 
@@ -228,7 +251,7 @@ def all_presets() -> None:
     """Measures presets and variants, each in a process of its own."""
     print(f"{'':46}{'weights':>11}{'mult.-adds':>11}{'batch':>6}{'images/s':>10}{'GFLOP/s':>9}", end="")
     print(f"{'share':>7}{'input alone':>13}{'peak GiB':>10}")
-    for name, variant in itertools.product(_PRESETS.value, _VARIANTS.value):
+    for name, variant in itertools.product(_PRESETS.value or PRESETS, _VARIANTS.value):
         before = matrix_product_rate()
         command = [sys.executable, __file__, f"--measure={variant}", f"--presets={name}", f"--gflop={_GFLOP.value}"]
         outcome = subprocess.run([*command, f"--steps={_STEPS.value}"], stdout=subprocess.PIPE, check=False)
@@ -247,11 +270,20 @@ def all_presets() -> None:
         )
 
 
-def profile() -> None:
-    """Prints where the time of the operations of a step goes, as TensorFlow's profiler saw it."""
+def all_inputs() -> None:
+    """Measures the input pipeline from everywhere that images can come from."""
+    print(f"\nthe input pipeline alone: {INPUT_SHAPE} in batches of {INPUT_BATCH_SIZE}")
+    for name, source in {"in memory": in_memory, "by pixelvae-prepare": from_folder, "by TFDS": from_tfds}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            images = source(INPUT_SHAPE, pathlib.Path(folder))
+            seconds = input_seconds(data.training_batches(images, INPUT_BATCH_SIZE, 0))
+        print(f"{name:24}{INPUT_BATCH_SIZE / seconds:10.0f} images/s", flush=True)
+
+
+def profile(name: str) -> None:
+    """Prints where the time of the operations of a preset's step goes, as TensorFlow's profiler saw it."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    name = BEST if BEST in _PRESETS.value else _PRESETS.value[0]
     with tempfile.TemporaryDirectory() as folder:
         training = Training(name, "float32", pathlib.Path(folder))
         training.step()
@@ -280,16 +312,24 @@ def profile() -> None:
             print(f"  {kind:40}{calls[kind] // _STEPS.value:7}{each:8.1f}{value / total:8.1%}", flush=True)
 
 
+def profiles() -> None:
+    """Profiles one preset after the other."""
+    for name in _PRESETS.value or [BEST]:
+        profile(name)
+
+
 def main(argv: list[str]) -> None:
     """Measures and prints."""
     del argv
     if unknown := set(_VARIANTS.value) - set(VARIANTS):
         raise SystemExit(f"variants must be some of {', '.join(VARIANTS)}. Received: {', '.join(sorted(unknown))}")
     tf.get_logger().setLevel("WARNING")
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
     if _MEASURE.value is not None:
         print(json.dumps(measure(_PRESETS.value[0], _MEASURE.value)))
         return
-    for name, part in {"presets": all_presets, "profile": profile, "peers": peers}.items():
+    for name, part in {"presets": all_presets, "input": all_inputs, "profile": profiles, "peers": peers}.items():
         if name in _PARTS.value:
             part()
 
