@@ -45,7 +45,7 @@ def export(
       The version's directory.
 
     Raises:
-      ValueError: if `export_dir` cannot be written, or a warm-up is asked for that needs a package.
+      ValueError: if `export_dir` cannot be written, or for a warm-up that needs a package or is too long.
       RuntimeError: if the SavedModel does not agree with the model; nothing is left then.
     """
     base, name = pathlib.Path(export_dir), model_name(export_dir)

@@ -9,6 +9,8 @@ from pixelvae_tf.export.signatures import Signature
 
 # Where TensorFlow Serving looks for them.
 WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
+# With more of them it does not load the model.
+MAX_REQUESTS = 1000
 
 
 def requests(name: str, served: dict[str, Signature], batches: tuple[int, ...]) -> list[bytes]:
@@ -23,8 +25,13 @@ def requests(name: str, served: dict[str, Signature], batches: tuple[int, ...]) 
       A serialized `PredictionLog` each.
 
     Raises:
-      ValueError: where the package of TensorFlow Serving's messages is missing.
+      ValueError: for more requests than the server takes, or where the package of its messages is missing.
     """
+    if len(batches) * len(served) > MAX_REQUESTS:
+        raise ValueError(
+            f"warmup must be at most {MAX_REQUESTS // len(served)} batch sizes: TensorFlow Serving takes "
+            f"{MAX_REQUESTS} requests, and there are {len(served)} signatures. Received: {len(batches)} sizes"
+        )
     try:
         from tensorflow_serving.apis import prediction_log_pb2
     except ImportError as error:

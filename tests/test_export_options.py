@@ -150,6 +150,13 @@ def test_a_warm_up_names_the_package_that_it_needs(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_warm_up_is_no_longer_than_the_server_takes(tmp_path):
+    options = Options(max_batch=1000, warmup=tuple(range(1, 1001)))
+    with pytest.raises(ValueError, match=r"warmup must be at most \d+ batch sizes: .* Received: 1000 sizes"):
+        exporter.export(make_model("gated_pixel_cnn_one_pixel"), {}, tmp_path / "base", options)
+    assert not list(tmp_path.iterdir())
+
+
 def batching_parameters():
     """The message of session_bundle_config.proto, which the package of the messages leaves out."""
     file = descriptor_pb2.FileDescriptorProto(name="batching.proto", package="tensorflow.serving", syntax="proto3")

@@ -63,13 +63,13 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.train import trainer
     from pixelvae_tf.train.interruption import Interruption
 
-    if _VIRTUAL_CPUS.value > 1:
-        trainer.split_cpu(_VIRTUAL_CPUS.value)
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     try:
         # What the user can cause is found before the first step; a ValueError after it would be our bug.
         try:
+            if _VIRTUAL_CPUS.value > 1:
+                trainer.split_cpu(_VIRTUAL_CPUS.value)
             runner = trainer.Trainer(_CONFIG.value, _WORKDIR.value, trainer.make_strategy(_STRATEGY.value))
             runner.restore()
         except ValueError as error:

@@ -30,7 +30,13 @@ class Interrupted(SystemExit):
 
 
 def split_cpu(number: int) -> None:
-    """Makes several devices of the CPU, before TensorFlow has looked at it."""
+    """Makes several devices of the CPU, before TensorFlow has looked at it.
+
+    Raises:
+      ValueError: on a machine with GPUs, which would be mirrored over instead.
+    """
+    if gpus := tf.config.list_physical_devices("GPU"):
+        raise ValueError(f"virtual_cpus must be 1 where there are GPUs. Received: {number}, with {len(gpus)} GPUs")
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
     if number >= os.cpu_count():
