@@ -315,10 +315,3 @@ def take_row(rows: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
     Beyond the last row nothing is made, so the last one stands in for it.
     """
     return tf.gather(rows, tf.minimum(row, rows.shape[1] - 1), axis=1)
-
-
-def shift_down(x: tf.Tensor) -> tf.Tensor:
-    """Moves [B, H, W, C] down one row; the first row becomes zero."""
-    # Not x[:, :-1], whose gradient (StridedSliceGrad, on one core) took a fifth of the training step.
-    kept = tf.slice(x, (0, 0, 0, 0), (-1, x.shape[1] - 1, -1, -1))
-    return tf.pad(kept, ((0, 0), (1, 0), (0, 0), (0, 0)))

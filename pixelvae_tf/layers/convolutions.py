@@ -20,8 +20,9 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers import masks
-from pixelvae_tf.layers.causal import CausalLayer, shift_down
+from pixelvae_tf.layers.causal import CausalLayer
 from pixelvae_tf.layers.context import Conditioned
+from pixelvae_tf.layers.shifts import first, shift_down
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 
@@ -147,7 +148,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
     def call(self, x, context=None, training=False, seed=None):
         """Convolves x [B, H, W, C] to [B, H, W, F]."""
         if not self.sees_center:
-            x = x[:, :, :-1]
+            x = first(x, x.shape[2] - 1, axis=2)
         return super().call(tf.pad(x, ((0, 0), (0, 0), (self.reach, 0), (0, 0))))
 
     @property

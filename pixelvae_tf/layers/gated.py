@@ -17,11 +17,12 @@ Legend: B batch, H height, W width, F filters.
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import PointwiseLayer, shift_down, take_row
+from pixelvae_tf.layers.causal import PointwiseLayer, take_row
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout
 from pixelvae_tf.layers.masks import MaskType, check_groups, units_of_group
+from pixelvae_tf.layers.shifts import shift_down
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 

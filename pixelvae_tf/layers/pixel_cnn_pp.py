@@ -24,11 +24,12 @@ Legend: B batch, H height, W width, C channels, F filters.
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import CausalLayer, shift_down
+from pixelvae_tf.layers.causal import CausalLayer
 from pixelvae_tf.layers.convolutions import MaskedConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.layers.rematerialization import rematerialized
 from pixelvae_tf.layers.residual_streams import DownRightConv2D, Pair, ResidualPair
+from pixelvae_tf.layers.shifts import shift_down
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 

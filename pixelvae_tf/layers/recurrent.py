@@ -23,10 +23,11 @@ Legend: B batch, H height, W width, C channels, U units.
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import shift_down, take_row
+from pixelvae_tf.layers.causal import take_row
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.masks import check_groups, merge_groups, units_of_group
+from pixelvae_tf.layers.shifts import first, shift, shift_down
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 FORGET_BIAS = 1.0
@@ -149,14 +150,14 @@ def skew(x: tf.Tensor) -> tf.Tensor:
     """[B, H, W, C] -> [B, H, H + W - 1, C]: row r moves r places to the right (2016a, figure 3)."""
     _, height, width, channels = x.shape
     flat = tf.reshape(tf.pad(x, ((0, 0), (0, 0), (0, height), (0, 0))), (-1, height * (width + height), channels))
-    return tf.reshape(flat[:, : height * (height + width - 1)], (-1, height, height + width - 1, channels))
+    return tf.reshape(first(flat, height * (height + width - 1), axis=1), (-1, height, height + width - 1, channels))
 
 
 def unskew(x: tf.Tensor) -> tf.Tensor:
     """Undoes `skew`: [B, H, H + W - 1, C] -> [B, H, W, C]."""
     _, height, length, channels = x.shape
     flat = tf.pad(tf.reshape(x, (-1, height * length, channels)), ((0, 0), (0, height), (0, 0)))
-    return tf.reshape(flat, (-1, height, length + 1, channels))[:, :, : length - height + 1]
+    return first(tf.reshape(flat, (-1, height, length + 1, channels)), length - height + 1, axis=2)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -209,8 +210,7 @@ class DiagonalBiLSTM(Conditioned):
         def next_diagonal(before, inputs):
             hidden, cell = before
             pre_diagonal, inside_diagonal = inputs
-            above = tf.pad(hidden[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0)))
-            neighbours = tf.reshape(tf.concat([hidden, above], axis=-1), (2, -1, 2 * self.units))
+            neighbours = tf.reshape(tf.concat([hidden, shift(hidden, axis=2)], axis=-1), (2, -1, 2 * self.units))
             from_neighbours = tf.reshape(tf.matmul(neighbours, kernels), tf.shape(pre_diagonal))
             hidden, cell = lstm(pre_diagonal + from_neighbours, cell)
             return hidden * inside_diagonal, cell * tf.cast(inside_diagonal, cell.dtype)

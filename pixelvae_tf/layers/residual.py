@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers.rematerialization import computed_again, rematerialized
+from pixelvae_tf.layers.shifts import first
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, WeightNormDense
 
 # Of the moving statistics that evaluation and export use.
@@ -225,7 +226,8 @@ class FeatureDecoder(_Blocks):
         x = tf.reshape(self.first(latents), (-1, *self.sizes[0], self.first_filters))
         for (height, width), block in self._sized_blocks():
             # Where the encoder rounded an odd side up, the row too many is cropped.
-            x = rematerialized(functools.partial(block, training=training), x)[:, :height, :width]
+            x = rematerialized(functools.partial(block, training=training), x)
+            x = first(first(x, height, axis=1), width, axis=2)
         return tf.nn.elu(x)
 
     def get_config(self) -> dict:
