@@ -89,7 +89,8 @@ class VerticalConv2D(StridedCausalConv2D):
     def row(self, window: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
         """Convolves as many rows as the kernel has, [B, rows, W, C], to one [B, W / strides, F]."""
         side = self.kernel_size[1] // 2
-        return self.convolve(tf.pad(window, ((0, 0), (0, 0), (side, side), (0, 0))), kernel, bias)[:, 0]
+        window = tf.pad(window, ((0, 0), (0, 0), (side, side), (0, 0)))
+        return tf.squeeze(self.convolve(window, kernel, bias), axis=1)
 
     def get_config(self) -> dict:
         """Keras' config."""

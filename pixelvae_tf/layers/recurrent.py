@@ -97,7 +97,7 @@ class RowLSTM(Conditioned):
 
     def _from_above(self, kernel: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
         """What a row [B, W, U] gives the row below it: [B, W, 4 U]."""
-        return self.state_to_state.row(hidden[:, None], kernel, None)
+        return self.state_to_state.row(tf.expand_dims(hidden, 1), kernel, None)
 
     def begin(self, context, batch, size):
         """Folds the kernels; above row 0 is nothing."""
