@@ -238,8 +238,11 @@ def _cast(name: str, value: np.ndarray, dtype: type) -> np.ndarray:
     Raises:
       ServerError: if it does not: 256 would become 0 on the way, and 1.7 become 1.
     """
-    with np.errstate(invalid="ignore"):
-        cast = value.astype(dtype)
+    try:
+        with np.errstate(invalid="ignore"):
+            cast = value.astype(dtype)
+    except (ValueError, TypeError) as error:
+        raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {error}") from error
     if np.issubdtype(dtype, np.integer) and not np.array_equal(cast, value):
         wrong = value[cast != value].flat[0]
         raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {wrong}")

@@ -16,6 +16,8 @@ import pathlib
 import numpy as np
 from absl import app, flags
 
+from pixelvae_tf import console
+
 _SERVER = flags.DEFINE_string("server", None, "host:port, of REST (often 8501) or gRPC (often 8500).", required=True)
 _MODEL = flags.DEFINE_string("model", None, "The name that the server knows the model by.", required=True)
 _NUM_VALUES = flags.DEFINE_integer(
@@ -85,8 +87,8 @@ def _check_flags(command: str) -> None:
             raise ValueError(f"{name} must be given for {command}. Received: none")
         if name not in taken and flags.FLAGS[name].present:
             raise ValueError(f"{name} must be left out for {command}. Received: {value}")
-    if _OUTPUT.value and not pathlib.Path(_OUTPUT.value).absolute().parent.is_dir():
-        raise ValueError(f"output must be in a directory that exists. Received: {_OUTPUT.value!r}")
+    if _OUTPUT.value:
+        console.check_output(_OUTPUT.value)
 
 
 def _sample(server) -> None:
@@ -183,7 +185,7 @@ def _write(images: np.ndarray, columns: int | None) -> None:
 
 def run() -> None:
     """The console script."""
-    app.run(main)
+    console.run(main)
 
 
 if __name__ == "__main__":

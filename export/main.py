@@ -14,7 +14,7 @@ import sys
 
 from absl import app, flags, logging
 
-from pixelvae_tf import pretrained
+from pixelvae_tf import console, pretrained
 from pixelvae_tf.export.options import Options
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.")
@@ -87,7 +87,7 @@ def _model_and_card() -> tuple:
 
 def run() -> None:
     """The console script."""
-    app.run(main)
+    console.run(main)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import pathlib
 import numpy as np
 from absl import app, flags
 
+from pixelvae_tf import console
+
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Directory of a version.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The PNG to write.", required=True)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 64, "How many samples.", lower_bound=1)
@@ -46,11 +48,10 @@ def main(argv: list[str]) -> None:
             "pixelvae-sample: saved_model must be a version directory written by pixelvae-export, with saved_model.pb "
             f"and {CARD} in it. Received: {str(directory)!r}"
         )
-    parent = pathlib.Path(_OUTPUT.value).absolute().parent
-    if not parent.is_dir() or pathlib.Path(_OUTPUT.value).is_dir():
-        raise SystemExit(
-            f"pixelvae-sample: output must be a file in a directory that exists. Received: {_OUTPUT.value!r}"
-        )
+    try:
+        console.check_output(_OUTPUT.value)
+    except ValueError as error:
+        raise SystemExit(f"pixelvae-sample: {error}") from error
     card = json.loads((directory / CARD).read_text())
     try:
         model = config_lib.from_json(json.dumps(card["config"])).model
@@ -119,7 +120,7 @@ def _inputs(num_levels: int, num_classes: int) -> tuple[dict[str, np.ndarray], i
 
 def run() -> None:
     """The console script."""
-    app.run(main)
+    console.run(main)
 
 
 if __name__ == "__main__":

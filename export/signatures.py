@@ -126,7 +126,11 @@ def _good_batch(inputs: Tensors, max_batch: int) -> list[tf.Operation]:
     sizes = {name: tf.shape(values)[0] for name, values in inputs.items()}
     first = next(iter(sizes))
     message = f"the first dimension of {first} must be at most {max_batch}, the max_batch of the export"
-    return [tf.debugging.assert_less_equal(sizes[first], max_batch, message)] + [
+    empty = f"the first dimension of {first} must be at least 1"
+    return [
+        tf.debugging.assert_less_equal(sizes[first], max_batch, message),
+        tf.debugging.assert_greater_equal(sizes[first], 1, empty),
+    ] + [
         tf.debugging.assert_equal(size, sizes[first], f"{name} and {first} must have the same first dimension")
         for name, size in sizes.items()
         if name != first

@@ -183,7 +183,11 @@ CASES = {
     "no class": (["sample", *GOOD, "--model=stand_in_classes"], "label must be given: this model has classes."),
     "classes": (["sample", *GOOD, "--label=1"], "label must be left out: this model has no classes. Received: 1"),
     "values": (["sample", *GOOD, "--num_values=2"], "num_values must be the model's. Received: 2, and the value "),
-    "folder": (["sample", *GOOD, "--output=no/x.png"], "output must be in a directory that exists. Received: 'no/x"),
+    "folder": (
+        ["sample", *GOOD, "--output=no/x.png"],
+        "output must be a file in a directory that exists. Received: 'no/x",
+    ),
+    "a folder": (["sample", *GOOD, "--output=."], "output must be a file in a directory that exists. Received: '.'"),
     "no output": (["sample", *GOOD[:2]], "output must be given for sample. Received: none"),
     "no images": (["encode", *ENCODE], "images must be given for encode. Received: none"),
     "idle flag": (["encode", *ENCODE, "--images={png}", "--seed=3"], "seed must be left out for encode. Received: 3"),

@@ -1,5 +1,7 @@
 """The commands: what they print, and runs that go on after a signal."""
 
+import ast
+import importlib.util
 import json
 import os
 import pathlib
@@ -34,6 +36,27 @@ def test_evaluate_prints_what_it_cannot_leave_in_the_workdir(tmp_path):
     status, out, errors = run_command("train.evaluate_main", f"--workdir={tmp_path}", "--split=validation")
     assert status == 0 and json.loads(out)["data"] == "digits/validation"
     assert "pixelvae-evaluate: the report is not left in" in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("train.main", "--workdir:"),
+        ("train.evaluate_main", "--importance_samples:"),
+        ("train.prepare_main", "--size:"),
+        ("train.launch_main", "--max_restarts:"),
+        ("export.main", "--export_dir:"),
+        ("export.sample_main", "--vary:"),
+        ("export.client_main", "--server:"),
+    ],
+)
+def test_help_shows_what_a_command_does_and_its_flags(module, expected):
+    """As pip's scripts call it: from a module that is not `__main__`."""
+    _, out, errors = run_command(module, "--help")
+    # Not imported: its flags would be defined beside those of the others.
+    source = importlib.util.find_spec(f"pixelvae_tf.{module}").origin
+    what = ast.get_docstring(ast.parse(pathlib.Path(source).read_text())).splitlines()[0]
+    assert what in out and expected in out, errors
 
 
 @pytest.mark.slow

@@ -87,10 +87,12 @@ def test_a_variant_in_parts_draws_the_same_images():
 
 
 @pytest.mark.parametrize("xla", [False, True])
-def test_a_batch_above_the_largest_is_refused(variants, xla):
+def test_an_empty_batch_and_one_above_the_largest_are_refused(variants, xla):
     sample = tf.saved_model.load(str(variants[xla])).signatures["sample"]
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"must be at most {MAX_BATCH}, the max_batch"):
         sample(**request(MAX_BATCH + 1))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the first dimension of seed must be at least 1"):
+        sample(**request(0))
     assert not b"".join(sample(**request(MAX_BATCH))["error"].numpy())
 
 

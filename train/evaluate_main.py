@@ -9,7 +9,7 @@ import sys
 
 from absl import app, flags
 
-from pixelvae_tf import noise, pretrained
+from pixelvae_tf import console, noise, pretrained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """The console script."""
-    app.run(main)
+    console.run(main)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import sys
 
 from absl import app, flags
 
+from pixelvae_tf import console
+
 _WORKERS = flags.DEFINE_integer("workers", 2, "Processes that share each batch.", lower_bound=1)
 _MAX_RESTARTS = flags.DEFINE_integer(
     "max_restarts", 3, "How often all start again, from the last checkpoint, when one dies.", lower_bound=0
@@ -36,7 +38,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """The console script."""
-    app.run(main)
+    console.run(main)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from pixelvae_tf import presets
+from pixelvae_tf import console, presets
 from pixelvae_tf.config import Config
 
 _CONFIG = config_flags.DEFINE_config_dataclass("config", Config(), "A preset; see --list.", parse_fn=presets.get)
@@ -120,7 +120,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def run() -> None:
     """The console script."""
-    app.run(main, flags_parser=_parse_flags)
+    console.run(main, flags_parser=_parse_flags)
 
 
 if __name__ == "__main__":

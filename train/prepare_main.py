@@ -11,6 +11,8 @@ validation and one for test. Interrupted, the same command goes on.
 from absl import app, flags
 from absl import logging as absl_logging
 
+from pixelvae_tf import console
+
 _SIZE = flags.DEFINE_integer("size", None, "Height and width of the images.", required=True, lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "Directory to write.", required=True)
 _CHANNELS = flags.DEFINE_enum("channels", "3", ["1", "3"], "1: grey, 3: RGB.")
@@ -66,7 +68,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """The console script."""
-    app.run(main)
+    console.run(main)
 
 
 if __name__ == "__main__":
