@@ -311,3 +311,5 @@ def test_a_value_that_the_dtype_does_not_hold_is_refused(name, value):
     ):
         client._cast(name, np.array([1, value]), dtype)
     np.testing.assert_array_equal(client._cast(name, np.array([1.0, 2.0]), dtype), [1, 2])
+    with pytest.raises(client.ServerError, match=f"{name} must hold values of {np.dtype(dtype).name}. Received: .*'a'"):
+        client._cast(name, np.array(["a"]), dtype)
