@@ -303,6 +303,7 @@ def test_the_command_writes_card_and_files(run, tmp_path):
     page = (base / "1" / card.PAGE).read_text()
     for fact in (
         training["command"],
+        "first to last: give each a workdir of its own",
         f"best weights (step 4, fingerprint {training['fingerprint']}) of",
         "digits/test",
         report["binarization"],
