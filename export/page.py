@@ -124,13 +124,11 @@ def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]
         else ["No preset becomes the run's config by flags; the config is in `pixelvae_tf.json`, beside this page."]
     )
     exported = ["Exported by", f"```sh\n{commands['export']}\n```"] if "export" in commands else []
-    if before:
-        before.insert(
-            0,
-            "The trainings, first to last: give each a workdir of its own, and the weights of the one before it for "
-            "`--config.train.initial_weights`, whatever they were called then.",
-        )
-    return [*before, *made, *exported]
+    order = [
+        "The trainings, first to last: give each a workdir of its own, and the weights of the one before it for "
+        "`--config.train.initial_weights`, whatever they were called then."
+    ]
+    return [*(order if lineage else []), *before, *made, *exported]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     signature = loaded.signatures[name]
     inputs, columns = _inputs(num_levels, model.num_classes)
     images = []
-    batch_size = min(_BATCH_SIZE.value, card["max_batch"])
+    batch_size = min(_BATCH_SIZE.value, card.get("max_batch", _BATCH_SIZE.value))  # earlier exports had no limit
     for start in range(0, _NUM_IMAGES.value, batch_size):
         outputs = signature(**{name: tf.constant(x[start : start + batch_size]) for name, x in inputs.items()})
         if outputs["error"][0] != b"":

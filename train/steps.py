@@ -121,9 +121,11 @@ def _update_weights(strategy: tf.distribute.Strategy, state: TrainState, gradien
     optimizer = state.optimizer
     steps = tf.cast(optimizer.iterations + 1, tf.float64)
     scalars = optimizer.beta_1**steps, optimizer.beta_2**steps, optimizer.learning_rate
+    # All weights have one dtype, that of the policy's variables.
+    dtype = state.model.trainable_variables[0].dtype
+    beta_1_power, beta_2_power, rate = (tf.cast(scalar, dtype) for scalar in scalars)
 
     def move(weights, gradient, momentum, velocity):
-        beta_1_power, beta_2_power, rate = (tf.cast(scalar, weights.dtype) for scalar in scalars)
         tf.raw_ops.ResourceApplyAdam(
             var=weights.handle,
             m=momentum.handle,

@@ -97,6 +97,7 @@ class RowLSTM(Conditioned):
 
     def _from_above(self, kernel: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
         """What a row [B, W, U] gives the row below it: [B, W, 4 U]."""
+        # Not hidden[:, None], whose gradient copies; see `layers.shifts`.
         return self.state_to_state.row(tf.expand_dims(hidden, 1), kernel, None)
 
     def begin(self, context, batch, size):
