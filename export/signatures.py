@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pixelvae_tf import bounds, xla
+from pixelvae_tf import bounds, checks, xla
 from pixelvae_tf.export.options import Options
-from pixelvae_tf.models import PixelVAE, checks
+from pixelvae_tf.models import PixelVAE
 
 Tensors = dict[str, tf.Tensor]
 

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import distributions, noise
+from pixelvae_tf import checks, distributions, noise
 from pixelvae_tf.layers.dropout import fold_in
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
@@ -95,8 +95,12 @@ def elbo(
 
     Returns:
       The parts, float32.
+
+    Raises:
+      ValueError: as the model's methods; or if seeds and labels are not one for each image, or there is no image.
     """
     posteriors = model.posterior(images, training)
+    checks.check_same_batch(images=images, seeds=seeds, labels=labels)
     latents = model.sample_posterior(posteriors, seeds)
     likelihood = model.likelihood(latents, training=training, dropout_seed=dropout_seed, labels=labels)
     kl = []
@@ -202,7 +206,7 @@ def importance_weighted(
       float32 [B], nats: log-mean-exp over k of log p(x | z_k) + log p(z_k) - log q(z_k | x).
 
     Raises:
-      ValueError: if `num_samples` or `chunk_size` is not positive.
+      ValueError: if `num_samples` or `chunk_size` is not positive; or as `elbo`.
     """
     if num_samples < 1 or chunk_size < 1:
         raise ValueError(
@@ -212,6 +216,7 @@ def importance_weighted(
     if num_samples > noise.MAX_DRAWS:
         raise ValueError(f"num_samples must be at most {noise.MAX_DRAWS}. Received: num_samples={num_samples}")
     posteriors = model.posterior(images)
+    checks.check_same_batch(images=images, seeds=seeds, labels=labels)
     images = tf.cast(images, model.site.dtype)
     if not model.num_levels:
         return tf.cast(model.likelihood([], labels=labels).log_prob(images), tf.float32)

@@ -120,7 +120,8 @@ class Config:
         return bounds.Objective(**{name: getattr(self.train, name) for name in bounds.Objective._fields})
 
     def validate(self) -> None:
-        """Raises a ValueError that names the first field that makes no sense."""
+        """Raises a ValueError that names the first field that is of another type or makes no sense."""
+        decode(Config, self, "config")
         self.model.validate()
         train = self.train
         if not 0 <= train.seed < 2**31:
@@ -187,7 +188,9 @@ def differences(there: Config, here: Config) -> list[tuple[str, Any, Any]]:
       (field, value there, value here) of each, as "train.steps" or "model.levels[0].dim"; as a whole, plain data, where
       one has a network or a number of levels that the other has not.
     """
-    return _differences(dataclasses.asdict(there), dataclasses.asdict(here), "")
+    # Decoded: a list where a tuple is declared is no difference.
+    plain = (dataclasses.asdict(decode(Config, config, "config")) for config in (there, here))
+    return _differences(*plain, "")
 
 
 def in_words(different: list[tuple[str, Any, Any]]) -> str:

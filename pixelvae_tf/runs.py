@@ -40,21 +40,21 @@ def build(config: config_lib.Config) -> PixelVAE:
       config: its `model`, and `train.dtype` and `train.seed`.
 
     Returns:
-      The model, built.
+      The model.
 
     Raises:
       ValueError: if the config makes no sense.
     """
+    if not isinstance(config, config_lib.Config):
+        raise ValueError(f"config must be a Config, of `presets.get` or pixelvae_tf.config. Received: {config!r}")
     config.validate()
     # Keras' initializers take their seeds from Python's generator; the user's is given back.
     before = random.getstate()
     random.seed(config.train.seed)
     try:
-        model = PixelVAE(config.model, dtype=config.train.dtype)
-        model.build()
+        return PixelVAE(config.model, dtype=config.train.dtype)
     finally:
         random.setstate(before)
-    return model
 
 
 def weights_of(model: PixelVAE) -> dict[str, tf.Variable]:

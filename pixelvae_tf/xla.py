@@ -14,7 +14,7 @@ def compiled(function: Callable, parts: int = 1) -> Callable:
 
     Args:
       function: of tensors, by place or by name, to any structure of tensors; of all of them the first dimension is the
-        same batch, whose rows do not depend on each other.
+        same batch, whose rows do not depend on each other. A scalar, a text, None belong to all rows, as arguments.
       parts: into how many nearly equal parts a batch is cut, which are computed side by side; as many as there are
         cores, 1 for a GPU. A batch of fewer rows stays whole.
 
@@ -32,11 +32,13 @@ def compiled(function: Callable, parts: int = 1) -> Callable:
 
     @tf.function(autograph=False)
     def side_by_side(*args, **kwargs):
-        batch = tf.shape(tf.nest.flatten((args, kwargs))[0])[0]
+        batch = next(tf.shape(x)[0] for x in tf.nest.flatten((args, kwargs)) if _has_rows(x))
         ends = [batch * part // parts for part in range(parts + 1)]
 
         def of(part: int):
-            rows, named_rows = tf.nest.map_structure(lambda x: x[ends[part] : ends[part + 1]], (args, kwargs))
+            rows, named_rows = tf.nest.map_structure(
+                lambda x: x[ends[part] : ends[part + 1]] if _has_rows(x) else x, (args, kwargs)
+            )
             return whole(*rows, **named_rows)
 
         def cut():
@@ -45,3 +47,7 @@ def compiled(function: Callable, parts: int = 1) -> Callable:
         return tf.cond(batch < parts, lambda: whole(*args, **kwargs), cut)
 
     return side_by_side
+
+
+def _has_rows(x) -> bool:
+    return tf.is_tensor(x) and x.shape.rank != 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ from small_run import small_config
 
 import pixelvae_tf
 from pixelvae_tf import bounds, pretrained, runs
-from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig
+from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig, PixelCNNPPConfig
 from pixelvae_tf.train import trainer
 
 PRESET = "--config=digits/gated_pixel_vae"
@@ -214,14 +215,36 @@ WRONG_IMAGES = {
         lambda model, images: model(images),
         lambda model, images: bounds.elbo(model, images, SEEDS),
         lambda model, images: bounds.importance_weighted(model, images, SEEDS, 2),
+        lambda model, images: model.start_from(images),
     ],
-    ids=["posterior", "call", "elbo", "importance_weighted"],
+    ids=["posterior", "call", "elbo", "importance_weighted", "start_from"],
 )
 def test_wrong_images_are_refused(model, door, case):
     images, message = WRONG_IMAGES[case]
     with pytest.raises(ValueError) as refused:
         door(model, tf.constant(images))
     assert "images must be integer pixel values" in str(refused.value) and message in str(refused.value)
+
+
+@pytest.mark.parametrize("case", WRONG_IMAGES)
+def test_wrong_images_have_no_probability(model, case):
+    """A distribution of pixels would give a number, even a positive logarithm, for what cannot happen."""
+    images, message = WRONG_IMAGES[case]
+    message = "Received" if case in ("shape", "rank") else message
+    likelihood = model.likelihood([LATENTS])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        likelihood.log_prob(images)
+    if case in ("too large", "negative"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="images must be integer pixel values"):
+            tf.function(likelihood.log_prob, autograph=False)(tf.constant(images))
+
+
+def test_images_of_any_integer_type_and_sample_shape_have_a_probability(model):
+    likelihood = model.likelihood([LATENTS])
+    expected = likelihood.log_prob(IMAGES)
+    for given in (IMAGES.astype(np.uint8), tf.constant(IMAGES, tf.int32), IMAGES[None]):
+        # The same arithmetic in a batch of the same size.
+        np.testing.assert_array_equal(np.squeeze(likelihood.log_prob(given)), expected)
 
 
 def test_a_batch_of_the_trainer_is_not_images(model):
@@ -251,12 +274,34 @@ def test_fit_refuses_wrong_images(case):
         (lambda model: model.sample(SEEDS, method="slow"), "method must be"),
         (
             lambda model: model.complete(IMAGES, IMAGES[:, :2], SEEDS),
-            r"mask must be .*\(2, 5, 4, 1\)\. Received: shape",
+            r"mask must be .*\(2, 5, 4, 1\)\. Received: int64 of",
         ),
         (lambda model: model.complete(IMAGES, IMAGES > 0, SEEDS, num_rounds=-1), "num_rounds must be in 0"),
         (lambda model: model.complete(IMAGES[:, 1:], IMAGES > 0, SEEDS), "images must be integer pixel values"),
         (lambda model: model.likelihood([LATENTS], temperature=-1.0), "temperature must be in"),
         (lambda model: model.sample(SEEDS[:, None]), r"seeds must be int64 \[B\]"),
+        (
+            lambda model: model.sample(SEEDS, temperature="hot"),
+            r"temperature must be in .* or \[B\]\. Received: string",
+        ),
+        (
+            lambda model: model.sample(SEEDS, temperature=[[1.0, 1.0]]),
+            r"or \[B\]\. Received: float32 of shape \(1, 2\)",
+        ),
+        (lambda model: model.decode(None, SEEDS), r"latents must be a list of tensors, .*\[B, 3\]\. Received: None"),
+        (
+            lambda model: model.decode([LATENTS.tolist()], SEEDS),
+            r"latents must be a list of tensors, .*Received: \[\[\[",
+        ),
+        (lambda model: model.likelihood(LATENTS), "latents must be a list of tensors"),
+        (
+            lambda model: model.complete(IMAGES, IMAGES * 0.5, SEEDS),
+            "mask must be bool or integers .*Received: float64",
+        ),
+        (
+            lambda model: model.start_from(IMAGES[:0]),
+            "images must be one for each image, of at least one. Received: im",
+        ),
         (
             lambda model: model.sample(SEEDS, labels=tf.constant([0, 1])),
             "labels must be None: the model is not class-conditional",
@@ -276,7 +321,6 @@ def test_wrong_arguments_of_a_sampler_are_refused(model, call, message):
         ([-1, 0], "Received: values from -1 to 0"),
         ([0.0, 1.0], r"labels must be integers .*\. Received: float32"),
         ([[0], [1]], r"labels must be integers \[B\] .*\. Received: int32 of shape \(., 1\)"),
-        ([0, 1, 2], r"labels must be integers \[B\] .*\. Received: int32 of shape \(.,\) for . images"),
     ],
 )
 def test_wrong_labels_are_refused(labels, message):
@@ -292,6 +336,47 @@ def test_wrong_labels_are_refused(labels, message):
             door()
 
 
+ONE_EACH = r"must be one for each image, of at least one\. Received: "
+NUMBERS = {
+    "elbo": lambda model, images, seeds, labels, latents: bounds.elbo(model, images, seeds, labels=labels),
+    "importance_weighted": lambda model, images, seeds, labels, latents: bounds.importance_weighted(
+        model, images, seeds, 2, labels=labels
+    ),
+    "decode": lambda model, images, seeds, labels, latents: model.decode(latents, seeds, labels=labels),
+    "complete": lambda model, images, seeds, labels, latents: model.complete(
+        images, images[..., :1] > 0, seeds, labels=labels
+    ),
+}
+
+
+@pytest.mark.parametrize("levels", [0, 1])
+@pytest.mark.parametrize("door", NUMBERS)
+def test_nothing_is_broadcast_over_a_batch(door, levels):
+    """One seed or one label for several images is a mistake, and no image is no batch."""
+    config = dataclasses.replace(CONFIG, num_classes=3, levels=CONFIG.levels[:levels])
+    model, call = pixelvae_tf.build(Config(model=config)), NUMBERS[door]
+    good = {"images": IMAGES, "seeds": SEEDS, "labels": np.array([0, 2]), "latents": [LATENTS][:levels]}
+    wrong = [{"seeds": SEEDS[:1]}, {"labels": good["labels"][:1]}]
+    wrong += [{"images": IMAGES[:1]}] if door != "decode" else [{"latents": [LATENTS[:1]]}] * levels
+    empty = {name: [z[:0] for z in value] if name == "latents" else value[:0] for name, value in good.items()}
+    for change in (*wrong, empty):
+        with pytest.raises(ValueError, match=ONE_EACH):
+            call(model, **{**good, **change})
+    call(model, **good)
+
+
+def test_temperatures_and_seeds_of_levels_are_one_an_image(model):
+    for call in (
+        lambda: model.sample(SEEDS, temperature=[1.0]),
+        lambda: model.sample_prior(SEEDS, temperature=[1.0, 1.0, 1.0]),
+        lambda: model.sample(SEEDS, level_seeds=[SEEDS[:1]]),
+        lambda: model.complete(IMAGES, IMAGES > 0, SEEDS, temperature=[1.0]),
+        lambda: model.sample_posterior(model.posterior(IMAGES), SEEDS[:1]),
+    ):
+        with pytest.raises(ValueError, match=ONE_EACH):
+            call()
+
+
 def test_a_class_conditional_model_is_fitted_to_images_and_labels():
     model = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, num_classes=3)))
     model.compile("adam")
@@ -304,9 +389,18 @@ def test_a_class_conditional_model_is_fitted_to_images_and_labels():
 
 def test_labels_of_another_number_are_refused_without_latents_too():
     model = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, num_classes=3, levels=[])))
-    with pytest.raises(ValueError, match=r"must be one for each seed\. Received: 3 for 2 seeds"):
+    with pytest.raises(ValueError, match=r"must be one for each image, of at least one\. Received: seeds 2, labels 3"):
         model.sample(SEEDS, labels=[0, 1, 2])
     assert model.sample(SEEDS, labels=np.array([0, 2], np.int16)).shape == (2, 5, 4, 1)
+
+
+def test_a_start_takes_tensors_and_lists():
+    conditional = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, num_classes=3)))
+    streams = PixelCNNPPConfig(num_blocks=1, num_scales=1, filters=4)
+    normed = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, pixels=streams, num_classes=3)))
+    for some in (conditional, normed):
+        some.start_from(tf.constant(IMAGES), labels=[0, 2])
+        assert all(np.isfinite(weights).all() for weights in some.get_weights())
 
 
 def test_labels_out_of_range_are_refused_inside_a_graph():

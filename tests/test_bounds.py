@@ -96,7 +96,8 @@ def test_every_draw_is_a_new_one(one_latent):
     posterior, seeds = model.posterior(image), tf.constant([3], tf.int64)
     draws = [float(model.sample_posterior(posterior, seeds, k)[0][0, 0]) for k in range(5)]
     assert len(set(draws)) == 5
-    together = model.sample_posterior(posterior, tf.constant([8, 3], tf.int64), tf.range(5))[0]
+    twice = model.posterior(tf.repeat(image, 2, axis=0))
+    together = model.sample_posterior(twice, tf.constant([8, 3], tf.int64), tf.range(5))[0]
     assert together.shape == (5, 2, 1)
     # The bits are the same; `log` and `cos` round otherwise in longer vectors.
     np.testing.assert_allclose(together[:, 1, 0], draws, rtol=1e-5, atol=1e-5)

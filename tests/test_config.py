@@ -6,11 +6,13 @@ import re
 import typing
 
 import pytest
+import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import presets, runs
 from pixelvae_tf.config import Config
 from pixelvae_tf.layers.weight_norm import multiply_adds
+from pixelvae_tf.models import PixelVAE
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -45,7 +47,20 @@ def test_presets_build(name):
     [
         (lambda c: setattr(c.train, "steps", 0), "train.steps must be at least 1"),
         (lambda c: setattr(c.train, "learning_rate", -1.0), "train.learning_rate must not be negative"),
-        (lambda c: setattr(c.train, "learning_rate", float("nan")), "train.learning_rate must not be negative"),
+        (lambda c: setattr(c.train, "learning_rate", float("nan")), "config.train.learning_rate must be finite"),
+        (lambda c: setattr(c.train, "learning_rate", float("inf")), "config.train.learning_rate must be finite"),
+        (lambda c: setattr(c.train, "steps", 10.5), r"config.train.steps must be of type int\. Received: 10\.5"),
+        (lambda c: setattr(c.train, "stepz", 10), "config.train has no field 'stepz'; its fields are steps, "),
+        (lambda c: setattr(c, "train", None), "config.train must be an object. Received: None"),
+        (lambda c: setattr(c.model, "num_values", "4"), "config.model.num_values must be of type int. Received: '4'"),
+        (lambda c: setattr(c.model, "image_shape", 28), "config.model.image_shape must be a list. Received: 28"),
+        (
+            lambda c: setattr(c.model, "pixels", "row_lstm"),
+            r"config.model.pixels.network must be one of .*: 'row_lstm'",
+        ),
+        (lambda c: setattr(c.model, "pixels", None), "config.model.pixels.network must be one of .* Received: None"),
+        (lambda c: setattr(c.model.pixels, "filters", 6.0), "config.model.pixels.filters must be of type int"),
+        (lambda c: setattr(c.model.levels[0], "filters", 6), r"config.model.levels\[0\].filters must be a list"),
         (lambda c: setattr(c.train, "learning_rate_decay", "magic"), "train.learning_rate_decay must be one of"),
         (lambda c: setattr(c.train, "dtype", "int8"), "train.dtype must be one of"),
         (lambda c: setattr(c.train, "learning_rate_drop_at", 1.5), r"train.learning_rate_drop_at must be in \(0, 1\)"),
@@ -107,6 +122,23 @@ def test_combinations_that_make_no_sense_are_named(name, changes, message):
         runs.build(config)
 
 
+def test_lists_where_tuples_are_declared_are_the_same_run():
+    config = presets.get("digits/gated_pixel_vae")
+    config.model.image_shape, config.model.levels[0].filters = [8, 8, 1], list(config.model.levels[0].filters)
+    there = config_lib.from_json(config_lib.to_json(config))
+    assert config_lib.differences(there, config) == []
+    there.train.steps = 7
+    assert config_lib.differences(there, config) == [("train.steps", 7, config.train.steps)]
+    assert runs.build(config).sample(tf.range(2, dtype=tf.int64)).shape == (2, 8, 8, 1)
+
+
+def test_only_a_config_is_built():
+    with pytest.raises(ValueError, match=r"config must be a Config, .*\. Received: 'digits/gated_pixel_vae'"):
+        runs.build("digits/gated_pixel_vae")
+    with pytest.raises(ValueError, match=r"config must be a ModelConfig\. Received: Config\("):
+        PixelVAE(Config())
+
+
 def test_a_scan_is_not_compiled():
     config = presets.get("digits/row_lstm")
     config.train.jit_compile = True
@@ -125,6 +157,7 @@ def test_a_scan_is_not_compiled():
         ('{"train": {"steps": "many"}}', "config.train.steps must be of type int"),
         ('{"train": {"steps": 1.5}}', "config.train.steps must be of type int"),
         ('{"model": {"pixels": {"network": "gan"}}}', "config.model.pixels.network must be one of gated_pixel_cnn, "),
+        ('{"model": {"pixels": {"network": []}}}', "config.model.pixels.network must be one of gated_pixel_cnn, "),
         ('{"model": {"pixels": []}}', "config.model.pixels.network must be one of gated_pixel_cnn, "),
         (
             '{"model": {"pixels": {"network": "row_lstm", "dropout": 0.1}}}',

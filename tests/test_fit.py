@@ -138,14 +138,13 @@ def test_a_keras_file_goes_on_where_it_was_saved(tmp_path, dtype):
     assert after[0]["loss"] == pytest.approx(after[1]["loss"], rel=1e-5 if dtype == "float32" else 5e-3)
 
 
-def test_a_model_that_was_not_built_or_compiled_saves_and_fits(tmp_path):
+def test_a_model_that_was_not_fitted_or_compiled_saves_and_fits(tmp_path):
     model = PixelVAE(ModelConfig((7, 6, 3), 8, [], PIXELS))
     model.compile()
-    model.save(tmp_path / "unbuilt.keras")
-    model = keras.models.load_model(tmp_path / "unbuilt.keras")
+    model.save(tmp_path / "not_fitted.keras")
+    model = keras.models.load_model(tmp_path / "not_fitted.keras")
     model.fit(_images(), batch_size=5, verbose=0)
     bare = PixelVAE.from_config(model.get_config())
-    bare.build()
     bare.set_weights(model.get_weights())
     bare.save(tmp_path / "uncompiled.keras")
     twin = keras.models.load_model(tmp_path / "uncompiled.keras")
@@ -169,6 +168,15 @@ def test_what_compile_does_not_take_is_said(options, message):
         pixelvae_tf.build(Config(model=CONFIG)).compile("adam", **options)
 
 
+def test_fit_is_compiled_by_xla_only_where_that_is_asked_for():
+    """Keras' "auto" would be XLA wherever there is a GPU, and XLA drops the checks of the images' values."""
+    model = pixelvae_tf.build(Config(model=CONFIG))
+    model.compile("adam")
+    assert model.jit_compile is False and model.get_compile_config()["jit_compile"] is False
+    model.compile("adam", jit_compile=True)
+    assert model.jit_compile is True
+
+
 def test_what_fit_cannot_do_is_said():
     model = pixelvae_tf.build(Config(model=CONFIG))
     with pytest.raises(ValueError, match="compile must come before a call with training=True"):
@@ -176,6 +184,11 @@ def test_what_fit_cannot_do_is_said():
     model.compile("adam")
     with pytest.raises(ValueError, match="sample_weight must be None"):
         model.fit(_images(4), np.zeros(4), sample_weight=np.ones(4), verbose=0)
+    for door in (model.fit, model.evaluate):  # without y Keras would drop them
+        with pytest.raises(ValueError, match="sample_weight must be None"):
+            door(_images(4), sample_weight=np.ones(4), verbose=0)
+    with pytest.raises(ValueError, match="sample_weight must be None"):
+        model.fit(tf.data.Dataset.from_tensors((_images(4), np.zeros(4), np.ones(4))), verbose=0)
     with (
         tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope(),
         pytest.raises(ValueError, match=r"fit works on one device.*Received: 2"),

@@ -9,11 +9,10 @@ import tensorflow_probability as tfp
 from family import MIXTURE, MODELS, labels_for, make_model
 
 import pixelvae_tf
-from pixelvae_tf import noise, sampling
+from pixelvae_tf import checks, noise, sampling
 from pixelvae_tf.config import Config, TrainConfig
 from pixelvae_tf.distributions import CategoricalSite, GaussianSite, LogisticMixtureSite
 from pixelvae_tf.layers import CausalLayer, Chain, MaskedConv2D
-from pixelvae_tf.models import checks
 
 FAST_METHODS = ["cached", "rows", "fixed_point"]
 

@@ -37,6 +37,15 @@ def test_parts_are_cut_at_run_time():
     assert shapes == [[None, 3]]  # traced once, for the whole and for both parts
 
 
+def test_what_has_no_rows_belongs_to_all_parts():
+    def scaled(x, factor, *, how, shift=None):
+        return {"sum": tf.add, "product": tf.multiply}[how](x, factor) + (0.0 if shift is None else shift)
+
+    function, x = xla.compiled(scaled, 2), tf.range(5.0)
+    np.testing.assert_array_equal(function(x, 0.5, how="product"), x * 0.5)
+    np.testing.assert_array_equal(function(x, tf.constant(2.0), how="sum", shift=x), x + 2.0 + x)
+
+
 def test_there_is_a_part():
     with pytest.raises(ValueError, match=r"parts must be at least 1\. Received: 0"):
         xla.compiled(cumulate, 0)

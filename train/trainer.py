@@ -190,7 +190,12 @@ class Trainer:
             if self.workers.is_chief:
                 with self._writing():
                     stack.enter_context(workdir_lib.lock(self.workdir))
-            self._run(interruption)
+            try:
+                self._run(interruption)
+            except (FloatingPointError, Interrupted):  # in all workers alike
+                self.workers.part()
+                raise
+            self.workers.part()
 
     def _run(self, interruption: Interruption) -> None:
         train = self.config.train

@@ -7,6 +7,7 @@ TF_CONFIG is TensorFlow's own convention, one JSON text in each worker's environ
 Worker 0 is the chief: it alone writes checkpoints, logs and pictures. All of them read the same workdir.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -97,10 +98,17 @@ class Workers:
         """
         for name, column in zip(numbers, self.exchange(list(numbers.values())).T, strict=True):
             if len(set(column)) > 1:
+                self.part()
                 raise ValueError(
                     "all workers must have the same workdir, on a file system that they share, the same config and "
                     f"the same images. Received: {name} is {', '.join(map(str, column))} on the workers' replicas"
                 )
+
+    def part(self) -> None:
+        """Before all workers end: waits until each has heard what was said last. One that is gone says it no more."""
+        if not self._alone:
+            with contextlib.suppress(tf.errors.OpError):  # The others have heard it, and are gone.
+                self.exchange([0])
 
     def copy_from_chief(self, variables: Sequence[tf.Variable]) -> None:
         """Gives all workers the chief's values: what each computed for itself may differ in the last bit."""

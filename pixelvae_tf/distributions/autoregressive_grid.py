@@ -8,11 +8,12 @@ network computes all its factors' parameters in one call, each from the location
 Legend: S sample shape, B batch, H height, W width, C channels.
 """
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from pixelvae_tf import noise as noise_lib
-from pixelvae_tf import sampling
+from pixelvae_tf import pixels, sampling
 from pixelvae_tf.distributions.sites import Site
 from pixelvae_tf.layers.causal import CausalLayer
 from pixelvae_tf.noise import Kind
@@ -111,11 +112,34 @@ class AutoregressiveGrid(tfd.Distribution):
         params = self._network(value, context=self._context, training=self._training, seed=self._dropout_seed)
         return tfd.Independent(self._site.distribution(params, self._temperature), 2)
 
+    def log_prob(self, value, name: str = "log_prob", **kwargs) -> tf.Tensor:
+        """log p(value | context).
+
+        Args:
+          value: [..., H, W, C]; of pixels integers, in the range of their values.
+
+        Returns:
+          Nats, [...].
+
+        Raises:
+          ValueError: for values of another shape, dtype or (outside graphs) range.
+          tf.errors.InvalidArgumentError: in a graph, for pixels out of range (not under XLA).
+        """
+        if self._site.num_values is not None and not tf.is_tensor(value):
+            value = tf.constant(np.asarray(value))  # TFP would make integers of floats, to be refused with their dtype.
+        return super().log_prob(value, name, **kwargs)
+
     def _log_prob(self, value):
         value = tf.convert_to_tensor(value)
+        shape = value.shape
+        if shape.rank is not None and not (shape.rank > 2 and shape[-3:].is_compatible_with(self._grid_shape)):
+            raise ValueError(f"value must be of shape [..., {str(self._grid_shape)[1:-1]}]. Received: shape {shape}")
         prefix = tf.broadcast_dynamic_shape(tf.shape(value)[:-3], self._batch_shape_tensor())
         value = tf.broadcast_to(value, tf.concat([prefix, self._grid_shape], 0))
         flat = tf.reshape(value, (-1, *self._grid_shape))
+        if self._site.num_values is not None:
+            # A log-probability of what cannot happen would be a number too.
+            flat = tf.cast(pixels.require_images(flat, self._grid_shape, self._site.num_values), self.dtype)
         batch = tf.maximum(tf.reduce_prod(self._batch_shape_tensor()), 1)
         count = tf.shape(flat)[0] // batch
         params = self._network(

@@ -52,7 +52,7 @@ class Quantized(tfd.Distribution):
 
     TFP's QuantizedDistribution, which serves every family, loses four digits where the scale is large and
     wants float values. For these two families the logarithm of the difference has better forms: finite,
-    with its gradients, wherever location and scale are.
+    with its gradients, up to locations a million values away.
 
     Args:
       loc, scale: float tensors of one shape, in units of values.

@@ -1,6 +1,7 @@
 """What a model is made of, as data. The only place for the defaults of models."""
 
 import dataclasses
+import math
 import types
 import typing
 from typing import Any
@@ -232,7 +233,8 @@ class ModelConfig:
         return 1 if whole or self.resolved_likelihood == "logistic_mixture" else self.image_shape[-1]
 
     def validate(self) -> None:
-        """Raises a ValueError that names the first field that makes no sense."""
+        """Raises a ValueError that names the first field that is of another type or makes no sense."""
+        decode(ModelConfig, self, "model")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(f"model.image_shape must be (H, W, C), all positive. Received: {self.image_shape}")
         if self.num_values < 2 or self.num_values > 256:
@@ -368,26 +370,32 @@ def _validate_network(
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
-    """A JSON value as the type of a field.
+    """A value as the type that it should be of: JSON's, or a config that was put together in Python.
+
+    A list becomes a tuple where one is declared, and an integer a float.
 
     Args:
       kind: the type; a dataclass, a union of networks' dataclasses, a list or tuple of one type, or a plain type.
-      value: what JSON gave.
+      value: what JSON gave, or such a dataclass.
       where: its name, for messages.
 
     Raises:
       ValueError: for a field that is unknown, or a value of another type.
     """
+    if typing.get_origin(kind) is types.UnionType and type(value) in typing.get_args(kind):
+        kind = type(value)
+    if kind is types.NoneType:
+        return None
     if typing.get_origin(kind) is types.UnionType:
-        if value is None and types.NoneType in typing.get_args(kind):
-            return None
         kinds = {member().network: member for member in typing.get_args(kind) if member is not types.NoneType}
         # Missing, it is the first, as every field that is missing has its default.
-        network = value.get("network", next(iter(kinds))) if isinstance(value, dict) else None
-        if network not in kinds:
+        network = value.get("network", next(iter(kinds))) if isinstance(value, dict) else value
+        if not isinstance(value, dict) or not isinstance(network, str) or network not in kinds:
             raise ValueError(f"{where}.network must be one of {', '.join(kinds)}. Received: {network!r}")
         kind = kinds[network]
     if dataclasses.is_dataclass(kind):
+        if type(value) is kind:
+            value = vars(value)
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be an object. Received: {value!r}")
         kinds = typing.get_type_hints(kind)
@@ -402,6 +410,8 @@ def decode(kind: Any, value: Any, where: str) -> Any:
         return origin(decode(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is float and isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} must be finite. Received: {value!r}")
     if type(value) is not kind:
         raise ValueError(f"{where} must be of type {kind.__name__}. Received: {value!r}")
     return value

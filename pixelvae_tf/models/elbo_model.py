@@ -44,7 +44,8 @@ class ElboModel(keras.Model):
           seed: of the noise and the dropout. Weights come from `pixelvae_tf.build`, the order of the images from Keras.
           kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats: of `bounds.Objective`, in `fit`;
             `evaluate` gives the negative ELBO.
-          **options: `run_eagerly`, `steps_per_execution` or `jit_compile` of `keras.Model.compile`.
+          **options: `run_eagerly`, `steps_per_execution` or `jit_compile` of `keras.Model.compile`; the last is off
+            where it is not given (Keras' "auto" is XLA on every GPU), since XLA drops the checks of the images' values.
 
         Raises:
           ValueError: for any other option of Keras' (the loss and its metrics are the model's), for a value
@@ -74,7 +75,9 @@ class ElboModel(keras.Model):
             raise ValueError(
                 f"fit works on one device; use pixelvae_tf.train on several. Received: {replicas} replicas"
             )
+        options.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **options)
+        self.optimizer.build(self.trainable_variables)
         self._objective = objective
         self._fit_options = {"seed": seed, **objective._asdict(), **options}
 
@@ -120,14 +123,23 @@ class ElboModel(keras.Model):
         floor = self._objective.prior_floor(self.optimizer.iterations)  # the clock of the KL's weights
         return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step), labels, floor)._asdict()
 
+    def fit(self, *args, sample_weight=None, **kwargs) -> keras.callbacks.History:
+        """As `keras.Model.fit`, without `sample_weight`, which Keras would drop in silence where there is no y."""
+        _refuse_weights(sample_weight)
+        return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, sample_weight=None, **kwargs) -> float | list[float] | dict[str, float]:
+        """As `keras.Model.evaluate`, without `sample_weight`."""
+        _refuse_weights(sample_weight)
+        return super().evaluate(*args, **kwargs)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
         """Keras' hook: the loss of what `call` gave, a mean over the batch. Labels `y` are not used.
 
         Raises:
           ValueError: if there are sample weights, which have no place in the bound.
         """
-        if sample_weight is not None:
-            raise ValueError("sample_weight must be None: the bound is a plain mean over images")
+        _refuse_weights(sample_weight)
         reconstruction, kl = tf.reduce_mean(y_pred["reconstruction_nats"]), tf.reduce_mean(y_pred["kl_nats"], axis=0)
         for metric, value in zip(self._means, [reconstruction, *tf.unstack(kl)], strict=True):
             metric.update_state(value, sample_weight=tf.shape(y_pred["kl_nats"])[0])
@@ -143,5 +155,8 @@ class ElboModel(keras.Model):
     def compile_from_config(self, config: dict) -> None:
         """Compiles again as `get_compile_config` says."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+
+
+def _refuse_weights(sample_weight) -> None:
+    if sample_weight is not None:
+        raise ValueError("sample_weight must be None: the bound is a plain mean over images")

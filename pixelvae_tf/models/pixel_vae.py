@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import distributions, layers, noise, pixels, sampling
+from pixelvae_tf import checks, distributions, layers, noise, pixels, sampling
 from pixelvae_tf.layers.weight_norm import PACKAGE
-from pixelvae_tf.models import checks, networks
+from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import ModelConfig, PixelCNNPPConfig, decode
 from pixelvae_tf.models.elbo_model import ElboModel
 from pixelvae_tf.models.level import Level
@@ -64,6 +64,8 @@ class PixelVAE(ElboModel):
 
     def __init__(self, config: ModelConfig, **kwargs):
         super().__init__(**kwargs)
+        if not isinstance(config, ModelConfig):
+            raise ValueError(f"config must be a ModelConfig. Received: {config!r}")
         config.validate()
         self.config = config
         height, width, channels = config.image_shape
@@ -81,9 +83,12 @@ class PixelVAE(ElboModel):
             raster = networks.Raster(config.num_values, config.channel_groups, self.site.units)
             self.network = networks.make(config.pixels, raster, name="pixels")
         self.track_parts(self.num_levels)
+        self.build()
 
     def build(self, input_shape=None) -> None:
-        """Creates all weights; the shapes follow from the config."""
+        """Creates all weights; the shapes follow from the config, so that a model is born with them."""
+        if self.built:
+            return
         features_shape = (None, *self.config.image_shape)
         for index, level in enumerate(self.levels):
             level.build(features_shape, self._context_shape(index + 1))
@@ -108,10 +113,12 @@ class PixelVAE(ElboModel):
           labels: [N], for a class-conditional model.
 
         Raises:
-          ValueError: for images of another shape or dtype, or values out of range; or as `likelihood`.
+          ValueError: for images of another shape or dtype, values out of range, or no image; or as `likelihood`.
         """
         pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        checks.one_hot(labels, self.config.num_classes, len(images), self.compute_dtype)
+        checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
+        checks.check_same_batch(images=images, labels=labels)
+        images, labels = np.asarray(images), None if labels is None else np.asarray(labels)
         params = self.network.layers[-1]
         marginal = self.site.marginal_params(images)
         if not isinstance(self.config.pixels, PixelCNNPPConfig):
@@ -140,10 +147,11 @@ class PixelVAE(ElboModel):
         Raises:
           ValueError: as `likelihood`.
         """
-        levels = self.config.levels[:1] if len(latents) == 1 else self.config.levels
-        checks.check_latents(latents, levels)
-        batch = latents[0].shape[0] if latents else None
-        one_hot = checks.one_hot(labels, self.config.num_classes, batch, self.compute_dtype)
+        shapes = [level.shape for level in self.config.levels]
+        alone = isinstance(latents, list | tuple) and len(latents) == 1
+        checks.check_latents(latents, shapes[:1] if alone else shapes)
+        one_hot = checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
+        checks.check_same_batch(latents=latents[0] if latents else None, labels=labels)
         return self.levels[0].condition(latents[0], one_hot, training) if self.levels else one_hot
 
     @property
@@ -209,9 +217,9 @@ class PixelVAE(ElboModel):
         if not 0 <= level < self.num_levels:
             raise ValueError(f"level must be in 0..{self.num_levels - 1}. Received: {level}")
         checks.check_temperature(temperature)
-        checks.check_latents(
-            [] if above is None else [above], self.config.levels[level + 1 : level + 2], "above, as a list,"
-        )
+        shapes = [config.shape for config in self.config.levels[level + 1 : level + 2]]
+        checks.check_latents([] if above is None else [above], shapes, "above, as a list,")
+        checks.check_same_batch(above=above, temperature=temperature)
         config = self.config.levels[level]
         if above is None:
             return distributions.standard_gaussian(config.shape, self.latent_dtype, temperature)
@@ -255,11 +263,13 @@ class PixelVAE(ElboModel):
           tf.errors.InvalidArgumentError: in a graph, if labels are out of range (not under XLA).
         """
         checks.check_temperature(temperature)
+        context = self.context(latents, labels, training)
+        checks.check_same_batch(latents=latents[0] if latents else None, labels=labels, temperature=temperature)
         return distributions.AutoregressiveGrid(
             self.network,
             self.site,
             self.config.image_shape,
-            context=self.context(latents, labels, training),
+            context=context,
             temperature=temperature,
             method=method,
             training=training,
@@ -283,7 +293,12 @@ class PixelVAE(ElboModel):
 
         Returns:
           L tensors [B, *shape], of K draws [K, B, *shape].
+
+        Raises:
+          ValueError: if the seeds are not int64 [B].
         """
+        if posteriors:
+            checks.check_same_batch(posteriors=posteriors[0].mean(), seeds=seeds)
         drawn = []
         for level, posterior in enumerate(posteriors):
             stream = noise.stream(kind, level, draw)
@@ -309,6 +324,7 @@ class PixelVAE(ElboModel):
         """
         checks.check_temperature(temperature)
         seeds = self._level_seeds(seeds)
+        checks.check_same_batch(seeds=seeds[0] if seeds else None, temperature=temperature)
         latents: list[tf.Tensor] = []
         for level in reversed(range(self.num_levels)):
             prior = self.prior(level, latents[0] if latents else None, temperature, method)
@@ -387,11 +403,8 @@ class PixelVAE(ElboModel):
         """
         likelihood = self.likelihood(latents, temperature, method, labels=labels)
         numbers = likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS) if stream is None else stream)
-        if likelihood.batch_shape.rank and not numbers.shape[:1].is_compatible_with(likelihood.batch_shape):
-            raise ValueError(
-                "latents, labels and temperatures must be one for each seed. "
-                f"Received: {likelihood.batch_shape[0]} for {numbers.shape[0]} seeds"
-            )
+        first = latents[0] if latents else None
+        checks.check_same_batch(latents=first, seeds=seeds, labels=labels, temperature=temperature)
         return likelihood.transform(numbers, known)
 
     def complete(
@@ -414,7 +427,7 @@ class PixelVAE(ElboModel):
 
         Args:
           images: integer pixel values [B, H, W, C]; where the mask is 0, any in range.
-          mask: integers or bool [B, H, W, 1]: not 0 where a pixel is kept.
+          mask: bool or integers [B, H, W, 1]: not 0 where a pixel is kept.
           seeds: int64 [B].
           temperature: scalar or [B], for latents of the prior and pixels.
           num_rounds: how many rounds; without latents they change nothing, and there are none.
@@ -425,13 +438,17 @@ class PixelVAE(ElboModel):
           Pixel values [B, H, W, C], int32.
 
         Raises:
-          ValueError: as `posterior` and `decode`; if the mask has another shape, or there are too many rounds.
+          ValueError: as `posterior` and `decode`; if the mask has another shape or dtype, or there are too many rounds.
         """
         pixels.check_images(images, self.config.image_shape, self.config.num_values)
+        checks.check_same_batch(images=images, seeds=seeds, labels=labels, temperature=temperature)
         mask = tf.convert_to_tensor(mask)
         wanted = (*tf.convert_to_tensor(images).shape[:3], 1)
-        if not mask.shape.is_compatible_with(wanted):
-            raise ValueError(f"mask must be [B, H, W, 1], of the images' sizes {wanted}. Received: shape {mask.shape}")
+        if not (mask.dtype.is_bool or mask.dtype.is_integer) or not mask.shape.is_compatible_with(wanted):
+            raise ValueError(
+                f"mask must be bool or integers [B, H, W, 1], of the images' sizes {wanted}. "
+                f"Received: {mask.dtype.name} of shape {mask.shape}"
+            )
         if not 0 <= num_rounds < noise.MAX_DRAWS:
             raise ValueError(f"num_rounds must be in 0..{noise.MAX_DRAWS - 1}. Received: {num_rounds}")
         known = sampling.Known(tf.cast(images, self.site.dtype), tf.cast(mask, tf.bool))

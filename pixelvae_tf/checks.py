@@ -1,0 +1,100 @@
+"""Checks at the doors: temperatures, latents, labels, and that they are one an image. (Images: `pixels.check_images`.)
+
+What is not known before a graph runs is checked when it runs, or not at all: each says so.
+
+Legend: B batch, D dimensions of a latent, K classes.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+# At the low end sampling is greedy, at the high one noise; what they divide and multiply stays within float32.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
+BAD_TEMPERATURE = f"temperature must be in {MIN_TEMPERATURE:g}..{MAX_TEMPERATURE:g}"
+
+
+def good_temperature(temperature):
+    """Which temperatures are in the range; NaN is not."""
+    return (temperature >= MIN_TEMPERATURE) & (temperature <= MAX_TEMPERATURE)
+
+
+def check_temperature(temperature) -> None:
+    """Raises a ValueError unless temperatures are a number or [B], in the range where they are known beforehand."""
+    temperature = tf.convert_to_tensor(temperature)
+    numbers = temperature.dtype.is_floating or temperature.dtype.is_integer
+    if not numbers or temperature.shape.rank not in (0, 1, None):
+        raise ValueError(
+            f"{BAD_TEMPERATURE}, a number or [B]. Received: {temperature.dtype.name} of shape {temperature.shape}"
+        )
+    value = tf.get_static_value(temperature)
+    if value is not None and not good_temperature(value).all():
+        raise ValueError(f"{BAD_TEMPERATURE}. Received: {value}")
+
+
+def check_same_batch(**named) -> None:
+    """Checks that what belongs to the same images is one for each of them: nothing is broadcast over a batch.
+
+    Args:
+      **named: tensors [B, ...]; a scalar belongs to all images, and None is left out.
+
+    Raises:
+      ValueError: if their numbers are known beforehand and differ, or are 0.
+    """
+    tensors = {name: value for name, value in named.items() if value is not None}
+    shapes = {name: tf.TensorShape(getattr(value, "shape", np.shape(value))) for name, value in tensors.items()}
+    numbers = {name: shape[0] for name, shape in shapes.items() if shape.rank and shape[0] is not None}
+    if len(set(numbers.values())) > 1 or 0 in numbers.values():
+        received = ", ".join(f"{name} {number}" for name, number in numbers.items())
+        raise ValueError(f"{', '.join(numbers)} must be one for each image, of at least one. Received: {received}")
+
+
+def check_latents(latents: list[tf.Tensor], shapes: list[tuple[int, ...]], where: str = "latents") -> None:
+    """Raises a ValueError unless the latents are tensors [B, *shape], finite where that is known beforehand."""
+    wanted = ", ".join(f"[B, {', '.join(map(str, shape))}]" for shape in shapes)
+    expected = f"{where} must be a list of tensors, of shapes {wanted}"
+    if not isinstance(latents, list | tuple) or not all(hasattr(z, "shape") for z in latents):
+        raise ValueError(f"{expected}. Received: {latents!r}")
+    found = [tf.TensorShape(z.shape) for z in latents]
+    if len(found) != len(shapes) or not all(
+        tf.TensorShape((None, *shape)).is_compatible_with(given) for shape, given in zip(shapes, found, strict=True)
+    ):
+        raise ValueError(f"{expected}. Received: {found}")
+    for z in latents:
+        value = tf.get_static_value(tf.convert_to_tensor(z))
+        if value is not None and not np.isfinite(value).all():
+            raise ValueError(f"{where} must be finite. Received: NaN or infinity")
+
+
+def one_hot(labels, num_classes: int, dtype: str) -> tf.Tensor | None:
+    """Labels as vectors, checked.
+
+    Args:
+      labels: integers [B], or None for a model without classes.
+      num_classes: K, or 0.
+      dtype: of the result.
+
+    Returns:
+      [B, K], or None.
+
+    Raises:
+      ValueError: for labels that are missing, not wanted, of another shape or dtype, or (outside graphs) out of range.
+      tf.errors.InvalidArgumentError: in a graph, when it runs, for labels out of range (not under XLA).
+    """
+    if not num_classes:
+        if labels is not None:
+            raise ValueError("labels must be None: the model is not class-conditional. Received: labels")
+        return None
+    expected = f"labels must be integers [B] in 0..{num_classes - 1}, one an image"
+    if labels is None:
+        raise ValueError(f"{expected}, for a class-conditional model. Received: None")
+    labels = tf.convert_to_tensor(labels)
+    if not labels.dtype.is_integer or labels.shape.rank not in (1, None):
+        raise ValueError(f"{expected}. Received: {labels.dtype.name} of shape {labels.shape}")
+    value = tf.get_static_value(labels)
+    if value is not None and value.size and (value.min() < 0 or value.max() >= num_classes):
+        raise ValueError(f"{expected}. Received: values from {value.min()} to {value.max()}")
+    labels = tf.cast(labels, tf.int64)
+    good = tf.reduce_all((labels >= 0) & (labels < num_classes))
+    checked = tf.debugging.Assert(good, [f"{expected}. Received: other values"])
+    with tf.control_dependencies([] if checked is None else [checked]):
+        return tf.one_hot(labels, num_classes, dtype=dtype)
