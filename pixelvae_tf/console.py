@@ -1,6 +1,7 @@
 """What the console scripts share."""
 
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
 
@@ -20,7 +21,11 @@ def run(main: Callable[[list[str]], None], **options) -> None:
     sys.modules["__main__"].__doc__ = module.__doc__
     for flag in flags.FLAGS.get_flags_for_module(module.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(main, **options)
+    try:
+        app.run(main, **options)
+    except KeyboardInterrupt:
+        print(f"{pathlib.Path(sys.argv[0]).stem}: stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def check_output(path: str) -> None:

@@ -13,6 +13,7 @@ WORKDIR/*.png             samples and reconstructions, as of the last evaluation
 import hashlib
 import json
 import logging
+import os
 import pathlib
 import random
 import re
@@ -68,6 +69,13 @@ def weights_of(model: PixelVAE) -> dict[str, tf.Variable]:
     return named
 
 
+def check_path(workdir: str | pathlib.Path) -> None:
+    """Raises a ValueError for a path under which TensorFlow would lose checkpoints: it reads them as patterns."""
+    path = str(workdir)
+    if not path or set(path) & set("*?[]") or ("\\" in path and os.sep == "/"):
+        raise ValueError(f"workdir must be a path without *, ?, [, ] and \\, and not empty. Received: {path!r}")
+
+
 def checkpoints(folder: str | pathlib.Path) -> list[str]:
     """The checkpoints of a folder, oldest first: those that are there, and those that should be.
 
@@ -115,12 +123,13 @@ def fingerprint(model: PixelVAE) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_evaluation(report: dict, workdir: str | pathlib.Path) -> pathlib.Path:
-    """Leaves a report in a run's directory, in place of one of the same data, weights and importance samples.
+def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> pathlib.Path:
+    """Leaves a report in a run's directory, in place of one of the same images, weights and importance samples.
 
     Args:
       report: of pixelvae-evaluate, with `data`, `step` and `fingerprint`.
       workdir: the run's.
+      images: their fingerprint; two folders may have one name.
 
     Returns:
       Its file.
@@ -130,7 +139,8 @@ def write_evaluation(report: dict, workdir: str | pathlib.Path) -> pathlib.Path:
     """
     samples = f"_k{report['importance_samples']}" if "importance_samples" in report else ""
     data = re.sub(r"[^\w.-]+", "_", report["data"])
-    path = pathlib.Path(workdir) / EVALUATIONS / f"{data}_{report['step']}{samples}_{report['fingerprint'][:8]}.json"
+    name = f"{data}_{images:08x}_{report['step']}{samples}_{report['fingerprint'][:8]}.json"
+    path = pathlib.Path(workdir) / EVALUATIONS / name
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(report) + "\n")
     return path
@@ -168,10 +178,14 @@ def read_config(workdir: str | pathlib.Path) -> config_lib.Config:
     Raises:
       ValueError: if `workdir` holds no run, or a damaged config.
     """
+    check_path(workdir)
     path = pathlib.Path(workdir) / CONFIG
     if not path.is_file():
         raise ValueError(f"workdir must be the directory of a run, with {CONFIG} in it. Received: {str(workdir)!r}")
-    return config_lib.from_json(path.read_text())
+    try:
+        return config_lib.from_json(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{CONFIG} of workdir must be as a run writes it. Received: {path}: {error}") from error
 
 
 def read_lineage(workdir: str | pathlib.Path) -> list[dict]:

@@ -39,7 +39,10 @@ def places(tmp_path_factory):
         shutil.rmtree(base / "no_weights" / folder)
     text = (base / "run" / runs.CONFIG).read_text()
     (base / "torn_config" / runs.CONFIG).write_text(text[: len(text) // 2])
+    shutil.copytree(base / "run", base / "lost_config")
+    (base / "lost_config" / runs.CONFIG).unlink()
     (base / "torn_images" / runs.CONFIG).unlink()
+    shutil.rmtree(base / "torn_images" / runs.CHECKPOINTS)
     (base / "torn_images" / runs.IMAGES).write_text("[1")
     (base / "no_room" / "samples.png").mkdir(parents=True)  # a file that cannot be written, as on a full disk
     (base / "file").write_text("not a directory")
@@ -64,6 +67,11 @@ CASES = {
         "every --config.FIELD must name a field",
     ),
     "level": (TRAIN, [PRESET, "--config.model.levels[3].dim=3"], "must name a field of the"),
+    "no path": (TRAIN, [PRESET, "--workdir="], "--workdir=DIR is required"),
+    # TensorFlow would take the checkpoints of {empty}/a, {empty}/b for those of this one, and remove them.
+    "pattern": (TRAIN, [PRESET, "--workdir={empty}/[ab]"], "workdir must be a path without *, ?, [, ] and"),
+    "bracket": (TRAIN, [PRESET, "--config.model.levels[0=3"], "every --config.FIELD must name a field"),
+    "no devices": (TRAIN, [PRESET, "--strategy=mirrored", "--virtual_cpus=-3"], "flag --virtual_cpus=-3: "),
     "type": (TRAIN, [PRESET, "--config.train.steps=many"], "flag --config.train.steps=many: "),
     "value": (TRAIN, [PRESET, "--config.train.steps=0"], "train.steps must be at least 1"),
     "dtype": (TRAIN, [PRESET, "--config.train.dtype=int8"], "train.dtype must be one of"),
@@ -120,6 +128,7 @@ CASES = {
     "folder": (TRAIN, [PRESET, "--config.data.folder={empty}/no"], "data.folder must be a directory of images"),
     "prepare nothing": (PREPARE, ["{empty}", "--size=8", "--output={empty}/out"], "folder must hold images"),
     "prepare no folder": (PREPARE, ["{empty}/no", "--size=8", "--output={empty}/out"], "folder must be a directory"),
+    "prepare no output": (PREPARE, ["{empty}", "--size=8", "--output="], "--output=DIR is required"),
     "prepare distance": (PREPARE, ["{empty}", "--size=8", "--output=o", "--duplicate_distance=64"], "64 is not an int"),
     "no data": (TRAIN, [MNIST, "--config.data.data_dir={empty}/no"], "must be a directory"),
     "empty data": (TRAIN, [MNIST, "--config.data.data_dir={empty}"], "data.data_dir must be"),
@@ -127,7 +136,8 @@ CASES = {
     "other config": (TRAIN, [PRESET, "--workdir={run}"], "holds a run with another config: "),
     "other network": (TRAIN, ["--config=digits/row_lstm", "--workdir={run}"], "another config: "),
     "no directory": (TRAIN, [PRESET, "--workdir={file}/new"], "workdir must be a directory that can be written"),
-    "damaged config": (TRAIN, [PRESET, "--workdir={torn_config}"], "config must be a JSON object"),
+    "damaged config": (TRAIN, [PRESET, "--workdir={torn_config}"], "torn_config/config.json: config must be a JSON ob"),
+    "lost config": (TRAIN, [PRESET, "--workdir={lost_config}"], "holds checkpoints and no config.json to say what"),
     "damaged fingerprints": (TRAIN, [PRESET, "--workdir={torn_images}"], "images.json of workdir must be as a run wri"),
     "full disk": (
         TRAIN,
@@ -135,6 +145,8 @@ CASES = {
         "workdir must be writable and have room for the run. Received: ",
     ),
     "split": (EVALUATE, ["--workdir={run}", "--split=dev"], "split must be one of train, validation, test"),
+    "no path to evaluate": (EVALUATE, ["--workdir="], "and not empty. Received: ''"),
+    "two sources": (EVALUATE, ["--workdir={run}", "--folder=x", "--data_dir=y"], "At most one of (folder, data_dir)"),
     "no run": (EVALUATE, ["--workdir={empty}"], "workdir must be the directory of a run, with config.json"),
     "no weights": (EVALUATE, ["--workdir={no_weights}"], "must hold 'best' weights; a run writes them at"),
     "other weights": (EVALUATE, ["--workdir={swapped}"], "weights of the model of its config.json"),

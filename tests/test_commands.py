@@ -14,7 +14,7 @@ import pytest
 from commands import run_command
 from small_run import small_config
 
-from pixelvae_tf import runs
+from pixelvae_tf import console, runs
 from pixelvae_tf.train import trainer
 
 
@@ -57,6 +57,19 @@ def test_help_shows_what_a_command_does_and_its_flags(module, expected):
     source = importlib.util.find_spec(f"pixelvae_tf.{module}").origin
     what = ast.get_docstring(ast.parse(pathlib.Path(source).read_text())).splitlines()[0]
     assert what in out and expected in out, errors
+
+
+def test_ctrl_c_ends_any_command_with_one_line(monkeypatch, capsys):
+    def interrupted(main, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console.app, "run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["bin/pixelvae-train"])
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
+    with pytest.raises(SystemExit) as ended:
+        console.run(interrupted)
+    assert ended.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "pixelvae-train: stopped by Ctrl-C\n"
 
 
 @pytest.mark.slow

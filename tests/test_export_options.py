@@ -331,7 +331,9 @@ def test_sampling_keeps_within_the_largest_batch(tmp_path):
 def test_a_card_holds_evaluations_of_its_weights_alone(run, tmp_path):
     workdir, report = run
     other = {**report, "data": "digits from photos/test", "fingerprint": "0" * 16}
-    path = runs.write_evaluation(other, workdir)
+    path, of_namesake = (runs.write_evaluation(other, workdir, images) for images in (1, 2))
+    assert path != of_namesake and json.loads(path.read_text()) == json.loads(of_namesake.read_text()) == other
+    of_namesake.unlink()
     try:
         model, config, step = runs.load(workdir)
         found = runs.read_evaluations(workdir, runs.fingerprint(model))

@@ -244,6 +244,36 @@ def test_folders_of_all_kinds_are_searched(tmp_path, caplog):
     assert folder.split_of("caf\udce9.png") in folder.SPLITS
 
 
+def test_a_folder_of_two_names_goes_by_the_first_and_that_is_said(tmp_path, caplog):
+    root = tmp_path / "photos"
+    (root / "validation").mkdir(parents=True)
+    _picture(1).save(root / "validation" / "a.png")
+    (root / "train").symlink_to("validation")
+    assert {split: len(paths) for split, paths in folder.find(root).items()} == {"train": 1, "validation": 0, "test": 0}
+    (message,) = (record.message for record in caplog.records)
+    assert "validation', which is the folder" in message and "train' by another name" in message
+
+
+def test_splits_that_lie_deeper_are_said(tmp_path, caplog):
+    for name in ("train", "Test"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        _picture(1).save(tmp_path / "photos" / name / "a.png")
+    folder.find(tmp_path)
+    (message,) = (record.message for record in caplog.records)
+    assert "Folders called 'Test', 'train' lie deeper in" in message
+    caplog.clear()
+    folder.find(tmp_path / "photos")
+    assert not caplog.records
+
+
+def test_a_grey_of_16_bits_may_be_transparent(tmp_path):
+    values = np.full((4, 4), 128 * 257, np.uint16)
+    values[:, 2:] = 7
+    Image.fromarray(values).save(tmp_path / "grey.png", transparency=7)
+    found = folder.read(tmp_path, "grey.png", 4, 1).pixels[..., 0]
+    assert (found[:, :2] == 128).all() and (found[:, 2:] == 255).all()
+
+
 def test_what_is_transparent_is_white_and_what_is_small_is_counted(tmp_path):
     pixels = np.zeros((6, 6, 4), np.uint8)
     pixels[:, 3:] = (10, 20, 30, 255)

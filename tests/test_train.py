@@ -170,12 +170,21 @@ def test_a_run_starts_with_pretrained_weights(tmp_path):
     assert run.lineage == [expected]
 
 
-def test_weights_that_only_get_worse_stay_the_best(tmp_path):
+@pytest.mark.parametrize("killed", [False, True])
+def test_weights_that_only_get_worse_stay_the_best(tmp_path, killed):
+    """Also where the run was killed between their first checkpoint and their evaluation."""
     name = "digits/gated_pixel_vae"
     config = presets.get(name)
     config.train = dataclasses.replace(
         config.train, initial_weights=name, steps=2, learning_rate=0.1, learning_rate_warmup_steps=0, clip_norm=0.0
     )
+    if killed:
+        run = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
+        run.restore()
+        run._evaluate = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(Interruption())
+        assert runs.checkpoints(tmp_path / runs.CHECKPOINTS)
     trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
     model, _, step = runs.load(tmp_path)
     assert step == 0 and runs.fingerprint(model) == pretrained.load(name)[2]["fingerprint"]
@@ -322,6 +331,21 @@ def test_one_process_at_a_time_trains_in_a_workdir(tmp_path):
     assert runs.load(tmp_path, "latest")[2] == 2
 
 
+def test_a_process_that_waited_does_not_train_on_from_an_old_checkpoint(tmp_path):
+    """A scheduler starts the next one while the last one is still saving."""
+    config = small_config("digits/vae", steps=8, evaluate_every=8)
+    first, second = (trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device")) for _ in range(2))
+    for process in (first, second):
+        process.restore()
+    with pytest.raises(trainer.Interrupted):
+        first.run(_StopAt(first, 4))
+    with pytest.raises(BlockingIOError, match="in which another one has trained since; the same command goes on"):
+        second.run(Interruption())
+    assert runs.load(tmp_path, "latest")[2] == 4
+    first.run(Interruption())  # whose own they are
+    assert runs.load(tmp_path, "latest")[2] == 8
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(IsADirectoryError):
@@ -449,6 +473,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     again.restore()
     assert again.step == 4
     assert all(np.isfinite(weights).all() for weights in again.state.model.get_weights())
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    """The loss of the step that spoils them was finite: it was of the weights before."""
+    config = small_config("digits/vae", steps=4, checkpoint_every=1, evaluate_every=1, learning_rate=1e39)
+    runner = trainer.Trainer(config, tmp_path, trainer.make_strategy("one_device"))
+    runner.restore()
+    with pytest.raises(FloatingPointError, match=r"the weights are not finite after step 0\. The last good .*none yet"):
+        runner.run(Interruption())
+    assert not runs.checkpoints(tmp_path / runs.CHECKPOINTS) and not runs.checkpoints(tmp_path / runs.BEST)
 
 
 @pytest.mark.parametrize("latents", [True, False])

@@ -24,6 +24,7 @@ _FOLDER = flags.DEFINE_string("folder", None, "Folder of images, if it is not th
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the run's.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
+flags.mark_flags_as_mutual_exclusive(["folder", "data_dir"])
 
 
 def main(argv: list[str]) -> None:
@@ -58,11 +59,16 @@ def main(argv: list[str]) -> None:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
     bar.close()
     report |= {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
-    print(json.dumps(report))
+    try:
+        print(json.dumps(report, allow_nan=False))
+    except ValueError as error:  # JSON has no such numbers, and nobody can use them.
+        raise SystemExit(
+            f"pixelvae-evaluate: every value must be finite; the weights diverged. Received: {report}"
+        ) from error
     if not _WORKDIR.value:
         return
     try:
-        runs.write_evaluation(report, _WORKDIR.value)
+        runs.write_evaluation(report, _WORKDIR.value, images.fingerprint())
     except OSError as error:  # Somebody else's run, say; what was asked for is printed.
         print(f"pixelvae-evaluate: the report is not left in {_WORKDIR.value!r} too: {error}", file=sys.stderr)
 

@@ -4,7 +4,9 @@ import signal
 
 
 class Interruption:
-    """Turns SIGTERM and Ctrl-C into a question to ask between loops; a second Ctrl-C stops at once.
+    """Turns SIGTERM and Ctrl-C into a question to ask between loops; a second Ctrl-C does not wait for the saving.
+
+    Python hears of neither before the graph of a loop has ended.
 
     Use it as a context manager; outside the main thread it does nothing.
     """

@@ -29,7 +29,7 @@ _STRATEGY = flags.DEFINE_enum(
     "How the work is spread: auto mirrors over several GPUs; multi_worker is told by TF_CONFIG, see pixelvae-launch.",
 )
 _VIRTUAL_CPUS = flags.DEFINE_integer(
-    "virtual_cpus", 1, "CPU devices to mirror over, with --strategy=mirrored; best as many as cores."
+    "virtual_cpus", 1, "CPU devices to mirror over, with --strategy=mirrored; best as many as cores.", lower_bound=1
 )
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Equal weights, bit for bit, from equal runs (slower; TensorFlow's op determinism)."
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
             description = presets.describe(name)
             print(f"{name:46} {description.cost:44} {description.expected}\n    {description.summary}")
         return
-    if _WORKDIR.value is None:
+    if not _WORKDIR.value:
         raise app.UsageError("--workdir=DIR is required")
     if _VIRTUAL_CPUS.value > 1 and _STRATEGY.value != "mirrored":
         raise app.UsageError("--virtual_cpus needs --strategy=mirrored")
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     # Our own progress, and only warnings of everybody else's.
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("pixelvae_tf").setLevel(logging.INFO)
-    import tensorflow as tf  # Not needed to list presets or to refuse flags.
+    import tensorflow as tf
 
     from pixelvae_tf import runs
     from pixelvae_tf.train import trainer
@@ -107,7 +107,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     fields = " ".join(argument for argument in argv if argument.startswith(("--config.", "-config.")))
     try:
         return app.parse_flags_with_usage(argv)
-    except (AttributeError, IndexError, KeyError) as error:
+    except (AttributeError, IndexError, KeyError, ValueError) as error:
         raise SystemExit(
             f"pixelvae-train: every --config.FIELD must name a field of the preset. Received: {fields}: {error.args[0]}"
         ) from error

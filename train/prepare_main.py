@@ -33,6 +33,8 @@ def main(argv: list[str]) -> None:
     """Parses the flags and prepares."""
     if len(argv) != 2:
         raise app.UsageError(f"one folder of images is expected. Received: {' '.join(argv[1:]) or 'none'}")
+    if not _OUTPUT.value:
+        raise app.UsageError("--output=DIR is required")
     absl_logging.set_verbosity(absl_logging.WARNING)
     from pixelvae_tf.data import folder, prepare
     from pixelvae_tf.train import progress
@@ -56,6 +58,9 @@ def main(argv: list[str]) -> None:
     print(f"{'prepared' if bars else 'already prepared'}: {_OUTPUT.value}, {options.side}x{options.side}")
     for split, found in manifest["splits"].items():
         print(f"  {split}: {found['num_images']} images in {len(found['shards'])} shards")
+    for split in ("train", "validation"):
+        if not manifest["splits"][split]["num_images"]:
+            print(f"  Nothing can be trained on it: no image is in the split {split!r}")
     print(f"  dropped as near-duplicates: {manifest['num_duplicates']}")
     print(f"  converted to {folder.MODES[options.channels]}: {manifest['num_converted']}")
     print(f"  enlarged: {manifest['num_enlarged']}")

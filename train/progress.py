@@ -39,7 +39,8 @@ class Progress:
         if now - self.last_line >= LINE_EVERY_SECONDS or done == self.total:
             self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
-            print(f"{self.unit} {done}/{self.total} {text}, {left:.0f} s left", file=sys.stderr, flush=True)
+            said = f"{self.unit} {done}/{self.total} {text}".strip()
+            print(f"{said}, {left:.0f} s left", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Ends the bar."""

@@ -8,6 +8,7 @@ import os
 import pathlib
 import zlib
 from collections.abc import Iterator
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -106,8 +107,9 @@ class Trainer:
         self.latest = workdir_lib.manage(self.checkpoint, self.workdir / runs.CHECKPOINTS, max_to_keep=2)
         # The trainings behind what it starts with; None if it goes on.
         self.lineage: list[dict] | None = None
-        # The last checkpoint that this process read or wrote.
+        # The last checkpoint that this process read or wrote, and those that were there then.
         self.good: str | None = None
+        self._found: list[str] = []
         best = tf.train.Checkpoint(
             average=runs.weights_of(self.state.average),
             step=self.state.step,
@@ -117,11 +119,16 @@ class Trainer:
         self._since_log: list[tuple[int, steps.Totals]] = []
         self.writers: dict[str, tf.summary.SummaryWriter] = {}
         self._draw = tf.function(self._make_pictures, autograph=False)
+        self._weights_are_finite = tf.function(self._all_finite, autograph=False)
 
     @property
     def step(self) -> int:
         """Steps done."""
         return int(self.state.step.numpy())  # a mirrored variable knows no int()
+
+    def _all_finite(self) -> tf.Tensor:
+        # The average would not stay finite for long where the weights are not.
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x.value)) for x in self.state.model.variables])
 
     def _check_workers(self) -> None:
         config = copy.deepcopy(self.config)
@@ -138,15 +145,16 @@ class Trainer:
             workers do not go on with the same run.
         """
         folder = self.workdir / runs.CHECKPOINTS
+        self._found = runs.checkpoints(folder)
         self.good = runs.read_newest(
             folder, lambda path: self.checkpoint.restore(path).assert_existing_objects_matched()
         )
         if self.good:
             LOGGER.info("Going on from step %d (%s)", self.step, self.good)
-        elif runs.checkpoints(folder):
+        elif self._found:
             raise ValueError(
                 "workdir must hold a checkpoint of this model that can be read. "
-                f"Received: {str(self.workdir)!r}, where none of {len(runs.checkpoints(folder))} can"
+                f"Received: {str(self.workdir)!r}, where none of {len(self._found)} can"
             )
         else:
             self._start()
@@ -184,18 +192,28 @@ class Trainer:
         """Trains from the current step to the last.
 
         Raises:
-          BlockingIOError: if another process trains in the workdir.
+          BlockingIOError: if another process trains in the workdir, or did since this one read its checkpoint.
         """
         with contextlib.ExitStack() as stack:
             if self.workers.is_chief:
                 with self._writing():
                     stack.enter_context(workdir_lib.lock(self.workdir))
+                    self._check_newest()
             try:
                 self._run(interruption)
             except (FloatingPointError, Interrupted):  # in all workers alike
                 self.workers.part()
                 raise
             self.workers.part()
+
+    def _check_newest(self) -> None:
+        """What was read before the lock was had may be what another process has gone on from meanwhile."""
+        there = runs.checkpoints(self.workdir / runs.CHECKPOINTS)
+        if there != self._found:
+            raise BlockingIOError(
+                "workdir must have the checkpoints that were there when this process read the last of them. Received: "
+                f"{str(self.workdir)!r}, in which another one has trained since; the same command goes on from there"
+            )
 
     def _run(self, interruption: Interruption) -> None:
         train = self.config.train
@@ -205,8 +223,6 @@ class Trainer:
                 workdir_lib.write_images(self.fingerprints, self.workdir)
                 if self.lineage is not None:
                     workdir_lib.write_lineage(self.lineage, self.workdir)
-                for name in ("train", "validation"):
-                    self.writers[name] = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
         LOGGER.info(
             "%s: %d weights, %d steps of %d images on %d replica(s)",
             self.workdir,
@@ -217,9 +233,14 @@ class Trainer:
         )
         if self.step >= train.steps:
             return
-        if self.lineage:
+        if self.workers.is_chief:
+            with self._writing():
+                for name in ("train", "validation"):
+                    self.writers[name] = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
+        if train.initial_weights and self.step == 0 and math.isinf(self.state.best_bound_nats.numpy()):
             # Where they came from they may change or go; here they are the first checkpoint, and perhaps the best.
-            self._save()
+            if self.good is None:
+                self._save()
             self._evaluate()
         start = self.step
         dataset = self.strategy.distribute_datasets_from_function(
@@ -243,6 +264,7 @@ class Trainer:
                     images.require_unchanged()
                 raise
             self._require_finite(totals)
+            self._require_finite_weights()
             self._after_loop(totals, count, bar)
             # Which worker was asked does not matter: all stop at the same step.
             number = int(self.workers.exchange([interruption.signal or 0]).max())
@@ -259,6 +281,7 @@ class Trainer:
         if self.workers.is_chief:
             with self._writing():
                 self.good = self.latest.save(checkpoint_number=self.step)
+                self._found = runs.checkpoints(self.workdir / runs.CHECKPOINTS)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -279,10 +302,17 @@ class Trainer:
         if int(totals.bad_step) < 0:
             return
         parts = [part for part, bad in zip(steps.PARTS, totals.bad_parts.numpy(), strict=True) if bad]
+        self._diverged(f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}")
+
+    def _require_finite_weights(self) -> None:
+        """The same of what the last step made of the weights: its loss was of those before it."""
+        if not self._weights_are_finite():
+            self._diverged(f"the weights are not finite after step {self.step - 1}")
+
+    def _diverged(self, how: str) -> NoReturn:
         raise FloatingPointError(
-            f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}. The last good checkpoint, "
-            f"{self.good or 'none yet'}, is kept. In a new workdir, a lower train.learning_rate, "
-            "a train.clip_norm or a longer train.kl_warmup_steps may help"
+            f"{how}. The last good checkpoint, {self.good or 'none yet'}, is kept. In a new workdir, a lower "
+            "train.learning_rate, a train.clip_norm or a longer train.kl_warmup_steps may help"
         )
 
     def _after_loop(self, totals: steps.Totals, count: int, bar: progress.Progress) -> None:
@@ -296,7 +326,7 @@ class Trainer:
             self._evaluate()
 
     def _log(self) -> None:
-        """Writes the means over all steps since the last log, and how many of them were clipped."""
+        """Writes the means over all steps since the last log or the start, and how many of them were clipped."""
         count = sum(number for number, _ in self._since_log)
 
         def total(name: str) -> np.ndarray:

@@ -27,8 +27,9 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
     """Makes a new workdir, or checks that the run in an old one has the same config.
 
     Raises:
-      ValueError: if another run lives there, or nothing can be written there.
+      ValueError: if another run lives there, or one whose config is lost; or if nothing can be written there.
     """
+    runs.check_path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir):
@@ -38,6 +39,11 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
             f"workdir must be a directory that can be written. Received: {str(workdir)!r}: {error}"
         ) from error
     if not (workdir / runs.CONFIG).exists():
+        if runs.checkpoints(workdir / runs.CHECKPOINTS):
+            raise ValueError(
+                f"workdir must be new, or that of a run. Received: {str(workdir)!r}, which holds checkpoints and no "
+                f"{runs.CONFIG} to say what they are of"
+            )
         return
     there = runs.read_config(workdir)
     different = [found for found in config_lib.differences(there, config) if found[0] not in FREE_FIELDS]

@@ -68,6 +68,14 @@ def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str
         raise ValueError(f"{name} must hold images ({', '.join(EXTENSIONS)}). Received: {str(folder)!r}, with none")
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     sorted_out = any(child.name.lower() in SUBFOLDERS for child in folder.iterdir() if child.is_dir())
+    deeper = {part for path in paths for part in path.split("/")[1:-1] if part.lower() in SUBFOLDERS}
+    if deeper and not sorted_out:
+        LOGGER.warning(
+            "Folders called %s lie deeper in %s and are not taken for splits: a hash of each path decides. Give the "
+            "folder that they lie in if they are",
+            ", ".join(map(ascii, sorted(deeper))),
+            folder,
+        )
     in_none = []
     for path in paths:
         first, _, below = path.partition("/")
@@ -91,12 +99,15 @@ def _walk(folder: pathlib.Path) -> Iterator[str]:
     def cannot(error: OSError) -> None:
         LOGGER.warning("Left out: %s, which cannot be entered: %s", error.filename, error.strerror)
 
-    entered = set()
+    entered: dict[str, str] = {}
     for root, folders, names in os.walk(folder, onerror=cannot, followlinks=True):
-        if os.path.realpath(root) in entered:
+        folders.sort()  # Which of two names a folder goes by must not depend on the file system.
+        before = entered.setdefault(os.path.realpath(root), root)
+        if before != root:
+            if not root.startswith(os.path.join(before, "")):  # A link that leads back is no loss.
+                LOGGER.warning("Left out: %s, which is the folder %s by another name", ascii(root), ascii(before))
             folders.clear()
             continue
-        entered.add(os.path.realpath(root))
         for name in names:
             if name.lower().endswith(EXTENSIONS):
                 yield pathlib.Path(root, name).relative_to(folder).as_posix()
@@ -132,7 +143,9 @@ def _square(image: Image.Image) -> Image.Image:
     """The largest centred square of an image, upright, on white where it is transparent."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip them at 255
-        image = Image.fromarray(((np.asarray(image, np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
+        values, transparent = np.asarray(image, np.int64), image.info.get("transparency")
+        values = np.where(values == transparent, 65_535, values)
+        image = Image.fromarray(((values + 128) // 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:  # what is seen through it would be black, or whatever colour lies hidden there
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
