@@ -21,7 +21,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from pixelvae_tf import pictures, presets, runs
+from pixelvae_tf import data, pictures, presets, runs
 from pixelvae_tf.config import Config
 from pixelvae_tf.export import card, exporter, server, warmup
 from pixelvae_tf.export.options import Options
@@ -262,7 +262,8 @@ def test_an_evaluation_is_left_in_the_workdir(run):
     assert report["step"] == step == 2 and report["fingerprint"] == runs.fingerprint(model)
     assert runs.read_evaluations(workdir, report["fingerprint"]) == [report]
     assert runs.read_evaluations(workdir, "of other weights") == []
-    name = f"digits_test_2_k3_{report['fingerprint'][:8]}.json"
+    images = data.load(small_config().data, "test").fingerprint()
+    name = f"digits_test_{images:08x}_2_k3_{report['fingerprint'][:8]}.json"
     assert [path.name for path in (workdir / runs.EVALUATIONS).iterdir()] == [name]
 
 
