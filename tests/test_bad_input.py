@@ -242,7 +242,7 @@ def test_wrong_images_are_refused(model, door, case):
 def test_wrong_images_have_no_probability(model, case):
     """A distribution of pixels would give a number, even a positive logarithm, for what cannot happen."""
     images, message = WRONG_IMAGES[case]
-    message = "Received" if case in ("shape", "rank") else message
+    message = "value must be of shape [..., 5, 4, 1]. Received: shape " if case in ("shape", "rank") else message
     likelihood = model.likelihood([LATENTS])
     with pytest.raises(ValueError, match=re.escape(message)):
         likelihood.log_prob(images)
@@ -333,6 +333,7 @@ def test_wrong_arguments_of_a_sampler_are_refused(model, call, message):
         ([-1, 0], "Received: values from -1 to 0"),
         ([0.0, 1.0], r"labels must be integers .*\. Received: float32"),
         ([[0], [1]], r"labels must be integers \[B\] .*\. Received: int32 of shape \(., 1\)"),
+        ([0, 1, 2], r"must be one for each image, of at least one\. Received: .*labels 3"),
     ],
 )
 def test_wrong_labels_are_refused(labels, message):

@@ -127,7 +127,7 @@ class Trainer:
         return int(self.state.step.numpy())  # a mirrored variable knows no int()
 
     def _all_finite(self) -> tf.Tensor:
-        # The average would not stay finite for long where the weights are not.
+        # Those of their average too: it has followed them in the same step.
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x.value)) for x in self.state.model.variables])
 
     def _check_workers(self) -> None:

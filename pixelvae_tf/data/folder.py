@@ -68,12 +68,12 @@ def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str
         raise ValueError(f"{name} must hold images ({', '.join(EXTENSIONS)}). Received: {str(folder)!r}, with none")
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     sorted_out = any(child.name.lower() in SUBFOLDERS for child in folder.iterdir() if child.is_dir())
-    deeper = {part for path in paths for part in path.split("/")[1:-1] if part.lower() in SUBFOLDERS}
-    if deeper and not sorted_out:
+    names = set() if sorted_out else {part for path in paths for part in path.split("/")[1:-1]}
+    if deeper := sorted(name for name in names if name.lower() in SUBFOLDERS):
         LOGGER.warning(
             "Folders called %s lie deeper in %s and are not taken for splits: a hash of each path decides. Give the "
             "folder that they lie in if they are",
-            ", ".join(map(ascii, sorted(deeper))),
+            ", ".join(map(ascii, deeper)),
             folder,
         )
     in_none = []

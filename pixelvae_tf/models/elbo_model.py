@@ -108,7 +108,7 @@ class ElboModel(keras.Model):
                     f"Received: {sorted(images) if isinstance(images, dict) else type(images).__name__}"
                 )
             images, labels = images["images"], images["labels"]
-        images = pixels.require_images(images, self.config.image_shape, self.config.num_values)
+        pixels.check_images(images, self.config.image_shape, self.config.num_values)  # in a graph `log_prob` does
         if not training:
             return bounds.elbo(self, images, noise.image_seeds(images), labels=labels)._asdict()
         if not self.compiled:
