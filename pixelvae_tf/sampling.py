@@ -19,9 +19,12 @@ The methods differ in how often they ask the network, and what of it they comput
 
 A network that does not look at the values (a VAE's) is asked once, for the whole image, but by "oracle".
 
+Called eagerly, `sample` makes graphs of its loops and keeps them: op by op they would take many times as long.
+
 Legend: B batch, H height, W width, C channels, G channel groups, S random numbers of a location.
 """
 
+import weakref
 from typing import Literal, NamedTuple, get_args
 
 import tensorflow as tf
@@ -74,6 +77,30 @@ def sample(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}. Received: method={method!r}")
+    if tf.executing_eagerly():
+        # As a tensor of one dtype: a number would be a constant, every temperature another graph.
+        return _graph(network, method)(site, context, noise, tf.cast(temperature, tf.float64), known)
+    return _sample(network, site, context, noise, temperature, method, known)
+
+
+# By network and method. They go when the network goes.
+_graphs = weakref.WeakKeyDictionary()
+
+
+def _graph(network, method: Method) -> tf.types.experimental.PolymorphicFunction:
+    """`_sample` of a network, kept for calls from outside graphs; from the second size on the batch is left open."""
+    graphs = _graphs.setdefault(network, {})
+    if method not in graphs:
+        alive = weakref.ref(network)
+
+        def sampled(site, context, noise, temperature, known):
+            return _sample(alive(), site, context, noise, temperature, method, known)
+
+        graphs[method] = tf.function(sampled, autograph=False, reduce_retracing=True)
+    return graphs[method]
+
+
+def _sample(network, site, context, noise, temperature, method: Method, known: Known | None) -> tf.Tensor:
     arguments = (network, site, context, noise, temperature, known)
     if method == "oracle":
         return oracle(*arguments)

@@ -1,6 +1,8 @@
 """Sampling: every method agrees with the oracle, pixel for pixel."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -267,6 +269,34 @@ def test_gaussian_grids_are_sampled_by_the_same_loop():
         # 16 locations, each a sum of 36 products of order one in float32, the errors carried on.
         np.testing.assert_allclose(sampling.sample(network, site, None, normals, method=method), oracle, atol=1e-4)
     assert np.std(oracle) > 0.5
+
+
+def test_called_eagerly_the_loops_are_graphs_that_are_kept():
+    """One for the first batch size, one for all others; temperatures and new weights need none."""
+    model = make_model("hierarchy", "float64")
+    seeds = tf.range(5, dtype=tf.int64)
+    for size, temperature in ((2, 1.0), (3, 0.5), (4, 0.7), (5, tf.constant(0.9)), (5, 2)):
+        some = seeds[:size]
+        expected = tf.function(model.sample, autograph=False)(some, temperature)
+        np.testing.assert_array_equal(model.sample(some, temperature), expected)
+    networks = [model.network, model.levels[0].prior_network]
+    graphs = [sampling._graph(network, "auto") for network in networks]
+    assert [graph.experimental_get_tracing_count() for graph in graphs] == [2, 2]
+    before = model.sample(seeds)
+    model.network.layers[-1].bias.assign_add(tf.random.normal(model.network.layers[-1].bias.shape, dtype=tf.float64))
+    assert (model.sample(seeds).numpy() != before.numpy()).any()
+    assert [graph.experimental_get_tracing_count() for graph in graphs] == [2, 2]
+
+
+def test_graphs_go_with_their_network():
+    network = Chain([MaskedConv2D(4, 3, "A"), MaskedConv2D(2, 3, "B")])
+    network.build((None, 2, 2, 1))
+    sampling.sample(network, GaussianSite(1), None, tf.zeros((1, 2, 2, 1)))
+    assert network in sampling._graphs
+    parts = [weakref.ref(part) for part in (network, network.weights[0], sampling._graph(network, "auto"))]
+    del network
+    gc.collect()
+    assert not any(part() for part in parts)
 
 
 def test_unknown_method():

@@ -82,6 +82,7 @@ class PixelVAE(ElboModel):
             ]
             raster = networks.Raster(config.num_values, config.channel_groups, self.site.units)
             self.network = networks.make(config.pixels, raster, name="pixels")
+        self._prior_sites = [distributions.GaussianSite(level.dim, dtype=self.latent_dtype) for level in config.levels]
         self.track_parts(self.num_levels)
         self.build()
 
@@ -191,7 +192,7 @@ class PixelVAE(ElboModel):
         above: tf.Tensor | None = None,
         temperature=1.0,
         method: sampling.Method = "auto",
-        floor: float | tf.Tensor = 0.0,
+        floor: float | tf.Tensor | None = None,
         training: bool = False,
         dropout_seed: tf.Tensor | None = None,
     ) -> tfd.Distribution:
@@ -220,12 +221,14 @@ class PixelVAE(ElboModel):
         shapes = [config.shape for config in self.config.levels[level + 1 : level + 2]]
         checks.check_latents([] if above is None else [above], shapes, "above, as a list,")
         checks.check_same_batch(above=above, temperature=temperature)
-        config = self.config.levels[level]
+        config, site = self.config.levels[level], self._prior_sites[level]
         if above is None:
             return distributions.standard_gaussian(config.shape, self.latent_dtype, temperature)
+        if floor is not None:
+            site = distributions.GaussianSite(config.dim, floor, self.latent_dtype)
         return distributions.AutoregressiveGrid(
             self.levels[level].prior_network,
-            distributions.GaussianSite(config.dim, floor, self.latent_dtype),
+            site,
             config.shape,
             context=self.levels[level + 1].condition(above, training=training),
             temperature=temperature,
