@@ -38,7 +38,7 @@ def main(run: str) -> None:
     """Prints the report of a run in a directory."""
     directory = pathlib.Path(run)
     report = json.loads((directory / "test.json").read_text())
-    versions = [int(child.name) for child in (directory / "saved_model").iterdir() if child.name.isdigit()]
+    versions = [int(child.name) for child in (directory / "saved_model").iterdir() if child.name.isdecimal()]
     saved_model = str(directory / "saved_model" / str(max(versions)))
     train, test = (data.load(DataConfig("digits"), split) for split in ("train", "test"))
     classifier = LogisticRegression(max_iter=5000).fit(

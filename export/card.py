@@ -59,7 +59,8 @@ def describe(
     return {
         **describe_weights(model),
         "max_batch": options.max_batch,
-        "completion_rounds": options.completion_rounds,
+        # Without latents `complete` has none.
+        "completion_rounds": options.completion_rounds if model.num_levels else 0,
         "warmup": list(options.warmup),
         "xla": options.xla,
         "xla_parts": options.xla_parts,
@@ -94,4 +95,4 @@ def write(card: dict, saved_model: pathlib.Path) -> None:
     """Writes a card into a SavedModel, as JSON and as a page."""
     (saved_model / CARD).parent.mkdir(exist_ok=True)
     (saved_model / CARD).write_text(json.dumps(card, indent=2) + "\n")
-    (saved_model / PAGE).write_text(page(card))
+    (saved_model / PAGE).write_text(page(card), encoding="utf-8")

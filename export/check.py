@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 # Integers must agree. Floats are sums over all pixels, computed by the same graph, which another process may
-# split over threads in another way: float32 rounds a sum of about a thousand terms at 1e-5 of it.
-RELATIVE, ABSOLUTE = 1e-5, 1e-5
+# split over threads in another way: float32 rounds a sum of about a thousand terms at 1e-5 of it. What XLA computes is
+# held against what TensorFlow does, after tens of layers whose sums they order differently.
+RELATIVE, ABSOLUTE = 1e-4, 1e-4
 
 
 def main(saved_model: str, cases_path: str) -> int:

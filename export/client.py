@@ -59,6 +59,8 @@ class _Client:
           ServerError: if it does not answer, or not with signatures.
         """
         self._server, self._model, self._timeout = server, model, timeout
+        if "://" in server:
+            raise self._unreachable("it begins with a scheme")
         self._definitions = self._describe()
 
     def predict(self, name: str, inputs: Arrays) -> Arrays:
@@ -72,7 +74,7 @@ class _Client:
           The outputs by name, without `error`.
 
         Raises:
-          ServerError: if the request is refused, or a row of it.
+          ServerError: if the request is refused, or a row of it, or the answer is not what the signature says.
         """
         signature = self.signature(name)
         if set(inputs) != set(signature.inputs):
@@ -82,6 +84,11 @@ class _Client:
             )
         cast = {key: _cast(key, np.asarray(value), signature.inputs[key].dtype) for key, value in inputs.items()}
         outputs = self._call(name, cast, signature.outputs)
+        batch = len(next(iter(cast.values())))
+        for key, tensor in signature.outputs.items():
+            wanted = (batch, *tensor.shape[1:])
+            if outputs[key].shape != wanted:
+                raise self._other_outputs(f"{key} of shape {outputs[key].shape} for {wanted}")
         for row, error in enumerate(outputs.pop("error", ())):
             if error:
                 raise ServerError(f"row {row} of the request was refused: {_text(error)}")
@@ -117,6 +124,9 @@ class _Client:
     def _unreachable(self, reason: object) -> ServerError:
         return ServerError(f"server must be the host:port of one that answers. Received: {self._server!r}: {reason}")
 
+    def _other_outputs(self, what: str) -> ServerError:
+        return self._unreachable(f"it gave other outputs than its signature: {what}")
+
     def _too_slow(self) -> ServerError:
         return ServerError(
             f"timeout must be at least what an answer takes. Received: {self._timeout:g} seconds, after which "
@@ -135,17 +145,17 @@ class Rest(_Client):
     def _describe(self) -> dict[str, dict]:
         answer = self._ask("/metadata")
         try:
-            return answer["metadata"]["signature_def"]["signature_def"]
-        except (KeyError, TypeError) as error:
+            return dict(answer["metadata"]["signature_def"]["signature_def"])
+        except (KeyError, TypeError, ValueError) as error:
             raise self._unreachable("it gave no signatures") from error
 
     def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
         columns = {key: value.tolist() for key, value in inputs.items()}
         answer = self._ask(":predict", {"signature_name": name, "inputs": columns})
         try:
-            return {key: np.asarray(answer["outputs"][key], tensor.dtype) for key, tensor in outputs.items()}
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise self._unreachable(f"it gave other outputs than its signature: {error!r}") from error
+            return {key: _cast(key, np.asarray(answer["outputs"][key]), outputs[key].dtype) for key in outputs}
+        except (KeyError, TypeError, ValueError, OverflowError, ServerError) as error:
+            raise self._other_outputs(repr(error)) from error
 
     def _ask(self, what: str, body: dict | None = None) -> dict:
         """GET, or POST where there is a body."""
@@ -201,7 +211,7 @@ class Grpc(_Client):
         try:
             return {key: tf.make_ndarray(answer[key]) for key in outputs}
         except (TypeError, ValueError) as error:
-            raise self._unreachable(f"it gave other outputs than its signature: {error!r}") from error
+            raise self._other_outputs(repr(error)) from error
 
     def _ask(self, method, request):
         import grpc
@@ -236,16 +246,21 @@ def _cast(name: str, value: np.ndarray, dtype: type) -> np.ndarray:
     """An input in the dtype of its signature, if that holds its values.
 
     Raises:
-      ServerError: if it does not: 256 would become 0 on the way, and 1.7 become 1.
+      ServerError: if it does not: 256 would become 0 on the way, 1.7 become 1, and 1e300 become infinite.
     """
     try:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             cast = value.astype(dtype)
     except (ValueError, TypeError) as error:
         raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {error}") from error
     if np.issubdtype(dtype, np.integer) and not np.array_equal(cast, value):
         wrong = value[cast != value].flat[0]
         raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {wrong}")
+    if np.issubdtype(dtype, np.floating):
+        overflown = np.isinf(cast) & np.isfinite(value.astype(np.float64))
+        if overflown.any():
+            wrong = value[overflown].flat[0]
+            raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {wrong}")
     return cast
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from absl import app, flags
 
 from pixelvae_tf import console
+from pixelvae_tf.export import client
 
 _SERVER = flags.DEFINE_string("server", None, "host:port, of REST (often 8501) or gRPC (often 8500).", required=True)
 _MODEL = flags.DEFINE_string("model", None, "The name that the server knows the model by.", required=True)
@@ -30,7 +31,7 @@ _NUM_VALUES = flags.DEFINE_integer(
     upper_bound=256,
 )
 _PROTOCOL = flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], "grpc needs the package tensorflow-serving-api.")
-_TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that a call may take.", lower_bound=0.001)
+_TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that a call may take.", 0.001, 86400)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images a call; does not change them.", lower_bound=1)
 _IMAGES = flags.DEFINE_list("images", None, "encode, complete: picture files.")
 _MASK = flags.DEFINE_string(
@@ -45,7 +46,7 @@ _TEMPERATURE = flags.DEFINE_float(
     "temperature", 1.0, "sample, complete: below 1 likelier images, above 1 stranger; 1e-6 (greedy) to 1e6."
 )
 _LABEL = flags.DEFINE_integer("label", None, "sample, complete: the class, where the model has classes.", 0, 2**62)
-_SCALE = flags.DEFINE_integer("scale", 4, "sample, complete: how many picture pixels a pixel is wide.", lower_bound=1)
+_SCALE = flags.DEFINE_integer("scale", 4, "sample, complete: how many picture pixels a pixel is wide.", 1, 64)
 
 DRAWING = {"output", "num_images", "seed", "temperature", "label", "scale"}
 # What each command takes beside what all take, and what of that it needs.
@@ -61,8 +62,6 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2 or argv[1] not in COMMANDS:
         raise app.UsageError(f"one command, of {', '.join(COMMANDS)}. Received: {' '.join(argv[1:]) or 'none'}")
     command = argv[1]
-    from pixelvae_tf.export import client
-
     try:
         _check_flags(command)
         try:
@@ -127,10 +126,15 @@ def _noise(server, name: str, number: int) -> dict[str, np.ndarray]:
 def _predict(server, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of all rows, a batch a call."""
     number, step = len(next(iter(inputs.values()))), _BATCH_SIZE.value
-    batches = [
-        server.predict(name, {key: values[start : start + step] for key, values in inputs.items()})
-        for start in range(0, number, step)
-    ]
+    batches = []
+    for start in range(0, number, step):
+        try:
+            batches.append(server.predict(name, {key: values[start : start + step] for key, values in inputs.items()}))
+        except client.ServerError as error:
+            # The server alone knows the limit, and names it.
+            if "the max_batch of the export" not in str(error):
+                raise
+            raise ValueError(f"batch_size must be what the model takes. Received: {step}: {error}") from error
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
 
@@ -177,10 +181,7 @@ def _write(images: np.ndarray, columns: int | None) -> None:
 
     if images.max() >= _NUM_VALUES.value:
         raise ValueError(f"num_values must be the model's. Received: {_NUM_VALUES.value}, and the value {images.max()}")
-    try:
-        pictures.write_png(_OUTPUT.value, pictures.tile(images, _NUM_VALUES.value, columns, _SCALE.value))
-    except OSError as error:
-        raise ValueError(f"output must be a file that can be written. Received: {_OUTPUT.value!r}: {error}") from error
+    console.write_picture(_OUTPUT.value, pictures.tile(images, _NUM_VALUES.value, columns, _SCALE.value))
 
 
 def run() -> None:

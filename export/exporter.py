@@ -1,5 +1,6 @@
 """Writes a versioned SavedModel and proves it in a process that has TensorFlow alone."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -16,7 +17,7 @@ from pixelvae_tf.export import warmup
 from pixelvae_tf.export.examples import example
 from pixelvae_tf.export.options import Options
 from pixelvae_tf.export.server import model_name
-from pixelvae_tf.export.signatures import signatures
+from pixelvae_tf.export.signatures import Signature, signatures
 from pixelvae_tf.models import PixelVAE
 
 Endpoints = dict[str, tf.types.experimental.PolymorphicFunction]
@@ -51,13 +52,7 @@ def export(
     base, name = pathlib.Path(export_dir), model_name(export_dir)
     served = signatures(model, options)
     records = warmup.requests(name, served, options.warmup) if options.warmup else []
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        unfinished = pathlib.Path(tempfile.mkdtemp(prefix=".unfinished_", dir=base))
-    except OSError as error:
-        raise ValueError(
-            f"export_dir must be a directory that can be written. Received: {str(base)!r}: {error}"
-        ) from error
+    unfinished = make_folder(base)
     try:
         # One function for a signature of two names, as serving_default is.
         functions = {
@@ -69,11 +64,33 @@ def export(
         card_lib.write({"name": name, **card, **card_lib.describe(model, endpoints, options)}, unfinished)
         if records:
             warmup.write(records, unfinished)
-        check(endpoints, unfinished, options.max_batch)
+        check(endpoints, unfinished, options, _without_xla(model, options))
         unfinished.chmod(0o755)  # mkdtemp's own would keep a server of another user out.
         return _rename_to_next_version(unfinished, base)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def make_folder(base: str | pathlib.Path) -> pathlib.Path:
+    """Makes a folder for a version that is not finished, and the directory around it.
+
+    Raises:
+      ValueError: if that cannot be written.
+    """
+    try:
+        pathlib.Path(base).mkdir(parents=True, exist_ok=True)
+        return pathlib.Path(tempfile.mkdtemp(prefix=".unfinished_", dir=base))
+    except OSError as error:
+        raise ValueError(
+            f"export_dir must be a directory that can be written. Received: {str(base)!r}: {error}"
+        ) from error
+
+
+def _without_xla(model: PixelVAE, options: Options) -> dict[str, Signature]:
+    """What XLA's numbers are held against; nothing where there is no XLA, or where it keeps more digits of bfloat16."""
+    if not options.xla or model.compute_dtype == "bfloat16":
+        return {}
+    return signatures(model, dataclasses.replace(options, xla=False, xla_parts=1))
 
 
 def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path) -> None:
@@ -93,7 +110,7 @@ def _call(graph: tf.types.experimental.ConcreteFunction, specs) -> tf.types.expe
 
 def _rename_to_next_version(unfinished: pathlib.Path, base: pathlib.Path) -> pathlib.Path:
     while True:
-        versions = [int(child.name) for child in base.iterdir() if child.name.isdigit()]
+        versions = [int(child.name) for child in base.iterdir() if child.name.isdecimal()]
         target = base / str(max(versions, default=0) + 1)
         try:
             os.rename(unfinished, target)
@@ -104,7 +121,17 @@ def _rename_to_next_version(unfinished: pathlib.Path, base: pathlib.Path) -> pat
             # Another export was faster: take the next number.
 
 
-def check(endpoints: Endpoints, path: pathlib.Path, max_batch: int = Options.max_batch) -> None:
+def checked_batches(options: Options) -> set[int]:
+    """The batch sizes of the check; where XLA's variant cuts batches into parts, one at least is cut."""
+    return {min(batch, options.max_batch) for batch in (*CHECKED_BATCHES, max(options.xla_parts, CHECKED_BATCHES[0]))}
+
+
+def check(
+    endpoints: Endpoints,
+    path: pathlib.Path,
+    options: Options = Options(),  # noqa: B008
+    without_xla: dict[str, Signature] | None = None,
+) -> None:
     """Compares every signature of a SavedModel, in a fresh process without pixelvae_tf, with the model's.
 
     Its warm-up requests, if it has any, must be answered there without an error.
@@ -112,17 +139,19 @@ def check(endpoints: Endpoints, path: pathlib.Path, max_batch: int = Options.max
     Args:
       endpoints: the model's own.
       path: of the SavedModel.
-      max_batch: the largest batch that they take.
+      options: of the export.
+      without_xla: where XLA computes the endpoints, the signatures as TensorFlow computes them: latents and likelihoods
+        must be theirs. (Images need not: a rounding that changes one pixel changes all after it.)
 
     Raises:
       RuntimeError: where they differ.
     """
-    batches = {min(batch, max_batch) for batch in CHECKED_BATCHES}
+    batches = checked_batches(options)
     with tempfile.TemporaryDirectory() as folder:
         cases = pathlib.Path(folder) / "cases.npz"
         # On the CPU in both processes: this one may hold all of a GPU's memory, and a GPU rounds in its own way.
         with tf.device("CPU:0"):
-            np.savez(cases, **_cases(endpoints, batches))
+            np.savez(cases, **_cases(endpoints, batches, without_xla or {}))
         # By path, not by module name: importing the package is what must not be needed.
         script = pathlib.Path(__file__).with_name("check.py")
         command = [sys.executable, "-P", str(script), str(path), str(cases)]
@@ -132,14 +161,19 @@ def check(endpoints: Endpoints, path: pathlib.Path, max_batch: int = Options.max
         raise RuntimeError(f"the SavedModel does not agree with the model:\n{outcome.stdout}{outcome.stderr}")
 
 
-def _cases(endpoints: Endpoints, batches: set[int]) -> dict[str, np.ndarray]:
+def _cases(endpoints: Endpoints, batches: set[int], without_xla: dict[str, Signature]) -> dict[str, np.ndarray]:
     """Inputs and the model's own outputs: {"signature|batch|in or out|tensor": array}."""
     cases = {}
     for name, function in endpoints.items():
         for batch in batches:
             # One row would leave nothing good to compare.
             inputs = example(function.input_signature[0], batch, spoil_last=batch > 1)
-            outputs = function({key: tf.constant(value) for key, value in inputs.items()})
+            tensors = {key: tf.constant(value) for key, value in inputs.items()}
+            outputs = dict(function(tensors))
+            floats = [key for key, value in outputs.items() if value.dtype.is_floating]
+            if floats and name in without_xla:
+                others = without_xla[name].function(tensors)
+                outputs |= {key: others[key] for key in floats}
             for side, arrays in (("in", inputs), ("out", outputs)):
                 cases |= {f"{name}|{batch}|{side}|{key}": _plain(value) for key, value in arrays.items()}
     return cases

@@ -39,8 +39,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)  # TensorFlow warns of retracing where every endpoint is traced once
-    # By itself SIGTERM ends a process without its `finally`s, which remove what is unfinished.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # By themselves they end a process without its `finally`s, which remove what is unfinished.
+    for ending in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP
+        if signal.getsignal(signal.Signals[ending]) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.Signals[ending], lambda number, frame: sys.exit(128 + number))
     from pixelvae_tf.export import exporter, server
 
     try:
@@ -49,11 +51,16 @@ def main(argv: list[str]) -> None:
         compiled = dataclasses.replace(options, xla=_XLA.value, xla_parts=_XLA_PARTS.value)
         if _XLA.value:
             variants[str(server.xla_variant(_EXPORT_DIR.value))] = compiled
+        server.model_name(_EXPORT_DIR.value)
         model, card = _model_and_card()
+        for export_dir in variants:
+            exporter.make_folder(export_dir).rmdir()  # where one cannot be written, none is
+        exported = []
         for export_dir, its_options in variants.items():
             path = exporter.export(model, card, export_dir, its_options)
             print(f"exported and checked: {path}")
-        server.write(list(variants), options)
+            exported.append(export_dir)
+            server.write(exported, options)
     except (ValueError, RuntimeError, OSError) as error:
         raise SystemExit(f"pixelvae-export: {error}") from error
 

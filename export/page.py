@@ -70,7 +70,7 @@ def _shape(level: dict) -> list[int]:
 
 def _evaluation(card: dict) -> list[str]:
     if not card["evaluations"]:
-        return [NOT_EVALUATED.format(card["commands"].get("evaluate", "pixelvae-evaluate"))]
+        return [NOT_EVALUATED.format(card["commands"].get("evaluate", "pixelvae-evaluate --workdir=WORKDIR"))]
     rows = [row for report in card["evaluations"] for row in _values(report)]
     head = ["data", "binarization", "images", "of", "value", "importance samples", "nats", "bits/dim"]
     return ["Negative log-likelihoods of an image, and bounds on them: smaller is better.", _table(head, rows)]

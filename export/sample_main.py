@@ -26,7 +26,7 @@ _TEMPERATURE = flags.DEFINE_float(
 )
 _LABEL = flags.DEFINE_integer("label", None, "The class of all samples; by default each in turn, a column each.")
 _VARY = flags.DEFINE_enum("vary", None, ["top", "middle", "pixels"], "What varies along a row; by default everything.")
-_SCALE = flags.DEFINE_integer("scale", 4, "How many picture pixels a pixel is wide.", lower_bound=1)
+_SCALE = flags.DEFINE_integer("scale", 4, "How many picture pixels a pixel is wide.", 1, 64)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 64, "Images at once, up to max_batch; does not change them.", lower_bound=1
 )
@@ -52,10 +52,10 @@ def main(argv: list[str]) -> None:
         console.check_output(_OUTPUT.value)
     except ValueError as error:
         raise SystemExit(f"pixelvae-sample: {error}") from error
-    card = json.loads((directory / CARD).read_text())
     try:
+        card = json.loads((directory / CARD).read_text())
         model = config_lib.from_json(json.dumps(card["config"])).model
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise SystemExit(
             f"pixelvae-sample: {CARD} must have a config that this version knows. Received: {str(directory)!r}: {error}"
         ) from error
@@ -68,7 +68,14 @@ def main(argv: list[str]) -> None:
             "pixelvae-sample: vary must be left out for a model without latents, and be top or pixels for one of a "
             f"single level. Received: {_VARY.value} for {num_levels} levels"
         )
-    loaded, name = tf.saved_model.load(str(directory)), "sample_by_level" if _VARY.value else "sample"
+    try:
+        loaded = tf.saved_model.load(str(directory))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SystemExit(
+            f"pixelvae-sample: saved_model must be whole. Received: {str(directory)!r}: {reason}"
+        ) from error
+    name = "sample_by_level" if _VARY.value else "sample"
     if name not in loaded.signatures:
         raise SystemExit(
             f"pixelvae-sample: saved_model must have the signature {name}; export the run again. "
@@ -85,11 +92,9 @@ def main(argv: list[str]) -> None:
         images.append(outputs["images"].numpy())
     grid = pictures.tile(np.concatenate(images), model.num_values, columns=columns, scale=_SCALE.value)
     try:
-        pictures.write_png(_OUTPUT.value, grid)
-    except OSError as error:
-        raise SystemExit(
-            f"pixelvae-sample: output must be a file that can be written. Received: {_OUTPUT.value!r}: {error}"
-        ) from error
+        console.write_picture(_OUTPUT.value, grid)
+    except ValueError as error:
+        raise SystemExit(f"pixelvae-sample: {error}") from error
     print(f"{_NUM_IMAGES.value} samples: {_OUTPUT.value}")
 
 
@@ -97,7 +102,8 @@ def _inputs(num_levels: int, num_classes: int) -> tuple[dict[str, np.ndarray], i
     """What the flags ask of the signature, [num_images] each, and the columns of the grid (None: about square)."""
     number, columns = _NUM_IMAGES.value, None
     index = np.arange(number, dtype=np.int64)
-    inputs = {"temperature": np.full(number, _TEMPERATURE.value, np.float32)}
+    with np.errstate(over="ignore"):  # the signature refuses the infinite
+        inputs = {"temperature": np.full(number, _TEMPERATURE.value).astype(np.float32)}
     group = index
     if _VARY.value is None:
         inputs["seed"] = _SEED.value + index

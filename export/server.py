@@ -32,10 +32,10 @@ def model_name(export_dir: str | pathlib.Path) -> str:
     """What a server calls the model: the directory's own name.
 
     Raises:
-      ValueError: for the root, which has none.
+      ValueError: for the root, which has none, and for an empty path.
     """
     name = os.path.basename(os.path.abspath(export_dir))
-    if not name:
+    if not name or not os.fspath(export_dir):
         raise ValueError(f"export_dir must have a name, which becomes the model's. Received: {str(export_dir)!r}")
     return name
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+import numpy as np
 from absl import app, flags
 
 
@@ -32,3 +33,13 @@ def check_output(path: str) -> None:
     """Raises a ValueError unless `path` can be a file in a directory that exists."""
     if not pathlib.Path(path).absolute().parent.is_dir() or pathlib.Path(path).is_dir():
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
+
+
+def write_picture(path: str, picture: np.ndarray) -> None:
+    """Writes a PNG; raises a ValueError where that cannot be."""
+    from pixelvae_tf import pictures
+
+    try:
+        pictures.write_png(path, picture)
+    except OSError as error:
+        raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error

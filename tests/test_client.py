@@ -3,6 +3,7 @@
 import http.server
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -188,6 +189,10 @@ CASES = {
         "output must be a file in a directory that exists. Received: 'no/x",
     ),
     "a folder": (["sample", *GOOD, "--output=."], "output must be a file in a directory that exists. Received: '.'"),
+    "batch": (
+        ["sample", *GOOD, "--num_images=200", "--batch_size=200"],
+        "batch_size must be what the model takes. Rec",
+    ),
     "no output": (["sample", *GOOD[:2]], "output must be given for sample. Received: none"),
     "no images": (["encode", *ENCODE], "images must be given for encode. Received: none"),
     "idle flag": (["encode", *ENCODE, "--images={png}", "--seed=3"], "seed must be left out for encode. Received: 3"),
@@ -223,14 +228,20 @@ def test_a_server_that_is_not_there(protocol, address):
     assert "Traceback" not in errors
 
 
-def _answering(status: int, body: bytes):
-    """A server that always says the same."""
+def _answering(status: int, body: bytes, answer: bytes = b""):
+    """A server that always says the same, to a request `answer`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
 
         def log_message(self, format, *args):
             pass
@@ -243,6 +254,8 @@ def _answering(status: int, body: bytes):
     [
         (200, b"<html>", "server must be the host:port of one that answers"),
         (200, b"[]", "server must be the host:port of one that answers.*it gave no signatures"),
+        (200, b'{"metadata": {"signature_def": {"signature_def": null}}}', "it gave no signatures"),
+        (200, b'{"metadata": {"signature_def": {"signature_def": ["sample"]}}}', "it gave no signatures"),
         (200, b"\xff\xfe", "server must be the host:port of one that answers"),
         (503, b"<html>busy", "the server refused the request, HTTP 503: <html>busy"),
         (404, b"", "model must be one that the server has"),
@@ -282,6 +295,43 @@ def test_a_model_of_something_else():
             server.predict("sample", {"x": np.zeros(1)})
 
 
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"images": [[[0]]], "error": [""]}, r"images of shape \(1, 1, 1\) for \(2, 2, 1\)"),
+        ({"images": [[0, 0], [0, 0]], "error": ["", ""]}, r"images of shape \(2, 2\) for \(2, 2, 1\)"),
+        ({"images": [], "error": []}, r"images of shape \(0,\)"),
+        ({"images": [[[0], [1.7]]] * 2, "error": ["", ""]}, "images must hold values of uint8. Received: 1.7"),
+        ({"images": [[[0], [1]]] * 2, "error": None}, r"error of shape \(\) for \(2,\)"),
+        ({"images": [[[0], [1]], 3], "error": ["", ""]}, "ValueError"),
+        ({"images": [[[0], [1]]] * 2}, "KeyError"),
+    ],
+)
+def test_an_answer_that_is_not_the_signatures_is_refused(outputs, message):
+    def info(dtype, *shape):
+        return {"dtype": dtype, "tensor_shape": {"dim": [{"size": str(size)} for size in shape]}}
+
+    definition = {
+        "inputs": {"seed": info("DT_INT64", -1)},
+        "outputs": {"images": info("DT_UINT8", -1, 2, 1), "error": info("DT_STRING", -1)},
+    }
+    body = json.dumps({"metadata": {"signature_def": {"signature_def": {"sample": definition}}}}).encode()
+    inputs = {"seed": np.arange(2)}
+    good = {"images": [[[0], [1]]] * 2, "error": ["", ""]}
+    with _answering(200, body, json.dumps({"outputs": good}).encode()) as address:
+        assert client.Rest(address, "any").predict("sample", inputs)["images"].tolist() == good["images"]
+    with _answering(200, body, json.dumps({"outputs": outputs}).encode()) as address:
+        server = client.Rest(address, "any")
+        with pytest.raises(client.ServerError, match=f"it gave other outputs than its signature: .*{message}"):
+            server.predict("sample", inputs)
+
+
+def test_an_address_with_a_scheme_is_refused(rest):
+    for protocol in (client.Rest, client.Grpc):
+        with pytest.raises(client.ServerError, match=r"must be the host:port .* it begins with a scheme"):
+            protocol(f"http://{rest}", "gated_pixel_vae")
+
+
 def test_other_inputs_are_named(rest):
     server = client.Rest(rest, "gated_pixel_vae")
     with pytest.raises(client.ServerError, match=r"must be seed, temperature\. Received: seed"):
@@ -303,11 +353,13 @@ def test_rest_needs_no_tensorflow(rest):
     assert outcome.stdout == images.astype(np.uint8).tobytes()
 
 
-@pytest.mark.parametrize(("name", "value"), [("seed", 1.7), ("seed", np.nan), ("images", 256), ("images", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", 1.7), ("seed", np.nan), ("images", 256), ("images", -1), ("temperature", 1e300)]
+)
 def test_a_value_that_the_dtype_does_not_hold_is_refused(name, value):
-    dtype = np.uint8 if name == "images" else np.int64
+    dtype = {"seed": np.int64, "images": np.uint8, "temperature": np.float32}[name]
     with pytest.raises(
-        client.ServerError, match=f"{name} must hold values of {np.dtype(dtype).name}. Received: {value}"
+        client.ServerError, match=re.escape(f"{name} must hold values of {np.dtype(dtype).name}. Received: {value}")
     ):
         client._cast(name, np.array([1, value]), dtype)
     np.testing.assert_array_equal(client._cast(name, np.array([1.0, 2.0]), dtype), [1, 2])

@@ -4,6 +4,8 @@ import itertools
 import json
 import re
 import shlex
+import signal
+import subprocess
 import sys
 from unittest import mock
 
@@ -94,6 +96,35 @@ def test_an_empty_batch_and_one_above_the_largest_are_refused(variants, xla):
     with pytest.raises(tf.errors.InvalidArgumentError, match="the first dimension of seed must be at least 1"):
         sample(**request(0))
     assert not b"".join(sample(**request(MAX_BATCH))["error"].numpy())
+
+
+def test_xlas_numbers_are_held_against_the_models():
+    model, options = make_model("gated_pixel_cnn_one_pixel"), Options(xla=True)
+    with mock.patch("pixelvae_tf.xla.compiled", lambda function, parts: lambda **inputs: _halved(function(**inputs))):
+        wrong = {name: signature.function for name, signature in signatures(model, options).items()}
+    right = signatures(model, Options())
+    endpoints = {
+        name: tf.function(wrong[name], input_signature=[right[name].inputs], autograph=False) for name in wrong
+    }
+    cases = exporter._cases(endpoints, {2}, exporter._without_xla(model, options))
+    request = {key.rpartition("|")[2]: value for key, value in cases.items() if key.startswith("log_prob|2|in|")}
+    expected = right["log_prob"].function({key: tf.constant(value) for key, value in request.items()})
+    np.testing.assert_array_equal(cases["log_prob|2|out|log_prob_nats"], expected["log_prob_nats"])
+    assert expected["log_prob_nats"][0] < -1.0, "half of it must be something else"
+    assert not exporter._without_xla(model, Options())
+
+
+def _halved(outputs):
+    return {name: values / 2 if values.dtype.is_floating else values for name, values in outputs.items()}
+
+
+@pytest.mark.parametrize(
+    "options", [Options(), Options(1), Options(3), *(Options(9, xla=True, xla_parts=n) for n in (2, 6, 9))]
+)
+def test_the_check_cuts_a_batch_where_the_variant_does(options):
+    sizes = exporter.checked_batches(options)
+    assert max(sizes) >= options.xla_parts and all(1 <= size <= options.max_batch for size in sizes)
+    assert len(sizes) >= min(2, options.max_batch)
 
 
 def test_the_check_holds_for_the_smallest_largest_batch(tmp_path):
@@ -203,8 +234,9 @@ def test_the_variant_stands_beside_the_model(tmp_path, monkeypatch):
     for export_dir in (tmp_path / "base", ".", "../base/"):
         assert server.model_name(export_dir) == "base"
         assert server.xla_variant(export_dir).resolve() == tmp_path / "base_xla"
-    with pytest.raises(ValueError, match="export_dir must have a name"):
-        server.model_name("/")
+    for nothing in ("/", ""):
+        with pytest.raises(ValueError, match="export_dir must have a name"):
+            server.model_name(nothing)
 
 
 def parsed(command):
@@ -254,6 +286,28 @@ def run(tmp_path_factory):
     status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", "--importance_samples=3")
     assert status == 0, errors
     return workdir, json.loads(out)
+
+
+def test_where_the_variant_cannot_be_written_nothing_is_published(run, tmp_path):
+    (tmp_path / "base_xla").write_text("not a directory")
+    status, out, errors = run_command(
+        "export.main", f"--workdir={run[0]}", f"--export_dir={tmp_path / 'base'}", "--xla"
+    )
+    assert status == 1 and not out and "export_dir must be a directory that can be written" in errors
+    assert str(tmp_path / "base_xla") in errors and not list((tmp_path / "base").iterdir())
+
+
+def test_a_hung_up_export_leaves_nothing(run, tmp_path):
+    script = (
+        "import os, signal\n"
+        "from pixelvae_tf.export import exporter, main\n"
+        "exporter.check = lambda *arguments: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "main.run()\n"
+    )
+    command = [sys.executable, "-c", script, f"--workdir={run[0]}", f"--export_dir={tmp_path / 'base'}"]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 128 + signal.SIGHUP, outcome.stderr
+    assert not list((tmp_path / "base").iterdir())
 
 
 def test_an_evaluation_is_left_in_the_workdir(run):
@@ -321,13 +375,22 @@ def test_the_command_writes_card_and_files(run, tmp_path):
 
 
 def test_sampling_keeps_within_the_largest_batch(tmp_path):
-    model, options = make_model("gated_pixel_cnn"), Options(max_batch=4)
+    model, options = make_model("gated_pixel_cnn"), Options(max_batch=4, completion_rounds=3)
     path = exporter.export(model, card.make_card(Config(model=model.config), "best", 3), tmp_path / "base", options)
     arguments = [f"--saved_model={path}", "--num_images=9", "--scale=1", f"--output={tmp_path / 'grid.png'}"]
     status, _, errors = run_command("export.sample_main", *arguments)
     assert status == 0, errors
     expected = pictures.tile(model.sample(tf.range(9, dtype=tf.int64)).numpy(), 2, scale=1)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grid.png")), np.squeeze(expected))
+    assert "| rounds of completion | 0 |" in (path / card.PAGE).read_text(), "without latents there are none"
+
+    for damaged, message in (
+        ("saved_model.pb", "pixelvae-sample: saved_model must be whole."),
+        (card.CARD, f"pixelvae-sample: {card.CARD} must have a config that this version knows."),
+    ):
+        (path / damaged).write_bytes((path / damaged).read_bytes()[:100])
+        status, _, errors = run_command("export.sample_main", *arguments)
+        assert status == 1 and message in errors and "Traceback" not in errors
 
 
 def test_a_card_holds_evaluations_of_its_weights_alone(run, tmp_path):
