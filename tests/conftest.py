@@ -18,6 +18,8 @@ tf.config.set_logical_device_configuration(
 
 # What importing TensorFlow made stays: half a million objects that no collection need look at again.
 gc.freeze()
+# Tracing makes objects by the hundred thousand that stay; a look at all of them after every 700 finds nothing.
+gc.set_threshold(200_000, 100, 100)
 
 
 @pytest.fixture(autouse=True)

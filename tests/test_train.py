@@ -40,7 +40,14 @@ def test_training_lowers_the_bound_and_fills_the_workdir(tmp_path):
     assert reached[0] == pytest.approx(entropy, rel=0.1)
 
 
-@pytest.mark.parametrize("preset", ["vae", "row_lstm", "diagonal_bilstm", "pixel_cnn_pp_class_conditional"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "diagonal_bilstm",
+        "pixel_cnn_pp_class_conditional",
+        *(pytest.param(preset, marks=pytest.mark.slow) for preset in ("vae", "row_lstm")),
+    ],
+)
 def test_every_kind_of_model_goes_through_the_road(preset, tmp_path):
     """Trains, draws, saves, is loaded and evaluated, labels and all."""
     config = small_config(f"digits/{preset}", steps=4)
