@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         compiled = dataclasses.replace(options, xla=_XLA.value, xla_parts=_XLA_PARTS.value)
         if _XLA.value:
             variants[str(server.xla_variant(_EXPORT_DIR.value))] = compiled
-        server.model_name(_EXPORT_DIR.value)
+        server.model_name(_EXPORT_DIR.value)  # refuses a path without one
         model, card = _model_and_card()
         for export_dir in variants:
             exporter.make_folder(export_dir).rmdir()  # where one cannot be written, none is
