@@ -2,8 +2,8 @@
 PYTHON ?= python3
 RUN := runs/quickstart
 BIN := .venv/bin
-# A process a core, a file at a time: what a file's tests share is made once. In the order of conftest.py, longest first.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A process a core, a file at a time: what a file's tests share is made once.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: quickstart test test-all lint wheel clean

@@ -22,27 +22,6 @@ gc.freeze()
 gc.set_threshold(200_000, 100, 100)
 
 
-# `make test` gives a process a file at a time: these take minutes, and the last must not find the others idle.
-LONG = [
-    "train",
-    "sampling",
-    "export",
-    "export_options",
-    "layers",
-    "hierarchy",
-    "replicas",
-    "models",
-    "docs",
-    "workers",
-    "bad_input",
-]
-
-
-def pytest_collection_modifyitems(items):
-    order = {f"test_{name}.py": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
-
-
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(0)
