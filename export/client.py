@@ -253,14 +253,13 @@ def _cast(name: str, value: np.ndarray, dtype: type) -> np.ndarray:
             cast = value.astype(dtype)
     except (ValueError, TypeError) as error:
         raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {error}") from error
-    if np.issubdtype(dtype, np.integer) and not np.array_equal(cast, value):
-        wrong = value[cast != value].flat[0]
-        raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {wrong}")
-    if np.issubdtype(dtype, np.floating):
-        overflown = np.isinf(cast) & np.isfinite(value.astype(np.float64))
-        if overflown.any():
-            wrong = value[overflown].flat[0]
-            raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {wrong}")
+    lost = np.zeros(value.shape, bool)
+    if np.issubdtype(dtype, np.integer):
+        lost = cast != value
+    elif np.issubdtype(dtype, np.floating):
+        lost = np.isinf(cast) & np.isfinite(value.astype(np.float64))
+    if lost.any():
+        raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {value[lost].flat[0]}")
     return cast
 
 

@@ -36,66 +36,83 @@ def main(argv: list[str]) -> None:
     """Parses the flags and samples."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    import tensorflow as tf
+    try:
+        _sample(pathlib.Path(_SAVED_MODEL.value))
+    except ValueError as error:
+        raise SystemExit(f"pixelvae-sample: {error}") from error
+    print(f"{_NUM_IMAGES.value} samples: {_OUTPUT.value}")
 
+
+def _sample(directory: pathlib.Path) -> None:
     from pixelvae_tf import config as config_lib
     from pixelvae_tf import pictures
     from pixelvae_tf.export.card import CARD
 
-    directory = pathlib.Path(_SAVED_MODEL.value)
     if not (directory / CARD).is_file() or not (directory / "saved_model.pb").is_file():
-        raise SystemExit(
-            "pixelvae-sample: saved_model must be a version directory written by pixelvae-export, with saved_model.pb "
+        raise ValueError(
+            "saved_model must be a version directory written by pixelvae-export, with saved_model.pb "
             f"and {CARD} in it. Received: {str(directory)!r}"
         )
-    try:
-        console.check_output(_OUTPUT.value)
-    except ValueError as error:
-        raise SystemExit(f"pixelvae-sample: {error}") from error
+    console.check_output(_OUTPUT.value)
     try:
         card = json.loads((directory / CARD).read_text())
         model = config_lib.from_json(json.dumps(card["config"])).model
     except (KeyError, TypeError, ValueError) as error:
-        raise SystemExit(
-            f"pixelvae-sample: {CARD} must have a config that this version knows. Received: {str(directory)!r}: {error}"
+        raise ValueError(
+            f"{CARD} must have a config that this version knows. Received: {str(directory)!r}: {error}"
         ) from error
-    if _LABEL.value is not None and not 0 <= _LABEL.value < model.num_classes:
-        classes = f"in 0..{model.num_classes - 1}" if model.num_classes else "left out: this model has no classes"
-        raise SystemExit(f"pixelvae-sample: label must be {classes}. Received: {_LABEL.value}")
-    num_levels = len(model.levels)
+    _check_flags(len(model.levels), model.num_classes)
+    inputs, columns = _inputs(len(model.levels), model.num_classes)
+    batch_size = min(_BATCH_SIZE.value, card.get("max_batch", _BATCH_SIZE.value))  # earlier exports had no limit
+    loaded = _load(directory)  # must outlive its signatures
+    images = _draw(_signature(loaded), inputs, batch_size)
+    console.write_picture(_OUTPUT.value, pictures.tile(images, model.num_values, columns=columns, scale=_SCALE.value))
+
+
+def _check_flags(num_levels: int, num_classes: int) -> None:
+    """Refuses what this model has not."""
+    if _LABEL.value is not None and not 0 <= _LABEL.value < num_classes:
+        classes = f"in 0..{num_classes - 1}" if num_classes else "left out: this model has no classes"
+        raise ValueError(f"label must be {classes}. Received: {_LABEL.value}")
     if _VARY.value is not None and num_levels < {"top": 1, "middle": 2, "pixels": 1}[_VARY.value]:
-        raise SystemExit(
-            "pixelvae-sample: vary must be left out for a model without latents, and be top or pixels for one of a "
+        raise ValueError(
+            "vary must be left out for a model without latents, and be top or pixels for one of a "
             f"single level. Received: {_VARY.value} for {num_levels} levels"
         )
+
+
+def _load(directory: pathlib.Path):
+    import tensorflow as tf
+
     try:
-        loaded = tf.saved_model.load(str(directory))
+        return tf.saved_model.load(str(directory))
     except (OSError, ValueError, tf.errors.OpError) as error:
         reason = str(error).partition("\n")[0]
-        raise SystemExit(
-            f"pixelvae-sample: saved_model must be whole. Received: {str(directory)!r}: {reason}"
-        ) from error
+        raise ValueError(f"saved_model must be whole. Received: {str(directory)!r}: {reason}") from error
+
+
+def _signature(loaded):
+    """The one that the flags ask for."""
     name = "sample_by_level" if _VARY.value else "sample"
     if name not in loaded.signatures:
-        raise SystemExit(
-            f"pixelvae-sample: saved_model must have the signature {name}; export the run again. "
+        raise ValueError(
+            f"saved_model must have the signature {name}; export the run again. "
             f"Received: {', '.join(loaded.signatures)}"
         )
-    signature = loaded.signatures[name]
-    inputs, columns = _inputs(num_levels, model.num_classes)
+    return loaded.signatures[name]
+
+
+def _draw(signature, inputs: dict[str, np.ndarray], batch_size: int) -> np.ndarray:
+    """All images, a batch a call."""
+    import tensorflow as tf
+
     images = []
-    batch_size = min(_BATCH_SIZE.value, card.get("max_batch", _BATCH_SIZE.value))  # earlier exports had no limit
     for start in range(0, _NUM_IMAGES.value, batch_size):
         outputs = signature(**{name: tf.constant(x[start : start + batch_size]) for name, x in inputs.items()})
         if outputs["error"][0] != b"":
-            raise SystemExit(f"pixelvae-sample: {outputs['error'][0].numpy().decode()}. Received: {_TEMPERATURE.value}")
+            raise ValueError(f"{outputs['error'][0].numpy().decode()}. Received: {_TEMPERATURE.value}")
         images.append(outputs["images"].numpy())
-    grid = pictures.tile(np.concatenate(images), model.num_values, columns=columns, scale=_SCALE.value)
-    try:
-        console.write_picture(_OUTPUT.value, grid)
-    except ValueError as error:
-        raise SystemExit(f"pixelvae-sample: {error}") from error
-    print(f"{_NUM_IMAGES.value} samples: {_OUTPUT.value}")
+    return np.concatenate(images)
 
 
 def _inputs(num_levels: int, num_classes: int) -> tuple[dict[str, np.ndarray], int | None]:

@@ -79,22 +79,22 @@ def sample(
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}. Received: method={method!r}")
     if tf.executing_eagerly():
         # As a tensor of one dtype: a number would be a constant, every temperature another graph.
-        return _graph(network, method)(site, context, noise, tf.cast(temperature, tf.float64), known)
+        return _graph(network, site, method)(context, noise, tf.cast(temperature, tf.float64), known)
     return _sample(network, site, context, noise, temperature, method, known)
 
 
-# By network and method. They go when the network goes.
+# By network, site and method. They go when the network or the site goes.
 _graphs = weakref.WeakKeyDictionary()
 
 
-def _graph(network, method: Method) -> tf.types.experimental.PolymorphicFunction:
+def _graph(network, site, method: Method) -> tf.types.experimental.PolymorphicFunction:
     """`_sample` of a network, kept for calls from outside graphs; from the second size on the batch is left open."""
-    graphs = _graphs.setdefault(network, {})
+    graphs = _graphs.setdefault(network, weakref.WeakKeyDictionary()).setdefault(site, {})
     if method not in graphs:
-        alive = weakref.ref(network)
+        parts = weakref.ref(network), weakref.ref(site)
 
-        def sampled(site, context, noise, temperature, known):
-            return _sample(alive(), site, context, noise, temperature, method, known)
+        def sampled(context, noise, temperature, known):
+            return _sample(*(part() for part in parts), context, noise, temperature, method, known)
 
         graphs[method] = tf.function(sampled, autograph=False, reduce_retracing=True)
     return graphs[method]

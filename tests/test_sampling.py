@@ -299,7 +299,8 @@ def test_called_eagerly_the_loops_are_graphs_that_are_kept():
             model.sample(seeds[:size], temperature), expected(seeds[:size], tf.cast(temperature, tf.float32))
         )
     networks = [model.network, model.levels[0].prior_network]
-    graphs = [sampling._graph(network, "auto") for network in networks]
+    sites = [model.site, model.prior(0, model.sample_prior(seeds)[1]).site]
+    graphs = [sampling._graph(network, site, "auto") for network, site in zip(networks, sites, strict=True)]
     assert [graph.experimental_get_tracing_count() for graph in graphs] == [2, 2]
     before = model.sample(seeds)
     model.network.layers[-1].bias.assign_add(tf.random.normal(model.network.layers[-1].bias.shape, dtype=tf.float64))
@@ -307,13 +308,16 @@ def test_called_eagerly_the_loops_are_graphs_that_are_kept():
     assert [graph.experimental_get_tracing_count() for graph in graphs] == [2, 2]
 
 
-def test_graphs_go_with_their_network():
-    network = Chain([MaskedConv2D(4, 3, "A"), MaskedConv2D(2, 3, "B")])
-    network.build((None, 2, 2, 1))
-    sampling.sample(network, GaussianSite(1), None, tf.zeros((1, 2, 2, 1)))
-    assert network in sampling._graphs
-    parts = [weakref.ref(part) for part in (network, network.weights[0], sampling._graph(network, "auto"))]
-    del network
+@pytest.mark.parametrize("gone", ["network", "site"])
+def test_graphs_go_with_their_network_and_their_site(gone):
+    kept = {"network": Chain([MaskedConv2D(4, 3, "A"), MaskedConv2D(2, 3, "B")]), "site": GaussianSite(1)}
+    kept["network"].build((None, 2, 2, 1))
+    sampling.sample(*kept.values(), None, tf.zeros((1, 2, 2, 1)))
+    assert kept["site"] in sampling._graphs[kept["network"]]
+    parts = [kept[gone], sampling._graph(*kept.values(), "auto")]
+    parts += kept["network"].weights if gone == "network" else []
+    parts = [weakref.ref(part) for part in parts]
+    del kept[gone]
     gc.collect()
     assert not any(part() for part in parts)
 
