@@ -1,7 +1,8 @@
 """Every causal layer, once, with what it may see. A new layer is a new entry here.
 
-`sees(output, source, at, place)` says whether the unit `at` = (row, column, unit) of output stream
-`output` depends on the unit `place` of input stream `source`; streams are numbered vertical first.
+`sees(output, source, at, place)` says whether the units `at` = (row, column, unit) of output stream
+`output` depend on the units `place` of input stream `source`; streams are numbered vertical first.
+Coordinates are arrays that broadcast against each other, and so is the answer.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from pixelvae_tf.config import (
 )
 from pixelvae_tf.models import networks
 
-Unit = tuple[int, int, int]
+Units = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Case:
 
     name: str
     make: Callable
-    sees: Callable[[int, int, Unit, Unit], bool]
+    sees: Callable[[int, int, Units, Units], np.ndarray]
     streams: str = "raster"
     channels: int = 3
     context: str | None = None
@@ -50,9 +51,23 @@ class Case:
     sizes: tuple[tuple[int, int], ...] = ((4, 5), (2, 1), (1, 3))
 
 
-def center(mask_type: str, groups: int, unit: int, source: int) -> bool:
+def relation(sees, streams, at_shape, place_shape) -> np.ndarray:
+    """Boolean [*at_shape, *place_shape]: which unit of an output stream sees which of an input stream.
+
+    Args:
+      sees: as in the catalogue.
+      streams: (output, source).
+      at_shape: (H, W, units) of the output.
+      place_shape: (H, W, units) of the input.
+    """
+    shape = (*at_shape, *place_shape)
+    coordinates = np.ogrid[tuple(slice(size) for size in shape)]
+    return np.broadcast_to(sees(*streams, coordinates[:3], coordinates[3:]), shape)
+
+
+def center(mask_type: str, groups: int, unit: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Whether a unit sees another at the same location."""
-    return source % groups < unit % groups or (mask_type == "B" and source % groups == unit % groups)
+    return source % groups <= unit % groups if mask_type == "B" else source % groups < unit % groups
 
 
 def left(reach: int, mask_type: str, groups: int = 1):
@@ -60,7 +75,7 @@ def left(reach: int, mask_type: str, groups: int = 1):
 
     def sees(output, source, at, place):
         (r, c, k), (i, j, unit) = at, place
-        return i == r and (c - reach <= j < c or (j == c and center(mask_type, groups, k, unit)))
+        return (i == r) & ((c - reach <= j) & (j < c) | (j == c) & center(mask_type, groups, k, unit))
 
     return sees
 
@@ -70,14 +85,14 @@ def above(rows: int, reach: int, first: int = 1):
 
     def sees(output, source, at, place):
         (r, c, _), (i, j, _) = at, place
-        return first <= r - i < first + rows and abs(c - j) <= reach
+        return (first <= r - i) & (r - i < first + rows) & (abs(c - j) <= reach)
 
     return sees
 
 
-def either(*relations):
-    """The union of relations."""
-    return lambda *args: any(relation(*args) for relation in relations)
+def either(first, second):
+    """The union of two relations."""
+    return lambda *args: first(*args) | second(*args)
 
 
 def masked(kernel_size: int, mask_type: str, groups: int = 1):
@@ -88,10 +103,12 @@ def masked(kernel_size: int, mask_type: str, groups: int = 1):
 
 def after(second, first, size=(4, 5), units=3):
     """What a layer sees through another: the blind spot of stacked masked convolutions comes out of this."""
-    places = list(np.ndindex(*size, units))
 
     def sees(output, source, at, place):
-        return any(second(0, 0, at, via) and first(0, 0, via, place) for via in places)
+        between = (*size, units)
+        to = relation(second, (0, 0), tuple(axis.size for axis in at), between)
+        start = relation(first, (0, 0), between, tuple(axis.size for axis in place))
+        return np.tensordot(to.astype(int), start.astype(int), 3) > 0
 
     return sees
 
@@ -104,7 +121,7 @@ def gated(kernel_size: int, mask_type: str, groups: int = 1):
 
     def sees(output, source, at, place):
         if output == 0:
-            return source == 0 and vertical(output, source, at, place)
+            return vertical(output, source, at, place) if source == 0 else np.False_
         return (shifted if source == 0 else beside)(output, source, at, place)
 
     return sees
@@ -119,7 +136,7 @@ def gated_end(kernel_size: int, mask_type: str):
 def triangle(output, source, at, place, reach=1):
     """A Row LSTM: `reach` columns more to either side with every row up, and `reach` to the left."""
     (r, c, _), (i, j, _) = at, place
-    return i <= r and c - reach * (r - i + 1) <= j <= c + reach * (r - i)
+    return (i <= r) & (c - reach * (r - i + 1) <= j) & (j <= c + reach * (r - i))
 
 
 def wide_triangle(*args):
@@ -129,7 +146,7 @@ def wide_triangle(*args):
 
 def triangle_rgb(output, source, at, place):
     """The same, where the units of a location are ordered in three groups."""
-    return triangle(output, source, at, place) and (at[:2] != place[:2] or center("B", 3, at[2], place[2]))
+    return triangle(output, source, at, place) & (~_same_location(at, place) | center("B", 3, at[2], place[2]))
 
 
 def before(mask_type: str, groups: int = 1):
@@ -140,12 +157,31 @@ def before(mask_type: str, groups: int = 1):
 def down_right(output, source, at, place):
     """A 2x2 kernel."""
     (r, c, _), (i, j, _) = at, place
-    return r - 1 <= i <= r and c - 1 <= j <= c
+    return (r - 1 <= i) & (i <= r) & (c - 1 <= j) & (j <= c)
+
+
+def _same_location(at, place):
+    return (at[0] == place[0]) & (at[1] == place[1])
+
+
+def same_unit(output, source, at, place):
+    """Nothing but itself."""
+    return _same_location(at, place) & (at[2] == place[2])
 
 
 def embedded(output, source, at, place):
     """A channel's own vector: unit k belongs to channel k mod 3."""
-    return at[:2] == place[:2] and at[2] % 3 == place[2]
+    return _same_location(at, place) & (at[2] % 3 == place[2])
+
+
+def halves(output, source, at, place):
+    """A gate of four units: unit k belongs to units k and k + 2."""
+    return _same_location(at, place) & (at[2] == place[2] % 2)
+
+
+def nothing(output, source, at, place):
+    """Independent of the input."""
+    return np.False_
 
 
 def gated_network(reach: int, groups: int):
@@ -212,7 +248,7 @@ CAUSAL_LAYERS = [
     ),
     Case("gated_pointwise", lambda: layers.GatedPointwise(6, 3), left(0, "B", 3), context="map"),
     Case("gated_pointwise_vector", lambda: layers.GatedPointwise(6), left(0, "B"), context="vector"),
-    Case("scale", lambda: layers.ScalePixels(7), lambda output, source, at, place: at == place, num_values=7),
+    Case("scale", lambda: layers.ScalePixels(7), same_unit, num_values=7),
     Case("embed", lambda: layers.EmbedPixels(7, 2), embedded, num_values=7),
     Case(
         "gated_pixel_cnn_embedded",
@@ -279,7 +315,7 @@ CAUSAL_LAYERS = [
         context="vector",
         num_values=4,
     ),
-    Case("gate", lambda: layers.Gate(), lambda output, source, at, place: at == (*place[:2], place[2] % 2), channels=4),
+    Case("gate", lambda: layers.Gate(), halves, channels=4),
     Case(
         "masked_residual",
         lambda: _network(3, 4, 12, MASKED),
@@ -297,7 +333,7 @@ CAUSAL_LAYERS = [
     Case(
         "independent",
         lambda: _network(3, 4, 12, IndependentConfig()),
-        lambda output, source, at, place: False,
+        nothing,
         context="map",
         num_values=4,
     ),
