@@ -9,5 +9,9 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["pixelvae_tf", "pixelvae_tf.*"]), "pixelvae_tf.train", "pixelvae_tf.export"],
     package_dir={"pixelvae_tf": "pixelvae_tf", "pixelvae_tf.train": "train", "pixelvae_tf.export": "export"},
-    package_data={"pixelvae_tf": ["py.typed"], "pixelvae_tf.pretrained": ["*/*/*"]},
+    package_data={
+        "pixelvae_tf": ["py.typed"],
+        "pixelvae_tf.presets": ["costs.json"],
+        "pixelvae_tf.pretrained": ["*/*/*"],
+    },
 )

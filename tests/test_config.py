@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 import typing
 
 import pytest
@@ -11,7 +10,6 @@ import tensorflow as tf
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import presets, runs
 from pixelvae_tf.config import Config
-from pixelvae_tf.layers.weight_norm import multiply_adds
 from pixelvae_tf.models import PixelVAE
 
 
@@ -27,19 +25,6 @@ def test_presets_survive_json_and_say_what_they_are(name):
     folder = " --config.data.folder=IMAGES" if name.startswith(("lsun", "imagenet")) else ""
     assert description.command == f"pixelvae-train --config={name}{folder} --workdir=DIR"
     assert any(words in description.expected for words in ("nats", "bits/dim", "no published number"))
-
-
-@pytest.mark.parametrize("name", presets.names())
-def test_presets_build(name):
-    model = runs.build(presets.get(name))
-    assert model.count_params() > 10_000
-    # Names that a checkpoint of another process will find again: none counts how many layers were made before.
-    assert list(runs.weights_of(model)) == list(runs.weights_of(runs.build(presets.get(name))))
-    # What the docstring says it costs.
-    weights, adds = re.fullmatch(r"([\d,]+) weights, ([\d.]+ [MG]) multiply-adds", presets.describe(name).cost).groups()
-    assert int(weights.replace(",", "")) == model.count_params()
-    number, unit = adds.split()
-    assert float(number) * {"M": 1e6, "G": 1e9}[unit] == pytest.approx(multiply_adds(model), rel=0.02)
 
 
 @pytest.mark.parametrize(

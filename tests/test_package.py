@@ -1,6 +1,7 @@
 """The house rules: imports run downward, nothing is spelt by its short name, public things are documented."""
 
 import ast
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -62,21 +63,22 @@ def test_flags_are_defined_in_the_mains_alone():
 
 
 def test_the_installed_package_has_train_and_export():
-    code = (
-        "import importlib.util, pixelvae_tf.train.trainer, pixelvae_tf.export.exporter;"
-        "print(importlib.util.find_spec('train'))"
-    )
+    for name in ("train.trainer", "export.exporter"):
+        assert importlib.import_module(f"pixelvae_tf.{name}").__name__ == f"pixelvae_tf.{name}"
+    # Outside the checkout there is no package of a name so short.
+    code = "import importlib.util; print(importlib.util.find_spec('train'), importlib.util.find_spec('export'))"
     outcome = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd="/", check=True)
-    assert outcome.stdout.strip() == "None"
+    assert outcome.stdout.split() == ["None", "None"]
 
 
-def test_what_is_installed_holds_the_trained_weights(tmp_path):
+def test_what_is_installed_holds_the_trained_weights_and_the_costs(tmp_path):
     # setup.py by itself: what pyproject.toml says takes a newer setuptools than TensorFlow brings along.
     for name in ("setup.py", "pixelvae_tf", "train", "export"):
         (tmp_path / name).symlink_to(ROOT / name)
     command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib=build"]
     subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)
-    for path in (ROOT / "pixelvae_tf" / "pretrained").glob("*/*/*"):
+    weights = (ROOT / "pixelvae_tf" / "pretrained").glob("*/*/*")
+    for path in (*weights, ROOT / "pixelvae_tf" / "presets" / "costs.json"):
         assert (tmp_path / "build" / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
     assert list(tmp_path.glob("build/pixelvae_tf/pretrained/*/*/model.weights.h5"))
 

@@ -1,8 +1,8 @@
 """Every run of the papers as data: `get("binarized_mnist/gated_pixel_vae")` is a `Config`.
 
-A preset is a function that states its difference from another. Its docstring says what it is, its command, its
-cost (weights, and multiply-adds of one evaluation of the bound of an image), and the number that it should give, with
-who says so.
+A preset is a function that states its difference from another. Its docstring says what it is, its command, and the
+number that it should give, with who says so. Its cost (weights, and multiply-adds of one evaluation of the bound of an
+image) is in costs.json, which `python -m pixelvae_tf.presets.costs` writes.
 """
 
 from pixelvae_tf.presets import cifar10, digits, mnist, natural_images

@@ -26,8 +26,6 @@ def pixel_cnn() -> Config:
 
     pixelvae-train --config=cifar10/pixel_cnn --workdir=DIR
 
-    Cost: 4,385,829 weights, 3.3 G multiply-adds.
-
     Expected: 3.14 bits/dim (2016a).
     """
     return Config(
@@ -47,8 +45,6 @@ def gated_pixel_cnn() -> Config:
 
     pixelvae-train --config=cifar10/gated_pixel_cnn --workdir=DIR
 
-    Cost: 10,535,160 weights, 10.4 G multiply-adds.
-
     Expected: 3.03 bits/dim (2016b).
 
     The paper gives no size for CIFAR-10; this one is that of PixelCNN (2016a).
@@ -64,8 +60,6 @@ def row_lstm() -> Config:
 
     pixelvae-train --config=cifar10/row_lstm --workdir=DIR
 
-    Cost: 8,137,407 weights, 6.9 G multiply-adds.
-
     Expected: 3.07 bits/dim (2016a).
     """
     config = pixel_cnn()
@@ -79,8 +73,6 @@ def diagonal_bilstm() -> Config:
 
     pixelvae-train --config=cifar10/diagonal_bilstm --workdir=DIR
 
-    Cost: 8,954,751 weights, 7.7 G multiply-adds.
-
     Expected: 3.00 bits/dim (2016a).
     """
     config = pixel_cnn()
@@ -93,8 +85,6 @@ def pixel_cnn_pp() -> Config:
     """PixelCNN++ (2017): 5 blocks a resolution, 160 filters, a mixture of 10 quantised logistics.
 
     pixelvae-train --config=cifar10/pixel_cnn_pp --workdir=DIR
-
-    Cost: 53,553,000 weights, 24.4 G multiply-adds.
 
     Expected: 2.92 bits/dim (2017).
     """
@@ -117,8 +107,6 @@ def pixel_cnn_pp_class_conditional() -> Config:
 
     pixelvae-train --config=cifar10/pixel_cnn_pp_class_conditional --workdir=DIR
 
-    Cost: 53,665,640 weights, 24.4 G multiply-adds.
-
     Expected: no published number in the sources we have; without classes it is 2.92 bits/dim.
     """
     config = pixel_cnn_pp()
@@ -131,8 +119,6 @@ def hierarchical_tiny() -> Config:
     """Hierarchical PixelVAE small enough for two cores: latents on an 8x8 grid under a vector, R then G then B.
 
     pixelvae-train --config=cifar10/hierarchical_tiny --workdir=DIR
-
-    Cost: 1,802,608 weights, 174 M multiply-adds.
 
     Expected: 9008 nats on images rebuilt from JPEG copies; no published number.
     """
@@ -179,8 +165,6 @@ def hierarchical_tiny_gaussian_prior() -> Config:
 
     pixelvae-train --config=cifar10/hierarchical_tiny_gaussian_prior --workdir=DIR
 
-    Cost: 1,568,624 weights, 159 M multiply-adds.
-
     Expected: 9121 nats on images rebuilt from JPEG copies; no published number.
     """
     return variants.gaussian_prior(hierarchical_tiny())
@@ -192,8 +176,6 @@ def two_level_vae_tiny() -> Config:
 
     pixelvae-train --config=cifar10/two_level_vae_tiny --workdir=DIR
 
-    Cost: 1,730,080 weights, 119 M multiply-adds.
-
     Expected: 11155 nats on images rebuilt from JPEG copies; no published number.
     """
     return variants.two_level_vae(hierarchical_tiny())
@@ -204,8 +186,6 @@ def one_level_tiny() -> Config:
     """The same with the vector of latents alone: a one-level PixelVAE.
 
     pixelvae-train --config=cifar10/one_level_tiny --workdir=DIR
-
-    Cost: 1,376,560 weights, 147 M multiply-adds.
 
     Expected: 8156 nats on images rebuilt from JPEG copies; no published number.
     """

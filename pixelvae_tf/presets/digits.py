@@ -23,8 +23,6 @@ def gated_pixel_vae() -> Config:
 
     pixelvae-train --config=digits/gated_pixel_vae --workdir=DIR
 
-    Cost: 440,800 weights, 7.1 M multiply-adds.
-
     Expected: 84.30 nats, 1.900 bits/dim (bound, test; ours).
 
     Without free bits the bound is nearly two nats lower, but the 16 latents know less: with 18 nats for them, their
@@ -69,8 +67,6 @@ def gated_pixel_vae_no_upsampling() -> Config:
 
     pixelvae-train --config=digits/gated_pixel_vae_no_upsampling --workdir=DIR
 
-    Cost: 185,632 weights, 6.0 M multiply-adds.
-
     Expected: 82.00 nats, 1.848 bits/dim (bound, test; ours).
     """
     config = gated_pixel_vae()
@@ -86,8 +82,6 @@ def gated_pixel_cnn() -> Config:
 
     pixelvae-train --config=digits/gated_pixel_cnn --workdir=DIR
 
-    Cost: 46,080 weights, 2.7 M multiply-adds.
-
     Expected: 85.06 nats, 1.918 bits/dim (exact, test; ours).
     """
     config = gated_pixel_vae()
@@ -101,8 +95,6 @@ def gated_pixel_cnn_class_conditional() -> Config:
 
     pixelvae-train --config=digits/gated_pixel_cnn_class_conditional --workdir=DIR
 
-    Cost: 49,600 weights, 2.7 M multiply-adds.
-
     Expected: 80.76 nats, 1.820 bits/dim (exact, given the class, test; ours).
     """
     config = gated_pixel_cnn()
@@ -115,8 +107,6 @@ def vae() -> Config:
     """VAE: pixels independent given the latents, a softmax over 256 values each.
 
     pixelvae-train --config=digits/vae --workdir=DIR
-
-    Cost: 392,864 weights, 4.2 M multiply-adds.
 
     Expected: 89.01 nats, 2.006 bits/dim (bound, test; ours).
     """
@@ -133,8 +123,6 @@ def vae_quantized_normal() -> Config:
 
     pixelvae-train --config=digits/vae_quantized_normal --workdir=DIR
 
-    Cost: 384,228 weights, 3.7 M multiply-adds.
-
     Expected: 164.89 nats, 3.717 bits/dim (bound, test; ours).
     """
     config = vae()
@@ -147,8 +135,6 @@ def pixel_cnn() -> Config:
     """PixelCNN (2016a): masked convolutions, with their blind spot.
 
     pixelvae-train --config=digits/pixel_cnn --workdir=DIR
-
-    Cost: 58,144 weights, 3.5 M multiply-adds.
 
     Expected: 89.75 nats, 2.023 bits/dim (exact, test; ours).
     """
@@ -166,8 +152,6 @@ def pixel_vae() -> Config:
 
     pixelvae-train --config=digits/pixel_vae --workdir=DIR
 
-    Cost: 426,464 weights, 6.2 M multiply-adds.
-
     Expected: 85.78 nats, 1.934 bits/dim (bound, test; ours).
     """
     config = pixel_cnn()
@@ -183,8 +167,6 @@ def pixel_vae_class_conditional() -> Config:
 
     pixelvae-train --config=digits/pixel_vae_class_conditional --workdir=DIR
 
-    Cost: 429,024 weights, 6.2 M multiply-adds.
-
     Expected: 84.46 nats, 1.904 bits/dim (bound, given the class, test; ours).
     """
     config = pixel_vae()
@@ -197,8 +179,6 @@ def row_lstm() -> Config:
     """PixelRNN with Row LSTMs (2016a): the context is a triangle.
 
     pixelvae-train --config=digits/row_lstm --workdir=DIR
-
-    Cost: 92,096 weights, 5.6 M multiply-adds.
 
     Expected: 90.09 nats, 2.031 bits/dim (exact, test; ours).
     """
@@ -215,8 +195,6 @@ def diagonal_bilstm() -> Config:
 
     pixelvae-train --config=digits/diagonal_bilstm --workdir=DIR
 
-    Cost: 101,056 weights, 6.2 M multiply-adds.
-
     Expected: 88.56 nats, 1.996 bits/dim (exact, test; ours).
     """
     config = pixel_cnn()
@@ -231,8 +209,6 @@ def pixel_cnn_pp() -> Config:
     """PixelCNN++ (2017): two streams at three resolutions, a mixture of quantised logistics.
 
     pixelvae-train --config=digits/pixel_cnn_pp --workdir=DIR
-
-    Cost: 571,676 weights, 17 M multiply-adds.
 
     Expected: 154.60 nats, 3.485 bits/dim (exact, test; ours).
     """
@@ -249,8 +225,6 @@ def pixel_cnn_pp_class_conditional() -> Config:
 
     pixelvae-train --config=digits/pixel_cnn_pp_class_conditional --workdir=DIR
 
-    Cost: 577,308 weights, 17 M multiply-adds.
-
     Expected: 150.60 nats, 3.395 bits/dim (exact, given the class, test; ours).
     """
     config = pixel_cnn_pp()
@@ -264,8 +238,6 @@ def pixel_vae_pp() -> Config:
 
     pixelvae-train --config=digits/pixel_vae_pp --workdir=DIR
 
-    Cost: 972,732 weights, 21 M multiply-adds.
-
     Expected: 158.47 nats, 3.572 bits/dim (bound, test; ours).
     """
     config = pixel_cnn_pp()
@@ -278,8 +250,6 @@ def hierarchical() -> Config:
     """Hierarchical PixelVAE: latents on a 4x4 grid under a vector, both with a network of their own.
 
     pixelvae-train --config=digits/hierarchical --workdir=DIR
-
-    Cost: 435,552 weights, 5.7 M multiply-adds.
 
     Expected: 83.25 nats, 1.877 bits/dim (bound, test; ours).
     """

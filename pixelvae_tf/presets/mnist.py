@@ -27,8 +27,6 @@ def binarized_gated_pixel_vae_no_upsampling() -> Config:
 
     pixelvae-train --config=binarized_mnist/gated_pixel_vae_no_upsampling --workdir=DIR
 
-    Cost: 335,346 weights, 109 M multiply-adds.
-
     Expected: <= 79.77 nats, about 79.17 with 50 importance samples (PixelVAE, Table 1).
     """
     return Config(
@@ -44,8 +42,6 @@ def binarized_gated_pixel_vae() -> Config:
 
     pixelvae-train --config=binarized_mnist/gated_pixel_vae --workdir=DIR
 
-    Cost: 863,026 weights, 175 M multiply-adds.
-
     Expected: <= 80.08 nats (PixelVAE, Table 1).
     """
     config = binarized_gated_pixel_vae_no_upsampling()
@@ -58,8 +54,6 @@ def binarized_gated_pixel_cnn() -> Config:
     """Gated PixelCNN, no latents: exact likelihood.
 
     pixelvae-train --config=binarized_mnist/gated_pixel_cnn --workdir=DIR
-
-    Cost: 131,890 weights, 101 M multiply-adds.
 
     Expected: 80.1 nats (PixelVAE, Table 1).
     """
@@ -74,8 +68,6 @@ def binarized_vae() -> Config:
 
     pixelvae-train --config=binarized_mnist/vae --workdir=DIR
 
-    Cost: 702,658 weights, 52 M multiply-adds.
-
     Expected: <= 87.4 nats (PixelVAE, Table 1).
     """
     config = binarized_gated_pixel_vae()
@@ -88,8 +80,6 @@ def binarized_pixel_cnn() -> Config:
     """PixelCNN (2016a): 7 residual blocks of masked convolutions, 16 channels inside, with their blind spot.
 
     pixelvae-train --config=binarized_mnist/pixel_cnn --workdir=DIR
-
-    Cost: 20,210 weights, 15 M multiply-adds.
 
     Expected: 81.3 nats (2016a, as Table 1 of PixelVAE reports it).
 
@@ -106,8 +96,6 @@ def binarized_pixel_vae() -> Config:
 
     pixelvae-train --config=binarized_mnist/pixel_vae --workdir=DIR
 
-    Cost: 727,586 weights, 70 M multiply-adds.
-
     Expected: <= 80.64 nats (PixelVAE, Table 1).
     """
     config = binarized_pixel_cnn()
@@ -121,8 +109,6 @@ def binarized_row_lstm() -> Config:
 
     pixelvae-train --config=binarized_mnist/row_lstm --workdir=DIR
 
-    Cost: 58,626 weights, 44 M multiply-adds.
-
     Expected: between 79.20 and 81.3 nats, the Diagonal BiLSTM and the PixelCNN of 2016a, which reports none.
     """
     config = binarized_pixel_cnn()
@@ -135,8 +121,6 @@ def binarized_diagonal_bilstm() -> Config:
     """PixelRNN with Diagonal BiLSTMs (2016a): 7 layers of 16 units.
 
     pixelvae-train --config=binarized_mnist/diagonal_bilstm --workdir=DIR
-
-    Cost: 67,138 weights, 50 M multiply-adds.
 
     Expected: 79.20 nats (2016a).
 
@@ -152,8 +136,6 @@ def binarized_pixel_cnn_pp() -> Config:
     """PixelCNN++ (2017) with Bernoulli pixels: two streams at three resolutions.
 
     pixelvae-train --config=binarized_mnist/pixel_cnn_pp --workdir=DIR
-
-    Cost: 966,594 weights, 341 M multiply-adds.
 
     Expected: no published number.
 
@@ -179,8 +161,6 @@ def mnist_gated_pixel_vae_no_upsampling() -> Config:
 
     pixelvae-train --config=mnist/gated_pixel_vae_no_upsampling --workdir=DIR
 
-    Cost: 358,912 weights, 124 M multiply-adds.
-
     Expected: no published number.
     """
     return _with_256_values(binarized_gated_pixel_vae_no_upsampling())
@@ -191,8 +171,6 @@ def mnist_gated_pixel_vae() -> Config:
     """Gated PixelVAE with upsampling on all 256 values.
 
     pixelvae-train --config=mnist/gated_pixel_vae --workdir=DIR
-
-    Cost: 886,592 weights, 190 M multiply-adds.
 
     Expected: no published number.
     """
@@ -205,8 +183,6 @@ def mnist_gated_pixel_cnn() -> Config:
 
     pixelvae-train --config=mnist/gated_pixel_cnn --workdir=DIR
 
-    Cost: 155,456 weights, 116 M multiply-adds.
-
     Expected: no published number.
     """
     return _with_256_values(binarized_gated_pixel_cnn())
@@ -217,8 +193,6 @@ def mnist_vae() -> Config:
     """VAE on all 256 values, a softmax each.
 
     pixelvae-train --config=mnist/vae --workdir=DIR
-
-    Cost: 711,328 weights, 58 M multiply-adds.
 
     Expected: no published number.
     """
@@ -231,8 +205,6 @@ def mnist_pixel_cnn() -> Config:
 
     pixelvae-train --config=mnist/pixel_cnn --workdir=DIR
 
-    Cost: 44,496 weights, 30 M multiply-adds.
-
     Expected: no published number.
     """
     return _with_256_values(binarized_pixel_cnn())
@@ -243,8 +215,6 @@ def mnist_pixel_vae() -> Config:
     """PixelVAE on all 256 values.
 
     pixelvae-train --config=mnist/pixel_vae --workdir=DIR
-
-    Cost: 751,872 weights, 86 M multiply-adds.
 
     Expected: no published number.
     """
@@ -257,8 +227,6 @@ def mnist_row_lstm() -> Config:
 
     pixelvae-train --config=mnist/row_lstm --workdir=DIR
 
-    Cost: 82,912 weights, 60 M multiply-adds.
-
     Expected: no published number.
     """
     return _with_256_values(binarized_row_lstm())
@@ -270,8 +238,6 @@ def mnist_diagonal_bilstm() -> Config:
 
     pixelvae-train --config=mnist/diagonal_bilstm --workdir=DIR
 
-    Cost: 91,424 weights, 65 M multiply-adds.
-
     Expected: no published number.
     """
     return _with_256_values(binarized_diagonal_bilstm())
@@ -282,8 +248,6 @@ def mnist_pixel_cnn_pp() -> Config:
     """PixelCNN++ (2017) on all 256 values: a mixture of 10 quantised logistics.
 
     pixelvae-train --config=mnist/pixel_cnn_pp --workdir=DIR
-
-    Cost: 967,580 weights, 341 M multiply-adds.
 
     Expected: no published number.
     """
@@ -297,8 +261,6 @@ def mnist_one_level() -> Config:
     """One-level PixelVAE on all 256 values, in the manner of the hierarchies: the released program's mnist_256.
 
     pixelvae-train --config=mnist/one_level --workdir=DIR
-
-    Cost: 940,080 weights, 73 M multiply-adds.
 
     Expected: no published number.
     """

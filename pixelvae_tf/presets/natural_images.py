@@ -81,8 +81,6 @@ def lsun_32_hierarchical_small() -> Config:
 
     pixelvae-train --config=lsun_32/hierarchical_small --config.data.folder=IMAGES --workdir=DIR
 
-    Cost: 60,552,874 weights, 3.2 G multiply-adds.
-
     Expected: no published number.
     """
     pixels = MaskedResidualConfig(num_layers=2, filters=129, embedding_dim=16)
@@ -94,8 +92,6 @@ def lsun_32_hierarchical_big() -> Config:
     """Hierarchical PixelVAE, wider, its input scaled instead of embedded: the program's 32px_big.
 
     pixelvae-train --config=lsun_32/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
-
-    Cost: 94,505,342 weights, 7.9 G multiply-adds.
 
     Expected: no published number.
     """
@@ -111,8 +107,6 @@ def lsun_32_gaussian_prior() -> Config:
 
     pixelvae-train --config=lsun_32/gaussian_prior --config.data.folder=IMAGES --workdir=DIR
 
-    Cost: 46,999,210 weights, 2.3 G multiply-adds.
-
     Expected: no published number.
     """
     return variants.gaussian_prior(lsun_32_hierarchical_small())
@@ -123,8 +117,6 @@ def lsun_32_two_level_vae() -> Config:
     """The small hierarchy with pixels that are independent given the latents, a softmax each: a two-level VAE.
 
     pixelvae-train --config=lsun_32/two_level_vae --config.data.folder=IMAGES --workdir=DIR
-
-    Cost: 59,849,536 weights, 2.6 G multiply-adds.
 
     Expected: no published number.
 
@@ -139,8 +131,6 @@ def lsun_32_one_level() -> Config:
 
     pixelvae-train --config=lsun_32/one_level --config.data.folder=IMAGES --workdir=DIR
 
-    Cost: 38,390,954 weights, 1.84 G multiply-adds.
-
     Expected: no published number.
     """
     return variants.one_level(lsun_32_hierarchical_small())
@@ -151,8 +141,6 @@ def lsun_64_hierarchical() -> Config:
     """Hierarchical PixelVAE as in the paper's section 4.2: 64x64 images, latents on 8x8 under a vector.
 
     pixelvae-train --config=lsun_64/hierarchical --config.data.folder=IMAGES --workdir=DIR
-
-    Cost: 51,515,013 weights, 6.7 G multiply-adds.
 
     Expected: no published number.
 
@@ -170,8 +158,6 @@ def lsun_64_hierarchical_small() -> Config:
 
     pixelvae-train --config=lsun_64/hierarchical_small --config.data.folder=IMAGES --workdir=DIR
 
-    Cost: 44,802,693 weights, 7.3 G multiply-adds.
-
     Expected: no published number.
     """
     pixels = MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
@@ -185,8 +171,6 @@ def lsun_64_hierarchical_big() -> Config:
     """Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_big.
 
     pixelvae-train --config=lsun_64/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
-
-    Cost: 128,205,248 weights, 57.5 G multiply-adds.
 
     Expected: no published number.
     """
@@ -205,8 +189,6 @@ def imagenet_64_hierarchical_big() -> Config:
 
     pixelvae-train --config=imagenet_64/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
 
-    Cost: 128,205,248 weights, 57.5 G multiply-adds.
-
     Expected: 3.66 bits/dim (bound, validation; the paper, on its own downsampling of ImageNet).
     """
     config = lsun_64_hierarchical_big()
@@ -220,8 +202,6 @@ def imagenet_64_one_level_big() -> Config:
 
     pixelvae-train --config=imagenet_64/one_level_big --config.data.folder=IMAGES --workdir=DIR
 
-    Cost: 101,142,464 weights, 50.5 G multiply-adds.
-
     Expected: no published number.
     """
     return variants.one_level(imagenet_64_hierarchical_big())
@@ -232,8 +212,6 @@ def imagenet_64_gated_pixel_cnn() -> Config:
     """Gated PixelCNN (2016b), R then G then B: 20 layers of 384 units, kernels of 5.
 
     pixelvae-train --config=imagenet_64/gated_pixel_cnn --config.data.folder=IMAGES --workdir=DIR
-
-    Cost: 122,711,040 weights, 488.7 G multiply-adds.
 
     Expected: 3.57 bits/dim (exact, validation; 2016b).
     """
@@ -253,8 +231,6 @@ def imagenet_64_diagonal_bilstm() -> Config:
     """PixelRNN with Diagonal BiLSTMs (2016a): 12 layers of 128 units (here 129).
 
     pixelvae-train --config=imagenet_64/diagonal_bilstm --config.data.folder=IMAGES --workdir=DIR
-
-    Cost: 8,954,751 weights, 30.9 G multiply-adds.
 
     Expected: 3.63 bits/dim (exact, validation; 2016a, which names a PixelRNN without its size).
     """

@@ -1,11 +1,16 @@
-"""The presets by name, and what their docstrings say."""
+"""The presets by name, what their docstrings say, and what they cost."""
 
+import functools
 import inspect
+import json
+import pathlib
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from pixelvae_tf.config import Config
+
+COSTS_PATH = pathlib.Path(__file__).with_name("costs.json")
 
 _PRESETS: dict[str, Callable[[], Config]] = {}
 
@@ -37,7 +42,7 @@ def get(name: str) -> Config:
 
 
 class Description(NamedTuple):
-    """What a preset's docstring says.
+    """What a preset is.
 
     Attributes:
       summary: what it is.
@@ -52,8 +57,30 @@ class Description(NamedTuple):
     expected: str
 
 
+class Cost(NamedTuple):
+    """The size of a model.
+
+    Attributes:
+      weights: their number.
+      multiply_adds: of one evaluation of the bound of an image.
+    """
+
+    weights: int
+    multiply_adds: int
+
+    def __str__(self) -> str:
+        unit, size = ("G", 1e9) if self.multiply_adds >= 1e9 else ("M", 1e6)
+        return f"{self.weights:,} weights, {self.multiply_adds / size:.3g} {unit} multiply-adds"
+
+
+@functools.cache
+def costs() -> dict[str, Cost]:
+    """The costs of the presets by name, as costs.json has them."""
+    return {name: Cost(**cost) for name, cost in json.loads(COSTS_PATH.read_text()).items()}
+
+
 def describe(name: str) -> Description:
-    """The parts of a preset's docstring, each on one line.
+    """The parts of a preset's docstring, each on one line, and its cost.
 
     Raises:
       ValueError: for an unknown name.
@@ -61,9 +88,10 @@ def describe(name: str) -> Description:
     get(name)
     text = inspect.getdoc(_PRESETS[name])
     paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
-    found = {"Cost": "", "Expected": "", "pixelvae-train": ""}
+    found = {"Expected": "", "pixelvae-train": ""}
     for paragraph in paragraphs[1:]:
         for start in found:
             if paragraph.startswith(start):
                 found[start] = paragraph.removeprefix(f"{start}: ").rstrip(".")
-    return Description(paragraphs[0].rstrip("."), found["pixelvae-train"], found["Cost"], found["Expected"])
+    cost = str(costs().get(name, "not counted"))
+    return Description(paragraphs[0].rstrip("."), found["pixelvae-train"], cost, found["Expected"])
