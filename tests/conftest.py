@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 import tensorflow as tf
+from cpu_guard import CpuGuard
 
 # Two logical devices on the one CPU, so that MirroredStrategy can be tested without GPUs.
 tf.config.set_logical_device_configuration(
@@ -20,6 +21,10 @@ tf.config.set_logical_device_configuration(
 gc.freeze()
 # Tracing makes objects by the hundred thousand that stay; a look at all of them after every 700 finds nothing.
 gc.set_threshold(200_000, 100, 100)
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(CpuGuard())
 
 
 @pytest.fixture(autouse=True)
