@@ -15,13 +15,13 @@ import json
 import logging
 import os
 import pathlib
-import random
 import re
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
+from pixelvae_tf import layers
 from pixelvae_tf.files import write_atomically
 from pixelvae_tf.models import PixelVAE
 
@@ -49,22 +49,19 @@ def build(config: config_lib.Config) -> PixelVAE:
     if not isinstance(config, config_lib.Config):
         raise ValueError(f"config must be a Config, of `presets.get` or pixelvae_tf.config. Received: {config!r}")
     config.validate()
-    # Keras' initializers take their seeds from Python's generator; the user's is given back.
-    before = random.getstate()
-    random.seed(config.train.seed)
-    try:
+    with layers.seeded_weights(config.train.seed):
         return PixelVAE(config.model, dtype=config.train.dtype)
-    finally:
-        random.setstate(before)
 
 
 def weights_of(model: PixelVAE) -> dict[str, tf.Variable]:
     """The weights by name, for a `tf.train.Checkpoint`.
 
+    Names are relative to the model: they depend neither on its name nor on the name scopes around it.
+
     Keras 3 hides layers in lists from TensorFlow's checkpoints: given the model itself, a
     checkpoint would silently leave their weights out.
     """
-    named = {variable.path.partition("/")[2]: variable.value for variable in model.variables}
+    named = {variable.path.removeprefix(f"{model.path}/"): variable.value for variable in model.variables}
     assert len(named) == len(model.variables), "two weights have the same name"
     return named
 

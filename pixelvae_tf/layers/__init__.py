@@ -4,6 +4,7 @@ from pixelvae_tf.layers.causal import Activation, CausalLayer, Chain, PointwiseL
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, MaskedConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout_seed
 from pixelvae_tf.layers.gated import Gate, GatedBlock, GatedPointwise, SplitStreams
+from pixelvae_tf.layers.initial_weights import seeded_weights
 from pixelvae_tf.layers.inputs import EmbedPixels, FromContext, ScalePixels
 from pixelvae_tf.layers.masks import raster_mask
 from pixelvae_tf.layers.pixel_cnn_pp import PixelCNNPP
@@ -42,4 +43,5 @@ __all__ = [
     "dropout_seed",
     "raster_mask",
     "rematerialization",
+    "seeded_weights",
 ]

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from pixelvae_tf import pixels
 from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, take_row
+from pixelvae_tf.layers.initial_weights import random_normal
 from pixelvae_tf.layers.weight_norm import PACKAGE
 
 
@@ -59,7 +60,7 @@ class EmbedPixels(PointwiseLayer):
         self.table = self.add_weight(
             name="table",
             shape=(x_shape[-1], self.num_values, self.dim),
-            initializer=keras.initializers.RandomNormal(stddev=1.0),
+            initializer=random_normal(stddev=1.0),
         )
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:

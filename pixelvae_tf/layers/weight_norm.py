@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pixelvae_tf.layers.initial_weights import random_normal
+
 PACKAGE = "pixelvae_tf"
 
 
@@ -57,9 +59,7 @@ class WeightNormalized(keras.layers.Layer):
         self.kernel_mask = mask
         self.multiply_adds = num_locations * int(math.prod(kernel_shape) if mask is None else np.count_nonzero(mask))
         # Not autocast: under a bfloat16 policy the norm would be taken of rounded weights.
-        self.v = self.add_weight(
-            name="v", shape=kernel_shape, initializer=keras.initializers.RandomNormal(stddev=0.05), autocast=False
-        )
+        self.v = self.add_weight(name="v", shape=kernel_shape, initializer=random_normal(stddev=0.05), autocast=False)
         self.g = self.add_weight(
             name="g", shape=(self.filters,), initializer=keras.initializers.Constant(self.gain), autocast=False
         )
