@@ -3,11 +3,16 @@
 Legend: B batch, H height, W width, C channels, L levels.
 """
 
+import inspect
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
 from pixelvae_tf import bounds, layers, noise, pixels
 from pixelvae_tf.models.config import ModelConfig
+
+NO_WEIGHTS = "{} must be None: the bound is a plain mean over images"
 
 
 class ElboModel(keras.Model):
@@ -123,15 +128,32 @@ class ElboModel(keras.Model):
         floor = self._objective.prior_floor(self.optimizer.iterations)  # the clock of the KL's weights
         return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step), labels, floor)._asdict()
 
-    def fit(self, *args, sample_weight=None, **kwargs) -> keras.callbacks.History:
-        """As `keras.Model.fit`, without `sample_weight`, which Keras would drop in silence where there is no y."""
-        _refuse_weights(sample_weight)
+    def fit(self, *args, **kwargs) -> keras.callbacks.History:
+        """As `keras.Model.fit`, without sample or class weights, which Keras ignores where there is no y."""
+        _refuse_weights(keras.Model.fit, self, *args, **kwargs)
         return super().fit(*args, **kwargs)
 
-    def evaluate(self, *args, sample_weight=None, **kwargs) -> float | list[float] | dict[str, float]:
-        """As `keras.Model.evaluate`, without `sample_weight`."""
-        _refuse_weights(sample_weight)
+    def evaluate(self, *args, **kwargs) -> float | list[float] | dict[str, float]:
+        """As `keras.Model.evaluate`, without sample weights."""
+        _refuse_weights(keras.Model.evaluate, self, *args, **kwargs)
         return super().evaluate(*args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs) -> float | list[float] | dict[str, float]:
+        """As `keras.Model.train_on_batch`, without sample or class weights."""
+        _refuse_weights(keras.Model.train_on_batch, self, *args, **kwargs)
+        return super().train_on_batch(*args, **kwargs)
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs) -> None:
+        """As `keras.Model.export`: writes what `call` computes, the parts of the bound.
+
+        The inputs follow from the config: uint8 images [B, H, W, C], with int64 labels [B] for a class-conditional
+        model. pixelvae-export writes a SavedModel that encodes and samples.
+        """
+        if input_signature is None:
+            images = keras.InputSpec(shape=(None, *self.config.image_shape), dtype="uint8")
+            labels = keras.InputSpec(shape=(None,), dtype="int64")
+            input_signature = [{"images": images, "labels": labels} if self.config.num_classes else images]
+        super().export(filepath, format, verbose, input_signature, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> tf.Tensor:
         """Keras' hook: the loss of what `call` gave, a mean over the batch. Labels `y` are not used.
@@ -139,7 +161,8 @@ class ElboModel(keras.Model):
         Raises:
           ValueError: if there are sample weights, which have no place in the bound.
         """
-        _refuse_weights(sample_weight)
+        if sample_weight is not None:
+            raise ValueError(NO_WEIGHTS.format("sample_weight"))
         reconstruction, kl = tf.reduce_mean(y_pred["reconstruction_nats"]), tf.reduce_mean(y_pred["kl_nats"], axis=0)
         for metric, value in zip(self._means, [reconstruction, *tf.unstack(kl)], strict=True):
             metric.update_state(value, sample_weight=tf.shape(y_pred["kl_nats"])[0])
@@ -157,6 +180,9 @@ class ElboModel(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
 
-def _refuse_weights(sample_weight) -> None:
-    if sample_weight is not None:
-        raise ValueError("sample_weight must be None: the bound is a plain mean over images")
+def _refuse_weights(method: Callable, *args, **kwargs) -> None:
+    """Raises a ValueError for sample or class weights among the arguments of a Keras method."""
+    given = inspect.signature(method).bind_partial(*args, **kwargs).arguments
+    for name in ("sample_weight", "class_weight"):
+        if given.get(name) is not None:
+            raise ValueError(NO_WEIGHTS.format(name))
