@@ -251,7 +251,7 @@ def sigterm(digits: Undisturbed):
     for label, *phase in (
         (start_up, "pixelvae_tf.data", "load", 1),
         (start_up, "pixelvae_tf.train.steps", "TrainState", 1),
-        (start_up, trainer, "Trainer.restore", 1),
+        (start_up, "pixelvae_tf.train.checkpoints", "Checkpoints.restore", 1),
         (running, "pixelvae_tf.train.workdir", "write_config", 1),
         (running, "pixelvae_tf.train.steps", "_train_step", 1),  # is being traced
         (running, trainer, "Trainer._after_loop", 7),

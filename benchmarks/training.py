@@ -44,7 +44,7 @@ from pixelvae_tf.config import Config, DataConfig
 from pixelvae_tf.data import prepare, records
 from pixelvae_tf.layers.weight_norm import multiply_adds
 from pixelvae_tf.train import steps as steps_lib
-from pixelvae_tf.train import trainer
+from pixelvae_tf.train import strategies
 
 BEST = "binarized_mnist/gated_pixel_vae_no_upsampling"
 PRESETS = [name for name in presets.names() if name.startswith(("binarized_mnist/", "cifar10/", "lsun_64/"))]
@@ -202,8 +202,8 @@ class Training:
 
     def __init__(self, name: str, variant: str, folder: pathlib.Path):
         if variant == "mirrored" and not tf.config.list_physical_devices("GPU"):
-            trainer.split_cpu(os.cpu_count())
-        strategy = trainer.make_strategy("mirrored" if variant == "mirrored" else "one_device")
+            strategies.split_cpu(os.cpu_count())
+        strategy = strategies.make_strategy("mirrored" if variant == "mirrored" else "one_device")
         replicas = strategy.num_replicas_in_sync
         config = presets.get(name)
         for option, value in VARIANTS[variant].items():

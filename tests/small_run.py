@@ -18,7 +18,8 @@ def largest_difference(first, second):
 def small_config(preset="digits/gated_pixel_vae", **train):
     """A run on digits that takes seconds."""
     config = presets.get(preset)
-    for name, value in {"filters": 8, "embedding_dim": 2, "output_filters": 8, "num_layers": 1}.items():
+    small = {"filters": 8, "embedding_dim": 2, "output_filters": 8, "num_layers": 1, "num_scales": 2}
+    for name, value in small.items():
         if hasattr(config.model.pixels, name):
             setattr(config.model.pixels, name, value)
     for level in config.model.levels:

@@ -97,7 +97,7 @@ def test_a_signal_before_the_first_step_is_answered_too(tmp_path):
 import os, signal
 from pixelvae_tf.train import main, trainer
 
-trainer.Trainer = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
+trainer.prepare = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
 main.run()
 """
     command = [sys.executable, "-c", script, "--config=digits/vae", f"--workdir={tmp_path / 'run'}"]

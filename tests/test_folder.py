@@ -371,8 +371,7 @@ def test_shards_that_change_while_they_are_read_are_not_learnt_from(photos, tmp_
     config.model.image_shape, config.data.folder = (SIDE, SIDE, 3), str(tmp_path / "out")
     images = data.load(config.data, "train", (SIDE, SIDE, 3)).images
     before = images[:]
-    runner = trainer.Trainer(config, tmp_path / "run", trainer.make_strategy("one_device"))
-    runner.restore()
+    runner = trainer.prepare(config, tmp_path / "run", trainer.make_strategy("one_device"))
     loop = runner.loop
 
     def harmed(iterator, count):
@@ -456,11 +455,11 @@ def test_a_run_does_not_go_on_with_other_images(photos, tmp_path):
     (photos.parent / "moved").mkdir()
     photos.rename(photos.parent / "moved" / "photos")
     config.data.folder = str(photos.parent / "moved" / "photos")
-    trainer.Trainer(config, tmp_path / "run", strategy)
+    trainer.prepare(config, tmp_path / "run", strategy)
     before = _files(tmp_path / "run")
     (photos.parent / "moved" / "photos" / "train" / "alpha.png").unlink()
     with pytest.raises(ValueError, match=r"the data must be the images that the run in .* for train\. Choose another"):
-        trainer.Trainer(config, tmp_path / "run", strategy)
+        trainer.prepare(config, tmp_path / "run", strategy)
     assert _files(tmp_path / "run") == before
 
 

@@ -7,7 +7,7 @@ from commands import run_command
 from small_run import CPUS, largest_difference, run_steps, small_config, steady_adam
 
 from pixelvae_tf import bounds, data, runs
-from pixelvae_tf.train import steps, trainer
+from pixelvae_tf.train import steps
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,6 @@ def test_replicas_equal_one_device_with_labels_and_a_start_from_the_data(tmp_pat
     assert largest_difference(fresh, found[0]) > 0.1
     # Adam's first step is the sign of a gradient: where that is next to zero, rounding decides. The rate is 4e-5 then.
     assert largest_difference(*found) < 1e-4
-
-
-def test_a_cpu_is_not_split_for_nothing(monkeypatch):
-    """With GPUs, these would be mirrored over."""
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind] if kind == "GPU" else [])
-    with pytest.raises(ValueError, match=r"virtual_cpus must be 1 where there are GPUs. Received: 2, with 1 GPUs"):
-        trainer.split_cpu(2)
 
 
 def test_free_bits_are_of_the_global_batch():

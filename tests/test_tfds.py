@@ -116,8 +116,7 @@ def test_files_that_change_while_they_are_read_are_not_learnt_from(tmp_path, har
     path = _prepare(tmp_path / "tfds", {"train": _images(0), "validation": _images(1, 4)}, num_shards=1)
     config = small_config("digits/vae", steps=20, batch_size=4, steps_per_loop=1, checkpoint_every=1, evaluate_every=20)
     config.model.image_shape, config.data = SHAPE, DataConfig("photos", str(tmp_path / "tfds"))
-    runner = trainer.Trainer(config, tmp_path / "run", trainer.make_strategy("one_device"))
-    runner.restore()
+    runner = trainer.prepare(config, tmp_path / "run", trainer.make_strategy("one_device"))
     loop = runner.loop
 
     def harmed(iterator, count):

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     import tensorflow as tf
 
     from pixelvae_tf import runs
-    from pixelvae_tf.train import trainer
+    from pixelvae_tf.train import strategies, trainer
     from pixelvae_tf.train.interruption import Interruption
 
     if _DETERMINISTIC.value:
@@ -69,9 +69,8 @@ def main(argv: list[str]) -> None:
         # What the user can cause is found before the first step; a ValueError after it would be our bug.
         try:
             if _VIRTUAL_CPUS.value > 1:
-                trainer.split_cpu(_VIRTUAL_CPUS.value)
-            runner = trainer.Trainer(_CONFIG.value, _WORKDIR.value, trainer.make_strategy(_STRATEGY.value))
-            runner.restore()
+                strategies.split_cpu(_VIRTUAL_CPUS.value)
+            runner = trainer.prepare(_CONFIG.value, _WORKDIR.value, strategies.make_strategy(_STRATEGY.value))
         except ValueError as error:
             raise SystemExit(f"pixelvae-train: {error}") from error
         with Interruption() as interruption:

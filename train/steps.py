@@ -30,6 +30,7 @@ class TrainState:
         self.optimizer.build(self.model.trainable_variables)
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
         self.best_bound_nats = tf.Variable(float("inf"), dtype=tf.float64, name="best_bound_nats")
+        self._all_finite = tf.function(self._compute_all_finite, autograph=False)
 
     def start_from(self, image_set: data.ImageSet) -> None:
         """Starts the weights and their average from the training data; see `PixelVAE.start_from`."""
@@ -52,6 +53,19 @@ class TrainState:
             best_bound_nats=self.best_bound_nats,
         )
 
+    def best_checkpoint(self) -> tf.train.Checkpoint:
+        """Tracks what is kept of the best weights."""
+        return tf.train.Checkpoint(
+            average=weights_of(self.average), step=self.step, best_bound_nats=self.best_bound_nats
+        )
+
+    def is_finite(self) -> bool:
+        """Whether all weights are finite, and so their average, which has followed them in the same step."""
+        return bool(self._all_finite())
+
+    def _compute_all_finite(self) -> tf.Tensor:
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x.value)) for x in self.model.variables])
+
 
 class Totals(NamedTuple):
     """Sums over the steps of a loop, and its first bad step.
@@ -73,6 +87,11 @@ class Totals(NamedTuple):
 
 
 PARTS = ("reconstruction", "kl", "gradient")
+
+
+def bad_parts(reconstruction: tf.Tensor, kl: tf.Tensor, gradient_norm: tf.Tensor) -> tf.Tensor:
+    """Which of `PARTS` are not finite, bool [3]; of scalars and the KL of each level, [L]."""
+    return ~tf.stack([tf.math.is_finite(x) for x in (reconstruction, tf.reduce_sum(kl), gradient_norm)])
 
 
 def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) -> tuple:
@@ -173,7 +192,7 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
         outcome, gradients = strategy.run(lambda batch: _train_step(state, config, batch), args=(next(iterator),))
         # All replicas return the same global numbers.
         loss, reconstruction, kl, norm = (strategy.experimental_local_results(x)[0] for x in outcome)
-        bad = ~tf.stack([tf.math.is_finite(x) for x in (reconstruction, tf.reduce_sum(kl), norm)])
+        bad = bad_parts(reconstruction, kl, norm)
         first = (totals.bad_step < 0) & tf.reduce_any(bad)
         clip_norm = config.train.clip_norm
         clipped = tf.cast(norm > clip_norm, tf.float32) if clip_norm else tf.zeros([])

@@ -1,11 +1,11 @@
 """The directory of a run: whose it is, and its config."""
 
 import contextlib
+import copy
 import json
 import pathlib
 import tempfile
-
-import tensorflow as tf
+import zlib
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import runs
@@ -63,28 +63,6 @@ def lock(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
     )
 
 
-def manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: int) -> tf.train.CheckpointManager:
-    """A manager of the checkpoints in a folder, whose list of them may be damaged; see `runs.checkpoints`."""
-    there = runs.checkpoints(folder)
-    if there and sorted(_listed(folder)) != sorted(there):
-        # Else those that are not in it would never make way. Every worker writes the same.
-        names = [pathlib.Path(path).name for path in there]
-        update = tf.compat.v1.train.update_checkpoint_state  # TensorFlow 2 has no other name for it
-        # Long ago, but later than what is kept for ever.
-        times = {"all_model_checkpoint_timestamps": [1.0] * len(names), "last_preserved_timestamp": 0.0}
-        update(str(folder.resolve()), names[-1], all_model_checkpoint_paths=names, **times)
-    return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)
-
-
-def _listed(folder: pathlib.Path) -> list[str]:
-    """The checkpoints of TensorFlow's list, which may be missing or torn."""
-    try:
-        state = tf.train.get_checkpoint_state(str(folder))
-    except ValueError:
-        return []
-    return [] if state is None else [str(folder / pathlib.Path(path).name) for path in state.all_model_checkpoint_paths]
-
-
 def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
     """Writes the config, all of it or nothing."""
     write_atomically(workdir / runs.CONFIG, config_lib.to_json(config))
@@ -116,6 +94,14 @@ def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
         )
 
 
+def checksums(config: config_lib.Config, fingerprints: dict[str, int]) -> dict[str, int]:
+    """What must be equal on all workers, by name: the images of each split, and the config but for their place."""
+    config = copy.deepcopy(config)
+    config.data.data_dir = config.data.folder = ""  # may differ from worker to worker
+    images = {f"checksum of the {split} images": number for split, number in fingerprints.items()}
+    return images | {"checksum of the config": zlib.crc32(config_lib.to_json(config).encode())}
+
+
 def write_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
     """Writes what `check_images` compares with."""
     write_atomically(workdir / runs.IMAGES, json.dumps(fingerprints) + "\n")
@@ -124,3 +110,20 @@ def write_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
 def write_lineage(lineage: list[dict], workdir: pathlib.Path) -> None:
     """Writes what `runs.read_lineage` reads."""
     write_atomically(workdir / runs.LINEAGE, json.dumps(lineage, indent=2) + "\n")
+
+
+def write_files(
+    workdir: pathlib.Path, config: config_lib.Config, fingerprints: dict[str, int], lineage: list[dict] | None
+) -> None:
+    """Writes what says which run a workdir holds.
+
+    Args:
+      workdir: the run's.
+      config: the run.
+      fingerprints: as for `check_images`.
+      lineage: the trainings behind the weights that the run starts with; None if it goes on.
+    """
+    write_config(config, workdir)
+    write_images(fingerprints, workdir)
+    if lineage is not None:
+        write_lineage(lineage, workdir)

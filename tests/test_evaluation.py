@@ -1,0 +1,48 @@
+"""Evaluation is of the split: it depends on neither batches nor replicas."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_run import CPUS, small_config
+
+from pixelvae_tf import data, runs
+from pixelvae_tf.train import evaluation
+
+
+@pytest.mark.parametrize(("preset", "latents"), [("digits/vae", True), ("digits/gated_pixel_cnn", False)])
+def test_evaluation_does_not_depend_on_batches_or_replicas(preset, latents):
+    config = small_config(preset)
+    validation = data.load(config.data, "validation")
+    reports = []
+    for strategy, batch_size in ((None, 200), (None, 33), (tf.distribute.MirroredStrategy(CPUS), 45)):
+        with strategy.scope() if strategy else tf.name_scope("one"):
+            model = runs.build(config)
+        reports.append(evaluation.Evaluator(model, strategy, batch_size, importance_samples=4)(validation))
+    for report in reports[1:]:
+        for key in ("bound_nats", "reconstruction_nats", "importance_weighted_nats", "kl_nats"):
+            # The same float32 sums an image, by kernels that may split them another way for another batch.
+            np.testing.assert_allclose(report[key], reports[0][key], rtol=1e-6)
+        assert report["num_images"] == 200 and report["active_units"] == reports[0]["active_units"]
+    assert reports[0]["exact"] is not latents
+    if not latents:
+        assert reports[0]["importance_weighted_nats"] == pytest.approx(reports[0]["bound_nats"], rel=1e-6)
+
+
+def test_a_single_image_has_no_standard_error():
+    config = small_config("digits/vae")
+    image = data.load(config.data, "test").first(1)
+    report = evaluation.Evaluator(runs.build(config), importance_samples=2)(image)
+    assert report["bound_standard_error"] is report["importance_weighted_standard_error"] is None
+    assert np.isfinite(report["bound_nats"])
+
+
+def test_labels_are_each_images_own():
+    config = small_config("digits/gated_pixel_cnn_class_conditional")
+    model = runs.build(config)
+    images = data.load(config.data, "test").first(30)
+    evaluator = evaluation.Evaluator(model, batch_size=20)
+    bound = evaluator(images)["bound_nats"]
+    shifted = dataclasses.replace(images, labels=(images.labels + 1) % 10)
+    assert evaluator(shifted)["bound_nats"] != bound

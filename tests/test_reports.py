@@ -1,0 +1,118 @@
+"""Reports of a run: means over loops, warnings, pictures, and what TensorBoard makes of them."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tiny_run import tiny_report, tiny_totals
+
+from pixelvae_tf import data, runs
+from pixelvae_tf.config import Config, LevelConfig, ModelConfig, TrainConfig
+from pixelvae_tf.train import reports, steps
+
+
+def _shown(workdir, name, tag):
+    """What TensorBoard shows of a tag: {step: value}."""
+    accumulator = EventAccumulator(str(workdir / runs.TENSORBOARD / name)).Reload()
+    events = accumulator.Tensors(tag)
+    assert len({event.step for event in events}) == len(events), "a step is shown once"
+    return {event.step: tf.make_ndarray(event.tensor_proto) for event in events}
+
+
+def test_means_are_over_all_steps_of_all_loops():
+    first = steps.Totals(*map(np.float32, (10.0, 8.0, [2.0, 0.0], 3.0, 1.0)), None, None)
+    second = steps.Totals(*map(np.float32, (30.0, 20.0, [6.0, 4.0], 5.0, 2.0)), None, None)
+    assert reports.training_scalars([(1, first), (3, second)]) == {
+        "loss_nats": 10.0,
+        "reconstruction_nats": 7.0,
+        "gradient_norm": 2.0,
+        "clipped_steps": 3.0,
+        "clipped_share": 0.75,
+        "kl_nats_level_1": 2.0,
+        "kl_nats_level_2": 1.0,
+    }
+
+
+def test_a_model_without_latents_has_no_kl():
+    totals = tiny_totals(2)._replace(kl_nats=np.zeros(0, np.float32))
+    assert not any("kl" in name for name in reports.training_scalars([(2, totals)]))
+    report = {**tiny_report(9.0), "kl_nats": [], "active_units": []}
+    scalars = {"bound_nats": 9.0, "bound_bpd": 0.9, "reconstruction_nats": 8.0}
+    assert reports.validation_scalars(report) == scalars
+    assert reports.validation_scalars(tiny_report(9.0)) == {
+        **scalars,
+        "kl_nats_level_1": 1.0,
+        "active_units_level_1": 3,
+    }
+
+
+def test_ignored_latents_are_reported_after_the_warm_up():
+    """A level of 4 latents and one of 2x2x3 over it, which are to carry 0.1 nats a dimension at least."""
+    levels = [LevelConfig(4, (8,)), LevelConfig(3, (8,), grid=(2, 2))]
+    train = TrainConfig(kl_warmup_steps=4, upper_kl_warmup_steps=6, free_nats=0.5)
+    config = Config(model=ModelConfig(levels=levels), train=train)
+    assert reports.ignored_latents(config, 5, [0.0, 0.0]) == [], "the KL has not its full weight yet"
+    assert reports.ignored_latents(config, 6, [0.41, 1.21]) == []
+    (lower,), (upper,) = (
+        reports.ignored_latents(config, 6, [0.39, 9.0]),
+        reports.ignored_latents(config, 6, [9.0, 1.19]),
+    )
+    assert lower.startswith("The latents of level 1 are all but ignored (posterior collapse): they carry 0.39 nats")
+    assert "A longer train.kl_warmup_steps (now 4) or train.free_nats (now 0.5) in a new workdir" in lower
+    assert "level 2" in upper and "train.upper_kl_warmup_steps (now 6)" in upper
+    assert len(reports.ignored_latents(config, 8, [0.0, 0.0])) == 2
+
+
+def test_tensorboard_and_the_workdir_have_what_is_reported(tmp_path):
+    run = reports.Reports(tmp_path)
+    run.open()
+    run.write("train", 2, {"loss_nats": 3.0})
+    grid = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    run.write("validation", 4, {"bound_nats": 5.0}, {"samples": grid}, ["one", "two"])
+    assert _shown(tmp_path, "train", "loss_nats") == {2: 3.0} and _shown(tmp_path, "validation", "bound_nats") == {
+        4: 5.0
+    }
+    assert _shown(tmp_path, "validation", "warning")[4].item() == b"one\n\ntwo"
+    width, height, png = _shown(tmp_path, "validation", "samples")[4]
+    assert (width, height) == (b"2", b"2")
+    np.testing.assert_array_equal(tf.io.decode_png(png), grid)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "samples.png")), grid)
+
+
+class _Model:
+    """Samples show their seed's place or class, reconstructions the latents, which are the images' own mean."""
+
+    def __init__(self, num_classes, num_levels):
+        self.num_levels = num_levels
+        self.config = types.SimpleNamespace(num_classes=num_classes, num_values=256, image_shape=(64, 64, 1))
+
+    def sample(self, seeds, labels):
+        values = tf.range(seeds.shape[0]) if labels is None else 10 * labels
+        return tf.cast(tf.reshape(values, [-1, 1, 1, 1]) * tf.ones([1, 64, 64, 1], tf.int32), tf.uint8)
+
+    def posterior(self, images):
+        return [types.SimpleNamespace(mean=lambda: tf.cast(images, tf.float32) / 2)]
+
+    def decode(self, latents, seeds, labels):
+        extra = 0 if labels is None else tf.cast(labels, tf.float32)[:, None, None, None]
+        return tf.cast(latents[0] + extra, tf.uint8)
+
+
+@pytest.mark.parametrize(("num_classes", "num_levels"), [(0, 1), (3, 1), (3, 0)])
+def test_pictures_are_samples_and_images_beside_their_reconstructions(num_classes, num_levels):
+    number = 70
+    values = np.full((number, 64, 64, 1), 100, np.uint8)
+    image_set = data.ImageSet(values, np.full(number, 7) if num_classes else None, "x", 256, "none")
+    grids = reports.Drawing(_Model(num_classes, num_levels), image_set, 0)()
+    assert set(grids) == ({"samples", "reconstructions"} if num_levels else {"samples"})
+    assert len(np.unique(grids["samples"])) >= (3 if num_classes else reports.NUM_PICTURES)
+    if num_classes:  # a column a class
+        columns = np.split(grids["samples"], num_classes, axis=1)
+        assert [set(np.unique(column)) >= {10 * label} for label, column in enumerate(columns)] == [True] * 3
+        assert not (columns[0] == 20).any() and not (columns[1] == 20).any()
+    if num_levels:
+        expected = 100 // 2 + (7 if num_classes else 0)
+        assert {100, expected} <= set(np.unique(grids["reconstructions"]))

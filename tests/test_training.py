@@ -1,0 +1,204 @@
+"""Small real runs: each kind of network trains, resumes bit for bit, on replicas too, and from trained weights."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_run import small_config
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+
+# Only TensorFlow itself can switch it off again.
+from tensorflow.python.framework import config as determinism
+from test_trainer import StopAt
+from tiny_run import saved_steps, tiny_report
+
+from pixelvae_tf import data, presets, pretrained, runs
+from pixelvae_tf.train import evaluation, initial_weights, trainer
+from pixelvae_tf.train.interruption import Interruption
+from pixelvae_tf.train.strategies import make_strategy
+
+DIGITS = "digits/gated_pixel_vae"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The workdir of a run that has learnt something, and its config."""
+    config = small_config(steps=60, steps_per_loop=20, evaluate_every=30, checkpoint_every=30, log_every=20)
+    config.train.learning_rate, config.train.learning_rate_warmup_steps = 5e-3, 0
+    workdir = tmp_path_factory.mktemp("run")
+    trainer.train_and_evaluate(config, workdir, make_strategy("one_device"))
+    return workdir, config
+
+
+def test_training_lowers_the_bound(run):
+    workdir, config = run
+    fresh, (trained, _, step) = runs.build(config), runs.load(workdir, "latest")
+    fresh.start_from(data.load(config.data, "train").images)
+    validation = data.load(config.data, "validation")
+    before, after = (evaluation.Evaluator(model)(validation)["bound_nats"] for model in (fresh, trained))
+    assert step == 60 and after < before - 5
+    # The images' marginal distribution is where an untrained model starts.
+    values = data.load(config.data, "train").images
+    frequencies = np.bincount(values.ravel(), minlength=256) / values.size
+    entropy = -64 * np.sum(frequencies * np.log(frequencies + 1e-12))
+    assert before == pytest.approx(entropy, rel=0.1)
+
+
+def test_training_fills_the_workdir(run):
+    workdir, config = run
+    assert runs.read_config(workdir) == config and saved_steps(workdir) == [30, 60]
+    assert saved_steps(workdir, runs.BEST) == [60]
+    assert {path.name for path in workdir.glob("*.*")} == {
+        *(".lock", runs.CONFIG, runs.IMAGES, runs.LINEAGE, "samples.png", "reconstructions.png")
+    }
+    shown = {}
+    for name in ("train", "validation"):
+        accumulator = EventAccumulator(str(workdir / runs.TENSORBOARD / name)).Reload()
+        shown[name] = {tag: [event.step for event in accumulator.Tensors(tag)] for tag in accumulator.Tags()["tensors"]}
+    tags = ["loss_nats", "reconstruction_nats", "kl_nats_level_1", "gradient_norm", "clipped_steps", "clipped_share"]
+    assert shown["train"] == {tag: [20, 40, 60] for tag in (*tags, "learning_rate")}
+    tags = ["bound_nats", "bound_bpd", "reconstruction_nats", "kl_nats_level_1", "active_units_level_1"]
+    assert shown["validation"] == {tag: [30, 60] for tag in (*tags, "samples", "reconstructions")}
+
+
+@pytest.mark.parametrize(
+    ("preset", "draws"),
+    [
+        ("gated_pixel_cnn_class_conditional", True),
+        ("diagonal_bilstm", True),
+        ("row_lstm", False),
+        ("hierarchical", False),
+        ("pixel_cnn_pp_class_conditional", False),
+    ],
+)
+def test_every_kind_of_network_trains_and_is_loaded(preset, draws, tmp_path):
+    """Trains, evaluates, saves, is loaded and evaluated. What is drawn is the sampler's, which is slow to trace."""
+    config = small_config(f"digits/{preset}", steps=2)
+    runner = trainer.prepare(config, tmp_path, make_strategy("one_device"))
+    start = runner.state.model.get_weights()
+    if not draws:
+        runner.draw = dict
+    runner.run(Interruption())
+    model, again, step = runs.load(tmp_path)
+    assert again == config and step == 2 and (tmp_path / "samples.png").exists() == draws
+    trained = runner.state.model.get_weights()
+    # Some gradients are zero at the start.
+    assert np.mean([(a != b).any() for a, b in zip(start, trained, strict=True)]) > 0.7
+    report = evaluation.Evaluator(model, batch_size=20)(data.load(config.data, "test").first(20))
+    assert np.isfinite(report["bound_nats"]) and report["exact"] == (not config.model.levels)
+
+
+@pytest.fixture
+def deterministic_ops():
+    tf.config.experimental.enable_op_determinism()
+    yield
+    determinism.disable_op_determinism()
+
+
+def _without_evaluation(config, workdir, strategy):
+    """A trainer whose evaluation is made up: training is what a test is of."""
+    runner = trainer.prepare(config, workdir, make_strategy(strategy))
+    runner.evaluate, runner.draw = (lambda: tiny_report(9.0 - runner.step)), dict
+    return runner
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, deterministic_ops):
+    config = small_config(steps=6, clip_norm=50.0, kl_warmup_steps=4, learning_rate_warmup_steps=3, checkpoint_every=9)
+    config.model.pixels.dropout = 0.3
+    whole = _without_evaluation(config, tmp_path / "whole", "one_device")
+    whole.run(Interruption())
+    stopped = _without_evaluation(config, tmp_path / "resumed", "one_device")
+    with pytest.raises(trainer.Interrupted):
+        stopped.run(StopAt(stopped, 4))
+    resumed = _without_evaluation(config, tmp_path / "resumed", "one_device")
+    assert resumed.step == stopped.step == 4
+    resumed.run(Interruption())
+    for state in (resumed.state, whole.state):
+        assert (int(state.step), float(state.best_bound_nats)) == (6, 3.0)
+    for of_state in ("model", "average", "optimizer"):
+        variables = (getattr(runner.state, of_state).variables for runner in (resumed, whole))
+        for a, b in zip(*variables, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+
+
+def test_a_mirrored_run_goes_on_and_stays_finished(tmp_path):
+    config = small_config("digits/vae", steps=4)
+    runner = _without_evaluation(config, tmp_path, "mirrored")
+    with pytest.raises(trainer.Interrupted):
+        runner.run(StopAt(runner, 2))
+    assert runs.load(tmp_path, "latest")[2] == 2
+    for _ in range(2):
+        trainer.train_and_evaluate(config, tmp_path, make_strategy("mirrored"))
+    assert runs.load(tmp_path, "latest")[2] == 4 and (tmp_path / "samples.png").exists()
+
+
+def test_a_run_starts_with_trained_weights_and_knows_their_lineage(run, tmp_path):
+    trained, one_device = runs.load(run[0])[0], make_strategy("one_device")
+    shutil.copytree(run[0], tmp_path / "first")
+    # Weights are what must fit: how they are trained may be another way.
+    config = small_config(steps=4, seed=1, initial_weights=str(tmp_path / "first"))
+    config.model.pixels.dropout = 0.0
+    second = trainer.prepare(config, tmp_path / "second", one_device)
+    for model in (second.state.model, second.state.average):
+        assert runs.fingerprint(model) == runs.fingerprint(trained)
+    assert not list((tmp_path / "second").iterdir()), "nothing is written before the run begins"
+    second.write_files()
+    second.checkpoints.save()
+    second.checkpoints.save_best()
+    shutil.rmtree(tmp_path / "first")  # from now on they are the run's own
+    trainer.prepare(config, tmp_path / "second", one_device).write_files()
+    (training,) = runs.read_lineage(tmp_path / "second")
+    command = presets.command_for(run[1], tmp_path / "first")
+    assert training == {"command": command, "step": 60, "fingerprint": runs.fingerprint(trained)}
+
+    config.train.initial_weights, command = str(tmp_path / "second"), presets.command_for(config, tmp_path / "second")
+    _, lineage = initial_weights.load(config, second.state.model)
+    assert lineage == [training, {"command": command, "step": 0, "fingerprint": runs.fingerprint(trained)}]
+    assert f"--config.train.initial_weights={tmp_path / 'first'}" in command
+
+
+def test_a_run_starts_with_pretrained_weights(tmp_path):
+    config = presets.get(DIGITS)
+    config.train.initial_weights = DIGITS
+    runner = trainer.prepare(config, tmp_path, make_strategy("mirrored"))
+    card = pretrained.load(DIGITS)[2]
+    for model in (runner.state.model, runner.state.average):
+        assert runs.fingerprint(model) == card["fingerprint"]
+    runner.write_files()
+    expected = {"command": card["commands"]["train"], "step": card["step"], "fingerprint": card["fingerprint"]}
+    assert runs.read_lineage(tmp_path) == [expected]
+
+
+def test_initial_weights_that_could_be_two_things_are_refused(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run[0], DIGITS)
+    config = small_config(initial_weights=DIGITS)
+    model = runs.build(config)
+    with pytest.raises(ValueError, match=rf"not both; \./{DIGITS} is the directory. Received: '{DIGITS}'"):
+        initial_weights.load(config, model)
+    config.train.initial_weights = f"./{DIGITS}"
+    assert runs.fingerprint(initial_weights.load(config, model)[0]) == runs.fingerprint(runs.load(run[0])[0])
+
+
+def test_initial_weights_must_be_there_and_fit(run, tmp_path):
+    config = small_config(initial_weights=str(tmp_path / "nothing"))
+    model = runs.build(config)
+    missing = r"initial_weights must be the directory of a run or one of .*digits/gated_pixel_vae.*Received: .*nothing"
+    with pytest.raises(ValueError, match=missing):
+        initial_weights.load(config, model)
+    with pytest.raises(ValueError, match=missing):
+        trainer.prepare(config, tmp_path / "run", make_strategy("one_device"))
+    assert not list((tmp_path / "run").iterdir())
+    config.train.initial_weights = DIGITS
+    with pytest.raises(
+        ValueError, match=rf"of this architecture.*Received: '{DIGITS}', where .*pixels.filters is 32 there and 8 here"
+    ):
+        initial_weights.load(config, model)
+    shutil.copytree(run[0], tmp_path / "torn")
+    (tmp_path / "torn" / runs.LINEAGE).write_text("[{")
+    config.train.initial_weights = str(tmp_path / "torn")
+    with pytest.raises(
+        ValueError, match=r"must be the directory of a run .*lineage\.json of workdir must be as a run writes it"
+    ):
+        initial_weights.load(config, model)

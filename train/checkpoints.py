@@ -1,0 +1,165 @@
+"""The checkpoints of a run: the latest ones, to resume from, and the best weights."""
+
+import contextlib
+import logging
+import pathlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import tensorflow as tf
+
+from pixelvae_tf import runs
+from pixelvae_tf.train import workdir as workdir_lib
+
+LOGGER = logging.getLogger("pixelvae_tf")
+
+
+class State(Protocol):
+    """What checkpoints hold; `steps.TrainState` is one.
+
+    Attributes:
+      step: int64, steps done.
+      best_bound_nats: float64, the best validation bound so far.
+    """
+
+    step: tf.Variable
+    best_bound_nats: tf.Variable
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """Tracks everything that a resumed run needs."""
+
+    def best_checkpoint(self) -> tf.train.Checkpoint:
+        """Tracks what is kept of the best weights, `best_bound_nats` among it."""
+
+
+class Checkpoints:
+    """Reads and writes the checkpoints in a workdir. All workers read, the chief alone writes.
+
+    Args:
+      workdir: the run's.
+      state: what is saved and restored.
+
+    Attributes:
+      good: path of the last checkpoint that this process read or wrote, or None.
+    """
+
+    def __init__(self, workdir: pathlib.Path, state: State):
+        self.workdir, self.state = workdir, state
+        self.good: str | None = None
+        # All checkpoints that were there when this process last read or wrote one.
+        self._present: list[str] = []
+        self._checkpoint = state.checkpoint()
+        self._latest = _manage(self._checkpoint, workdir / runs.CHECKPOINTS, max_to_keep=2)
+        self._best = _manage(state.best_checkpoint(), workdir / runs.BEST, max_to_keep=1)
+
+    def restore(self) -> bool:
+        """Restores the newest checkpoint that can be read, and the bound of the best weights.
+
+        Returns:
+          Whether there was a checkpoint.
+
+        Raises:
+          ValueError: if there are checkpoints and none can be read.
+        """
+        folder = self.workdir / runs.CHECKPOINTS
+        self._present = runs.checkpoints(folder)
+        self.good = runs.read_newest(
+            folder, lambda path: self._checkpoint.restore(path).assert_existing_objects_matched()
+        )
+        if self._present and not self.good:
+            raise ValueError(
+                "workdir must hold a checkpoint of this model that can be read. "
+                f"Received: {str(self.workdir)!r}, where none of {len(self._present)} can"
+            )
+        if self.good:
+            LOGGER.info("Going on from step %d (%s)", self.state.step.numpy(), self.good)
+        self._restore_best_bound()
+        return self.good is not None
+
+    def _restore_best_bound(self) -> None:
+        """Takes the bound of the best weights on disk.
+
+        A run that was killed may have found better ones than its last checkpoint knows of. Where they cannot be read
+        any more, those of the next evaluation are the best.
+        """
+
+        def read(path: str) -> None:
+            reader = tf.train.load_checkpoint(path)
+            # All of it, since every tensor has its own checksum.
+            tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+            self.state.best_bound_nats.assign(float(tensors["best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE"]))
+
+        if runs.read_newest(self.workdir / runs.BEST, read) is None:
+            self.state.best_bound_nats.assign(float("inf"))
+
+    def save(self) -> None:
+        """Saves the state as a checkpoint of its step."""
+        with self.writing():
+            self.good = self._latest.save(checkpoint_number=int(self.state.step.numpy()))
+            self._present = runs.checkpoints(self.workdir / runs.CHECKPOINTS)
+
+    def save_best(self) -> None:
+        """Saves the averaged weights as the best ones."""
+        with self.writing():
+            self._best.save(checkpoint_number=int(self.state.step.numpy()))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in the workdir.
+
+        Raises:
+          BlockingIOError: if another process trains there, or has since this one read its checkpoint.
+        """
+        with contextlib.ExitStack() as stack:
+            with self.writing():
+                stack.enter_context(workdir_lib.lock(self.workdir))
+                self._check_unchanged()
+            yield
+
+    def _check_unchanged(self) -> None:
+        """Another process may have gone on from the checkpoint that this one read, before this one had the lock."""
+        if runs.checkpoints(self.workdir / runs.CHECKPOINTS) != self._present:
+            raise BlockingIOError(
+                "workdir must have the checkpoints that were there when this process read the last of them. Received: "
+                f"{str(self.workdir)!r}, in which another one has trained since; the same command goes on from there"
+            )
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around whatever writes to the workdir: explains what to do where it has no room left.
+
+        Raises:
+          OSError: for whatever TensorFlow and the system raise.
+        """
+        try:
+            yield
+        except BlockingIOError:  # It is another process's.
+            raise
+        except (OSError, tf.errors.OpError) as error:
+            raise OSError(
+                f"workdir must be writable and have room for the run. Received: {str(self.workdir)!r}: "
+                f"{runs.first_line(error)}. The last good checkpoint, {self.good or 'none yet'}, is kept; when there "
+                "is room, the same command goes on"
+            ) from error
+
+
+def _manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: int) -> tf.train.CheckpointManager:
+    """A manager of the checkpoints in a folder, whose list of them may be damaged; see `runs.checkpoints`."""
+    present = runs.checkpoints(folder)
+    if present and sorted(_listed(folder)) != sorted(present):
+        # Else those that are not in the list would never be deleted. Every worker writes the same.
+        names = [pathlib.Path(path).name for path in present]
+        update = tf.compat.v1.train.update_checkpoint_state  # TensorFlow 2 has no other name for it
+        # Long ago, but later than what is kept for ever.
+        times = {"all_model_checkpoint_timestamps": [1.0] * len(names), "last_preserved_timestamp": 0.0}
+        update(str(folder.resolve()), names[-1], all_model_checkpoint_paths=names, **times)
+    return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)
+
+
+def _listed(folder: pathlib.Path) -> list[str]:
+    """The checkpoints of TensorFlow's list, which may be missing or torn."""
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+    except ValueError:
+        return []
+    return [] if state is None else [str(folder / pathlib.Path(path).name) for path in state.all_model_checkpoint_paths]

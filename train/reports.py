@@ -1,0 +1,159 @@
+"""What a run reports between loops: scalars, warnings and pictures, in TensorBoard's event files and as PNG files."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pixelvae_tf import bounds, data, noise, pictures, runs
+from pixelvae_tf import config as config_lib
+from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.train.steps import Totals
+
+# Images in a grid of samples or reconstructions.
+NUM_PICTURES = 64
+
+
+def training_scalars(loops: Sequence[tuple[int, Totals]]) -> dict[str, float]:
+    """Means over all steps of several loops, and how many of them were clipped.
+
+    Args:
+      loops: the number of steps and the totals of each.
+
+    Returns:
+      Scalars by their name in TensorBoard.
+    """
+    count = sum(number for number, _ in loops)
+
+    def total(name: str) -> np.ndarray:
+        return sum(np.asarray(getattr(totals, name)) for _, totals in loops)
+
+    scalars = {name: total(name) / count for name in ("loss_nats", "reconstruction_nats", "gradient_norm")}
+    scalars |= {"clipped_steps": total("clipped"), "clipped_share": total("clipped") / count}
+    for level, kl in enumerate(total("kl_nats"), start=1):
+        scalars[f"kl_nats_level_{level}"] = kl / count
+    return scalars
+
+
+def validation_scalars(report: dict) -> dict[str, float]:
+    """What TensorBoard and the log show of an `evaluation.Evaluator`'s report."""
+    scalars = {name: report[name] for name in ("bound_nats", "bound_bpd", "reconstruction_nats")}
+    for level, (kl, active) in enumerate(zip(report["kl_nats"], report["active_units"], strict=True), start=1):
+        scalars |= {f"kl_nats_level_{level}": kl, f"active_units_level_{level}": active}
+    return scalars
+
+
+def ignored_latents(config: config_lib.Config, step: int, kl_nats: Sequence[float]) -> list[str]:
+    """A warning for each level that carries next to nothing once the KL has its full weight.
+
+    Args:
+      config: the run's.
+      step: steps done.
+      kl_nats: of each level, from an evaluation.
+
+    Returns:
+      The warnings, for a person.
+    """
+    train, least = config.train, bounds.IGNORED_NATS_PER_DIM
+    if step < config.objective.warmup_steps:
+        return []
+    warnings = []
+    for level, (kl, level_config) in enumerate(zip(kl_nats, config.model.levels, strict=True), start=1):
+        dims = math.prod(level_config.shape)
+        if kl < least * dims:
+            warmup = "kl_warmup_steps" if level == 1 else "upper_kl_warmup_steps"
+            warnings.append(
+                f"The latents of level {level} are all but ignored (posterior collapse): they carry {kl:.3g} nats, "
+                f"{kl / dims:.2g} a dimension, less than {least:g}. A longer train.{warmup} (now "
+                f"{getattr(train, warmup)}) or train.free_nats (now {train.free_nats:g}) in a new workdir is the "
+                "cure; see docs/training.md"
+            )
+    return warnings
+
+
+class Drawing:
+    """Draws grids of samples, and of images beside their reconstructions; every time with the same noise.
+
+    Args:
+      model: whose they are.
+      images: to reconstruct, of which the first `NUM_PICTURES` are taken.
+      seed: of the noise.
+    """
+
+    def __init__(self, model: PixelVAE, images: data.ImageSet, seed: int):
+        self.model, self.images, self.seed = model, images, seed
+        self._draw = tf.function(self._draw_values, autograph=False)
+
+    def _draw_values(self, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None) -> dict[str, tf.Tensor]:
+        model = self.model
+        classes = None if labels is None else tf.range(tf.shape(seeds)[0]) % model.config.num_classes
+        values = {"samples": model.sample(seeds, labels=classes)}
+        if model.num_levels:
+            latents = [posterior.mean() for posterior in model.posterior(images)]
+            values["reconstructions"] = model.decode(latents, seeds, labels=labels)
+        return values
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        """The grids by name, uint8 [height, width, channels]."""
+        config = self.model.config
+        originals = self.images.images[:NUM_PICTURES]
+        seeds = noise.derive_seeds(self.seed, tf.range(len(originals), dtype=tf.int64))
+        labels = tf.constant(self.images.labels[:NUM_PICTURES]) if config.num_classes else None
+        values = {name: x.numpy() for name, x in self._draw(tf.constant(originals), seeds, labels).items()}
+        scale = max(1, 64 // config.image_shape[0])
+        # A class-conditional model's samples have a column a class.
+        columns = config.num_classes or None
+        grids = {"samples": pictures.tile(values["samples"], config.num_values, columns=columns, scale=scale)}
+        if "reconstructions" in values:
+            pairs = pictures.beside(originals, values["reconstructions"])
+            grids["reconstructions"] = pictures.tile(pairs, config.num_values, columns=16, scale=scale)
+        return grids
+
+
+class Reports:
+    """TensorBoard's event files and the pictures of a workdir.
+
+    Args:
+      workdir: the run's.
+    """
+
+    def __init__(self, workdir: pathlib.Path):
+        self.workdir = workdir
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+
+    def open(self) -> None:
+        """Begins event files."""
+        for name in ("train", "validation"):
+            writer = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
+            self._writers[name] = writer
+
+    def write(
+        self,
+        name: str,
+        step: int,
+        scalars: dict[str, float],
+        grids: dict[str, np.ndarray] | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        """Writes a report.
+
+        Args:
+          name: "train" or "validation".
+          step: steps done.
+          scalars: by name.
+          grids: pictures by name, uint8 [height, width, channels], which are left in the workdir too.
+          warnings: for a person.
+        """
+        writer, grids = self._writers[name], grids or {}
+        for picture, grid in grids.items():
+            pictures.write_png(self.workdir / f"{picture}.png", grid)
+        with writer.as_default(step=step):
+            if warnings:
+                tf.summary.text("warning", "\n\n".join(warnings))
+            for scalar, value in scalars.items():
+                tf.summary.scalar(scalar, float(value))
+            for picture, grid in grids.items():
+                tf.summary.image(picture, grid[None])
+            writer.flush()
