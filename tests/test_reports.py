@@ -68,7 +68,7 @@ def test_ignored_latents_are_reported_after_the_warm_up():
 
 def test_tensorboard_and_the_workdir_have_what_is_reported(tmp_path):
     run = reports.Reports(tmp_path)
-    run.open()
+    run.open(1)
     run.write("train", 2, {"loss_nats": 3.0})
     grid = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     run.write("validation", 4, {"bound_nats": 5.0}, {"samples": grid}, ["one", "two"])
@@ -80,6 +80,19 @@ def test_tensorboard_and_the_workdir_have_what_is_reported(tmp_path):
     assert (width, height) == (b"2", b"2")
     np.testing.assert_array_equal(tf.io.decode_png(png), grid)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "samples.png")), grid)
+
+
+def test_tensorboard_shows_a_step_that_was_done_again_once(tmp_path):
+    """The first process was killed at step 8 and had saved step 4; warnings that do not come again go too."""
+    for start, end, scale in ((0, 8, 1), (4, 10, 10)):
+        run = reports.Reports(tmp_path)
+        run.open(start + 1)
+        for step in range(start + 1, end + 1):
+            run.write("train", step, {"loss_nats": scale * step})
+            run.write("validation", step, {"bound_nats": scale * step}, warnings=["collapse"] if scale == 1 else [])
+    expected = {**{step: step for step in range(1, 5)}, **{step: 10 * step for step in range(5, 11)}}
+    assert _shown(tmp_path, "train", "loss_nats") == _shown(tmp_path, "validation", "bound_nats") == expected
+    assert list(_shown(tmp_path, "validation", "warning")) == [1, 2, 3, 4]
 
 
 class _Model:

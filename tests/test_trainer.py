@@ -118,6 +118,15 @@ def test_a_finished_run_stays_finished(tmp_path):
     assert set(after) == set(before) and rewritten <= {".lock", runs.CONFIG}
 
 
+def test_a_run_that_goes_on_reports_from_the_step_after_its_checkpoint(tmp_path, monkeypatch):
+    for step, expected in ((5, 1), (8, 6)):
+        trainer, opened = tiny_trainer(tmp_path, tiny_config(steps_per_loop=1)), []
+        _watch(monkeypatch, trainer.reports, "open", opened, lambda first: first)
+        with pytest.raises(Interrupted):
+            trainer.run(StopAt(trainer, step))
+        assert opened == [expected]
+
+
 def _worse(step):
     return 1.0 + step
 
@@ -132,11 +141,12 @@ def test_initial_weights_that_training_makes_worse_stay_the_best(tmp_path, monke
         with pytest.raises(KeyboardInterrupt):
             trainer.run(Interruption())
         assert saved_steps(tmp_path) == [0] and not saved_steps(tmp_path, runs.BEST)
-    trainer, saves = tiny_trainer(tmp_path, config, _worse), []
+    trainer, saves, opened = tiny_trainer(tmp_path, config, _worse), [], []
     _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda: trainer.step)
+    _watch(monkeypatch, trainer.reports, "open", opened, lambda first: first)
     trainer.run(Interruption())
     assert saved_steps(tmp_path, runs.BEST) == [0] and saved_steps(tmp_path) == [4, 8]
-    assert saves == ([4, 8] if killed else [0, 4, 8])
+    assert saves == ([4, 8] if killed else [0, 4, 8]) and opened == [0]
 
 
 def test_initial_weights_are_evaluated_once(tmp_path):

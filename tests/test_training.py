@@ -202,3 +202,22 @@ def test_initial_weights_must_be_there_and_fit(run, tmp_path):
         ValueError, match=r"must be the directory of a run .*lineage\.json of workdir must be as a run writes it"
     ):
         initial_weights.load(config, model)
+
+
+def test_a_run_that_is_killed_and_goes_on_is_shown_once(tmp_path):
+    """Killed after step 6, with step 4 saved: TensorBoard gets steps 5 and 6 twice."""
+    config = small_config("digits/vae", steps=8, steps_per_loop=1, log_every=1, evaluate_every=8)
+    runner = _without_evaluation(config, tmp_path, "one_device")
+    loop = runner.loop
+
+    def killed(iterator, count):
+        if runner.step == 6:
+            raise KeyboardInterrupt
+        return loop(iterator, count)
+
+    runner.loop = killed
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(Interruption())
+    _without_evaluation(config, tmp_path, "one_device").run(Interruption())
+    accumulator = EventAccumulator(str(tmp_path / runs.TENSORBOARD / "train")).Reload()
+    assert [event.step for event in accumulator.Tensors("loss_nats")] == list(range(1, 9))

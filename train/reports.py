@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -123,10 +124,18 @@ class Reports:
         self.workdir = workdir
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
-    def open(self) -> None:
-        """Begins event files."""
+    def open(self, first_step: int) -> None:
+        """Begins event files. TensorBoard drops what an earlier process wrote from a step on.
+
+        Args:
+          first_step: the first one that this process reports; those after its checkpoint are done again.
+        """
         for name in ("train", "validation"):
             writer = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
+            start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+            event = tf.compat.v1.Event(wall_time=time.time(), step=first_step, session_log=start)
+            # `tf.summary` writes no session logs, and its writers have no other name for their resource.
+            tf.raw_ops.ImportEvent(writer=writer._resource, event=event.SerializeToString())
             self._writers[name] = writer
 
     def write(

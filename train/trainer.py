@@ -88,7 +88,7 @@ class Trainer:
         train = self.config.train
         # Trained weights that were not evaluated yet are perhaps the best.
         unevaluated = train.initial_weights and self.step == 0 and math.isinf(self.state.best_bound_nats.numpy())
-        self._begin()
+        self._begin(self.step if unevaluated else self.step + 1)
         if self.step >= train.steps:
             return
         if unevaluated:
@@ -114,8 +114,8 @@ class Trainer:
                 raise Interrupted(128 + number)
         bar.close()
 
-    def _begin(self) -> None:
-        """Writes what says which run this is, and begins the reports."""
+    def _begin(self, first_step: int) -> None:
+        """Writes what says which run this is, and begins the reports of a step and those after it."""
         train = self.config.train
         if self.workers.is_chief:
             with self.checkpoints.writing():
@@ -130,7 +130,7 @@ class Trainer:
         )
         if self.workers.is_chief and self.step < train.steps:
             with self.checkpoints.writing():
-                self.reports.open()
+                self.reports.open(first_step)
 
     def _steps_to_next_event(self) -> int:
         """A loop ends where anything is due."""
