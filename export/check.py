@@ -20,26 +20,41 @@ def main(saved_model: str, cases_path: str) -> int:
     """Prints every disagreement; returns how many there are."""
     loaded = tf.saved_model.load(saved_model)
     assert "pixelvae_tf" not in sys.modules
-    cases: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
-    for key, array in np.load(cases_path).items():
+    with np.load(cases_path) as file:
+        cases = dict(file)
+    problems = disagreements(loaded, pathlib.Path(saved_model), cases)
+    print("\n".join(problems) or f"{len(cases)} tensors agree")
+    return len(problems)
+
+
+def disagreements(loaded, saved_model: pathlib.Path, cases: dict[str, np.ndarray]) -> list[str]:
+    """What a loaded SavedModel answers differently, and which of its warm-up requests fail.
+
+    Args:
+      loaded: what `tf.saved_model.load` returns.
+      saved_model: its path.
+      cases: inputs and expected outputs, {"signature|batch|in or out|tensor": array}.
+
+    Returns:
+      A line each.
+    """
+    calls: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
+    for key, array in cases.items():
         name, batch, side, tensor = key.split("|")
-        cases.setdefault((name, batch), {"in": {}, "out": {}})[side][tensor] = array
+        calls.setdefault((name, batch), {"in": {}, "out": {}})[side][tensor] = array
     problems = []
-    missing = {name for name, _ in cases} ^ set(loaded.signatures)
+    missing = {name for name, _ in calls} ^ set(loaded.signatures)
     if missing:
         problems.append(f"signatures differ: {sorted(missing)}")
-    for (name, batch), case in cases.items():
-        outputs = loaded.signatures[name](**{key: tf.constant(value) for key, value in case["in"].items()})
-        if set(outputs) != set(case["out"]):
-            problems.append(f"{name}: outputs {sorted(outputs)}, expected {sorted(case['out'])}")
+    for (name, batch), call in calls.items():
+        outputs = loaded.signatures[name](**{key: tf.constant(value) for key, value in call["in"].items()})
+        if set(outputs) != set(call["out"]):
+            problems.append(f"{name}: outputs {sorted(outputs)}, expected {sorted(call['out'])}")
             continue
-        for key, expected in case["out"].items():
+        for key, expected in call["out"].items():
             problems += _compare(f"{name}, batch {batch}, {key}", outputs[key].numpy(), expected)
-    requests = pathlib.Path(saved_model) / "assets.extra" / "tf_serving_warmup_requests"
-    if requests.exists():
-        problems += _warm_up(loaded, requests)
-    print("\n".join(problems) or f"{len(cases)} calls agree")
-    return len(problems)
+    requests = saved_model / "assets.extra" / "tf_serving_warmup_requests"
+    return problems + _warm_up(loaded, requests) if requests.exists() else problems
 
 
 def _warm_up(loaded, path: pathlib.Path) -> list[str]:

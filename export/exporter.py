@@ -152,13 +152,18 @@ def check(
         # On the CPU in both processes: this one may hold all of a GPU's memory, and a GPU rounds in its own way.
         with tf.device("CPU:0"):
             np.savez(cases, **_cases(endpoints, batches, without_xla or {}))
-        # By path, not by module name: importing the package is what must not be needed.
-        script = pathlib.Path(__file__).with_name("check.py")
-        command = [sys.executable, "-P", str(script), str(path), str(cases)]
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-        outcome = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        outcome = _run_check(path, cases)
     if outcome.returncode:
         raise RuntimeError(f"the SavedModel does not agree with the model:\n{outcome.stdout}{outcome.stderr}")
+
+
+def _run_check(saved_model: pathlib.Path, cases: pathlib.Path) -> subprocess.CompletedProcess:
+    """Runs check.py in a fresh process."""
+    # By path, not by module name: importing the package is what must not be needed.
+    script = pathlib.Path(__file__).with_name("check.py")
+    command = [sys.executable, "-P", str(script), str(saved_model), str(cases)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def _cases(endpoints: Endpoints, batches: set[int], without_xla: dict[str, Signature]) -> dict[str, np.ndarray]:
