@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 from absl import app, flags
+from absl import logging as absl_logging
+
+from pixelvae_tf import keras_backend, streams
 
 
 def run(main: Callable[[list[str]], None], **options) -> None:
@@ -22,11 +25,31 @@ def run(main: Callable[[list[str]], None], **options) -> None:
     sys.modules["__main__"].__doc__ = module.__doc__
     for flag in flags.FLAGS.get_flags_for_module(module.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    streams.open_standard_streams()
+    absl_logging.get_absl_handler().python_handler.stream = sys.stderr
     try:
         app.run(main, **options)
+    except SystemExit as ended:
+        status = ended.code
     except KeyboardInterrupt:
-        print(f"{pathlib.Path(sys.argv[0]).stem}: stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        print(f"{_command()}: stopped by Ctrl-C", file=sys.stderr)
+        status = 128 + signal.SIGINT
+    except Exception as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's
+            raise
+        reason = str(error).partition("\n")[0]
+        status = f"{_command()}: there must be enough memory; smaller batches or fewer images take less. {reason}"
+    output_status = streams.output_status(_command())
+    sys.exit(status or output_status)
+
+
+def _command() -> str:
+    return pathlib.Path(sys.argv[0]).stem
+
+
+if keras_backend.REFUSAL is not None:
+    # The modules of the commands import this one first; what they import after it would fail.
+    sys.exit(f"{_command()}: {keras_backend.REFUSAL}")
 
 
 def check_output(path: str) -> None:

@@ -22,7 +22,7 @@ class Progress:
         self.total, self.initial, self.done, self.unit = total, initial, initial, unit
         self.images_per_unit = images_per_unit
         self.start = self.last_line = time.monotonic()
-        self.on_terminal = sys.stderr.isatty()
+        self.on_terminal = sys.stderr is not None and sys.stderr.isatty()
         self.bar = tqdm(total=total, initial=initial, unit=unit) if self.on_terminal else None
 
     def update(self, done: int, text: str = "") -> None:
@@ -36,7 +36,8 @@ class Progress:
             self.bar.update(step)
             return
         now = time.monotonic()
-        if now - self.last_line >= LINE_EVERY_SECONDS or done == self.total:
+        # Without standard error, print would write to standard output.
+        if sys.stderr is not None and (now - self.last_line >= LINE_EVERY_SECONDS or done == self.total):
             self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
             said = f"{self.unit} {done}/{self.total} {text}".strip()

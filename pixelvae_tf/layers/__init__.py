@@ -1,5 +1,9 @@
 """Keras layers. The causal ones obey the contract of `causal.CausalLayer`."""
 
+from pixelvae_tf import keras_backend
+
+keras_backend.check()
+
 from pixelvae_tf.layers.causal import Activation, CausalLayer, Chain, PointwiseLayer, Residual
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, MaskedConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout_seed

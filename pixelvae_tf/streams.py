@@ -1,0 +1,69 @@
+"""Standard output and error of a command: closed, on a full disk or in another encoding, they never stop its work."""
+
+import errno
+import io
+import os
+import signal
+import sys
+from typing import TextIO
+
+# What a shell reports for a program that wrote into a pipe without a reader.
+BROKEN_PIPE = 128 + getattr(signal, "SIGPIPE", 13)
+
+
+class _Stream(io.FileIO):
+    """A standard stream that drops what it cannot write, and keeps the first error."""
+
+    def __init__(self, number: int):
+        super().__init__(number, "w", closefd=False)
+        self.error: OSError | None = None
+
+    def write(self, data) -> int | None:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = self.error or error
+            return len(data)
+
+
+def open_standard_streams() -> None:
+    """Replaces standard output and error, which may be closed, by streams that accept any text."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one. Left free, it would become that of the next file to be opened.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout, sys.stderr = _reopened(sys.stdout, 1), _reopened(sys.stderr, 2)
+
+
+def _reopened(stream: TextIO | None, number: int) -> TextIO:
+    if stream is None:  # closed, or a program without a console
+        return _text(_Stream(number), line_buffering=True)
+    try:
+        if stream.fileno() != number:
+            return stream
+    except (OSError, ValueError):  # no file: a caller captures it
+        return stream
+    stream.flush()
+    if sys.platform == "win32":  # a console of its own kind
+        stream.reconfigure(errors="backslashreplace")
+        return stream
+    line_buffering = stream.line_buffering or stream.write_through  # python -u
+    return _text(_Stream(number), encoding=stream.encoding, line_buffering=line_buffering)
+
+
+def _text(raw: _Stream, **options) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(raw), errors="backslashreplace", **options)
+
+
+def output_status(command: str) -> int | str:
+    """Flushes standard output; what `sys.exit` takes: 0, or a status or message where some of it was lost."""
+    sys.stdout.flush()
+    buffer = getattr(sys.stdout, "buffer", None)
+    error = getattr(getattr(buffer, "raw", None), "error", None)
+    if error is None:
+        return 0
+    return (
+        BROKEN_PIPE if error.errno == errno.EPIPE else f"{command}: standard output must be writable. Received: {error}"
+    )

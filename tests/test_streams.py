@@ -1,0 +1,139 @@
+"""Standard streams that are closed, full, without a reader or of a narrow encoding; Keras on another backend."""
+
+import ast
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import keras
+import pytest
+import tensorflow as tf
+
+import pixelvae_tf
+from pixelvae_tf import console, keras_backend, streams
+from pixelvae_tf.train import progress
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMANDS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
+# The module by itself: in a process that imports no TensorFlow.
+START = f"import runpy, subprocess, sys; streams = runpy.run_path({streams.__file__!r}); "
+START += "streams['open_standard_streams'](); "
+
+
+def _shell(script, redirection, **environment):
+    command = f'exec "$0" "$@" {redirection}'
+    return subprocess.run(
+        ["sh", "-c", command, sys.executable, "-c", START + script],
+        capture_output=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_closed_streams_take_what_is_written_and_no_file_gets_their_numbers():
+    script = """
+print("lost"); print("lost", file=sys.stderr)
+for name in ("stdout", "stderr"):
+    child = subprocess.run(["sh", "-c", f"echo lost > /dev/{name}"])
+    assert child.returncode == 0, name
+assert open("/dev/null").fileno() > 2
+sys.exit(streams["output_status"]("command") or 7)
+"""
+    assert _shell(script, "<&- >&- 2>&-").returncode == 7
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_without_a_reader_ends_as_in_a_shell(unbuffered):
+    script = "[print('x' * 99) for _ in range(999)]; print('done', file=sys.stderr); "
+    read, write = os.pipe()
+    os.close(read)
+    outcome = subprocess.run(
+        [sys.executable, "-c", START + script + "sys.exit(streams['output_status']('command'))"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        check=False,
+    )
+    os.close(write)
+    assert (outcome.returncode, outcome.stderr) == (128 + signal.SIGPIPE, "done\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_under_standard_output_is_named():
+    outcome = _shell("print('lost'); sys.exit(streams['output_status']('command'))", "> /dev/full")
+    assert outcome.returncode == 1
+    assert b"command: standard output must be writable. Received: [Errno 28]" in outcome.stderr
+    assert b"Traceback" not in outcome.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_messages_that_cannot_be_written_do_not_stop_the_work():
+    script = "print('lost', file=sys.stderr, flush=True); print('done'); sys.exit(streams['output_status']('command'))"
+    outcome = _shell(script, "2> /dev/full")
+    assert (outcome.returncode, outcome.stdout) == (0, b"done\n")
+
+
+def test_any_path_can_be_printed_in_any_encoding():
+    script = r"print('画像 \xe9 \udcff'); print('画像', file=sys.stderr); streams['output_status']('command')"
+    outcome = _shell(script, "", PYTHONIOENCODING="cp1252")
+    assert outcome.stdout == b"\\u753b\\u50cf \xe9 \\udcff\n" and outcome.stderr == b"\\u753b\\u50cf\n"
+
+
+OUT_OF_MEMORY = [
+    MemoryError("Unable to allocate 9 GiB"),
+    tf.errors.ResourceExhaustedError(None, None, "Unable to allocate 9 GiB\nin a node"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["numpy", "tensorflow"])
+def test_lack_of_memory_is_one_message(monkeypatch, error):
+    def exhausted(main, **options):
+        raise error
+
+    monkeypatch.setattr(console.app, "run", exhausted)
+    monkeypatch.setattr(sys, "argv", ["bin/pixelvae-sample"])
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
+    with pytest.raises(SystemExit) as ended:
+        console.run(exhausted)
+    message = "pixelvae-sample: there must be enough memory; smaller batches or fewer images take less. "
+    assert ended.value.code == message + "Unable to allocate 9 GiB"
+
+
+def test_progress_without_standard_error_writes_nowhere(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    bar = progress.Progress(2)
+    bar.update(2)
+    bar.close()
+    assert capsys.readouterr().out == ""
+
+
+def test_another_backend_of_keras_is_named_with_what_to_set(monkeypatch):
+    assert keras_backend.REFUSAL is None and keras_backend._refusal() is None
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    assert "set KERAS_BACKEND=tensorflow" in keras_backend._refusal()
+    assert keras_backend._refusal().endswith("Received: the backend jax")
+    monkeypatch.setattr(keras_backend, "REFUSAL", keras_backend._refusal())
+    with pytest.raises(ImportError, match="set KERAS_BACKEND=tensorflow"):
+        keras_backend.check()
+    # A module that cannot be imported, as Keras without the package of its backend.
+    monkeypatch.setitem(sys.modules, "keras", None)
+    assert "Received: ModuleNotFoundError: import of keras halted" in keras_backend._refusal()
+
+
+def test_a_command_on_another_backend_ends_with_one_line():
+    command = [sys.executable, "-m", "pixelvae_tf.train.main", "--list"]
+    environment = {**os.environ, "KERAS_BACKEND": "none"}
+    outcome = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert outcome.returncode == 1 and outcome.stdout == ""
+    assert outcome.stderr.count("\n") == 1 and "set KERAS_BACKEND=tensorflow" in outcome.stderr
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_commands_import_the_console_before_all_else_of_the_package(path):
+    """It checks Keras' backend: what is imported before it would end in a traceback."""
+    imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+    first = next(node for node in imports if node.module.startswith(pixelvae_tf.__name__))
+    assert (first.module, first.names[0].name) == ("pixelvae_tf", "console")
