@@ -14,8 +14,9 @@ BROKEN_PIPE = 128 + getattr(signal, "SIGPIPE", 13)
 class _Stream(io.FileIO):
     """A standard stream that drops what it cannot write, and keeps the first error."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int, replaced: TextIO | None = None):
         super().__init__(number, "w", closefd=False)
+        self.replaced = replaced  # deleted, it would close the file
         self.error: OSError | None = None
 
     def write(self, data) -> int | None:
@@ -50,7 +51,7 @@ def _reopened(stream: TextIO | None, number: int) -> TextIO:
         stream.reconfigure(errors="backslashreplace")
         return stream
     line_buffering = stream.line_buffering or stream.write_through  # python -u
-    return _text(_Stream(number), encoding=stream.encoding, line_buffering=line_buffering)
+    return _text(_Stream(number, stream), encoding=stream.encoding, line_buffering=line_buffering)
 
 
 def _text(raw: _Stream, **options) -> io.TextIOWrapper:

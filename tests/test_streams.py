@@ -76,6 +76,11 @@ def test_messages_that_cannot_be_written_do_not_stop_the_work():
     assert (outcome.returncode, outcome.stdout) == (0, b"done\n")
 
 
+def test_the_stream_before_does_not_close_the_file():
+    script = "import os; sys.stdout = os.fdopen(1, 'w'); print('first'); streams['open_standard_streams'](); "
+    assert _shell(script + "print('second')", "").stdout == b"first\nsecond\n"
+
+
 def test_any_path_can_be_printed_in_any_encoding():
     script = r"print('画像 \xe9 \udcff'); print('画像', file=sys.stderr); streams['output_status']('command')"
     outcome = _shell(script, "", PYTHONIOENCODING="cp1252")
