@@ -18,6 +18,7 @@ from pixelvae_tf.export.examples import example
 from pixelvae_tf.export.options import Options
 from pixelvae_tf.export.server import model_name
 from pixelvae_tf.export.signatures import Signature, signatures
+from pixelvae_tf.files import local_path
 from pixelvae_tf.models import PixelVAE
 
 Endpoints = dict[str, tf.types.experimental.PolymorphicFunction]
@@ -49,7 +50,7 @@ def export(
       ValueError: if `export_dir` cannot be written, or for a warm-up that needs a package or is too long.
       RuntimeError: if the SavedModel does not agree with the model; nothing is left then.
     """
-    base, name = pathlib.Path(export_dir), model_name(export_dir)
+    base, name = local_path(export_dir, "export_dir"), model_name(export_dir)
     served = signatures(model, options)
     records = warmup.requests(name, served, options.warmup) if options.warmup else []
     unfinished = make_folder(base)
@@ -77,9 +78,10 @@ def make_folder(base: str | pathlib.Path) -> pathlib.Path:
     Raises:
       ValueError: if that cannot be written.
     """
+    path = local_path(base, "export_dir")
     try:
-        pathlib.Path(base).mkdir(parents=True, exist_ok=True)
-        return pathlib.Path(tempfile.mkdtemp(prefix=".unfinished_", dir=base))
+        path.mkdir(parents=True, exist_ok=True)
+        return pathlib.Path(tempfile.mkdtemp(prefix=".unfinished_", dir=path))
     except OSError as error:
         raise ValueError(
             f"export_dir must be a directory that can be written. Received: {str(base)!r}: {error}"

@@ -17,9 +17,9 @@ from absl import app, flags, logging
 from pixelvae_tf import console, pretrained
 from pixelvae_tf.export.options import Options
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.")
+_WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
-_EXPORT_DIR = flags.DEFINE_string("export_dir", None, "The model's directory; gets a new version.", required=True)
+_EXPORT_DIR = console.define_path("export_dir", None, "The model's directory; gets a new version.", required=True)
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
 _MAX_BATCH = flags.DEFINE_integer("max_batch", Options.max_batch, "Largest batch of a request, and of merged ones.")
 _COMPLETION_ROUNDS = flags.DEFINE_integer(

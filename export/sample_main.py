@@ -17,8 +17,8 @@ from absl import app, flags
 
 from pixelvae_tf import console
 
-_SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Directory of a version.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "The PNG to write.", required=True)
+_SAVED_MODEL = console.define_path("saved_model", None, "Directory of a version.", required=True)
+_OUTPUT = console.define_path("output", None, "The PNG to write.", required=True)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 64, "How many samples.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.", -(2**62), 2**62)
 _TEMPERATURE = flags.DEFINE_float(

@@ -11,6 +11,10 @@ from absl import logging as absl_logging
 
 from pixelvae_tf import keras_backend, streams
 
+from pixelvae_tf.files import local_path
+
+flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
+
 
 def run(main: Callable[[list[str]], None], **options) -> None:
     """Runs the `main` of a command's module as if that module were the program.
@@ -52,10 +56,51 @@ if keras_backend.REFUSAL is not None:
     sys.exit(f"{_command()}: {keras_backend.REFUSAL}")
 
 
+class _PathParser(flags.ArgumentParser):
+    """Of a path of this machine; see `files.local_path`."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        """The path with ~ expanded; an empty one stays empty."""
+        return str(local_path(argument, "it")) if argument else argument
+
+    def flag_type(self) -> str:
+        """As absl's --help calls it."""
+        return "path"
+
+
+class _PathsParser(flags.ListParser):
+    """Of several, with commas between them."""
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        """Each as `_PathParser` does."""
+        return [_PathParser().parse(path) for path in super().parse(argument)]
+
+
+def define_path(name: str, default: str | None, description: str, **options) -> flags.FlagHolder:
+    """Defines a flag that is a path of this machine. A URL is refused, and ~ is expanded.
+
+    Args:
+      name, default, description, **options: as of `flags.DEFINE_string`.
+    """
+    return flags.DEFINE(_PathParser(), name, default, description, **options)
+
+
+def define_paths(name: str, default: list[str] | None, description: str, **options) -> flags.FlagHolder:
+    """The same for a list of paths."""
+    return flags.DEFINE(_PathsParser(), name, default, description, serializer=flags.CsvListSerializer(","), **options)
+
+
 def check_output(path: str) -> None:
-    """Raises a ValueError unless `path` can be a file in a directory that exists."""
-    if not pathlib.Path(path).absolute().parent.is_dir() or pathlib.Path(path).is_dir():
+    """Raises a ValueError unless `path` can be a PNG file in a directory that exists."""
+    from PIL import Image
+
+    place = pathlib.Path(path)
+    if not place.absolute().parent.is_dir() or (place.exists() and not place.is_file()):
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
+    if Image.registered_extensions().get(place.suffix.lower(), "PNG") != "PNG":
+        raise ValueError(f"output must be called .png: it is written as PNG. Received: {path!r}")
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:

@@ -1,15 +1,55 @@
-"""Files that are there as a whole or not at all, and one that says who may write."""
+"""Paths that users give; files that are there as a whole or not at all; and one that says who may write."""
 
 import contextlib
 import os
 import pathlib
+import re
 import uuid
 from collections.abc import Iterator
 
 
+def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
+    """A path as a user gives it: with ~ expanded, which shells leave as it is behind a flag's =.
+
+    Args:
+      path: of this machine.
+      name: what the messages call it.
+
+    Raises:
+      ValueError: for a URL, such as gs://bucket/run, of which a folder called gs: would be made; for a ~ that is
+        nobody's; and for a path that no file can have.
+    """
+    text = os.fspath(path)
+    # Python's paths make one slash of two.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) or "\0" in text:
+        raise ValueError(f"{name} must be a path on this machine, not a URL. Received: {text!r}")
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{name} must be a path on this machine. Received: {text!r}: {error}") from error
+
+
+def require_outside(output: pathlib.Path, folder: pathlib.Path, output_name: str, folder_name: str) -> None:
+    """Raises a ValueError if an output would lie in a folder of images, and become one of them."""
+    inner, outer = (pathlib.Path(os.path.realpath(path)) for path in (output, folder))
+    if inner.is_relative_to(outer):
+        raise ValueError(
+            f"{output_name} must not lie in {folder_name}: what is written there would become part of the images. "
+            f"Received: {str(output)!r} in {str(folder)!r}"
+        )
+
+
 def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview) -> None:
-    """Writes a file beside its place and renames it: whoever reads it sees the old one or the new one."""
-    path = pathlib.Path(path)
+    """Writes a file beside its place and renames it: whoever reads it sees the old one or the new one.
+
+    A link stays, and the file that it leads to is written.
+
+    Raises:
+      OSError: if it cannot be written, or is a device or a folder.
+    """
+    path = pathlib.Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} must be a regular file to be written in its place")
     # Another writer of the same file has a name of its own.
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
     try:

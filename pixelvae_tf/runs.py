@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import layers
-from pixelvae_tf.files import write_atomically
+from pixelvae_tf.files import local_path, write_atomically
 from pixelvae_tf.models import PixelVAE
 
 LOGGER = logging.getLogger("pixelvae_tf")
@@ -66,11 +66,16 @@ def weights_of(model: PixelVAE) -> dict[str, tf.Variable]:
     return named
 
 
-def check_path(workdir: str | pathlib.Path) -> None:
-    """Raises a ValueError for a path under which TensorFlow would lose checkpoints: it reads them as patterns."""
+def check_path(workdir: str | pathlib.Path) -> pathlib.Path:
+    """The path of a run's directory.
+
+    Raises:
+      ValueError: for a URL, and for a path under which TensorFlow would lose checkpoints: it reads them as patterns.
+    """
     path = str(workdir)
     if not path or set(path) & set("*?[]") or ("\\" in path and os.sep == "/"):
         raise ValueError(f"workdir must be a path without *, ?, [, ] and \\, and not empty. Received: {path!r}")
+    return local_path(workdir, "workdir")
 
 
 def checkpoints(folder: str | pathlib.Path) -> list[str]:
@@ -137,7 +142,7 @@ def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> 
     samples = f"_k{report['importance_samples']}" if "importance_samples" in report else ""
     data = re.sub(r"[^\w.-]+", "_", report["data"])
     name = f"{data}_{images:08x}_{report['step']}{samples}_{report['fingerprint'][:8]}.json"
-    path = pathlib.Path(workdir) / EVALUATIONS / name
+    path = check_path(workdir) / EVALUATIONS / name
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(report) + "\n")
     return path
@@ -157,7 +162,7 @@ def read_evaluations(workdir: str | pathlib.Path, weights: str) -> list[dict]:
       ValueError: if one cannot be read.
     """
     reports = []
-    for path in sorted((pathlib.Path(workdir) / EVALUATIONS).glob("*.json")):
+    for path in sorted((check_path(workdir) / EVALUATIONS).glob("*.json")):
         try:
             report = json.loads(path.read_text())
             if report["fingerprint"] == weights:
@@ -175,8 +180,7 @@ def read_config(workdir: str | pathlib.Path) -> config_lib.Config:
     Raises:
       ValueError: if `workdir` holds no run, or a damaged config.
     """
-    check_path(workdir)
-    path = pathlib.Path(workdir) / CONFIG
+    path = check_path(workdir) / CONFIG
     if not path.is_file():
         raise ValueError(f"workdir must be the directory of a run, with {CONFIG} in it. Received: {str(workdir)!r}")
     try:
@@ -193,7 +197,7 @@ def read_lineage(workdir: str | pathlib.Path) -> list[dict]:
     Raises:
       ValueError: if it cannot be read.
     """
-    path = pathlib.Path(workdir) / LINEAGE
+    path = check_path(workdir) / LINEAGE
     if not path.is_file():
         return []
     try:
@@ -225,7 +229,7 @@ def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, 
     if weights not in folders:
         raise ValueError(f"weights must be one of {', '.join(folders)}. Received: {weights!r}")
     config = read_config(workdir)
-    folder = pathlib.Path(workdir) / folders[weights]
+    folder = check_path(workdir) / folders[weights]
     if not checkpoints(folder):
         raise ValueError(
             f"workdir must hold {weights!r} weights; a run writes them at its first evaluation. "

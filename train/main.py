@@ -21,7 +21,7 @@ from pixelvae_tf import console, presets
 from pixelvae_tf.config import Config
 
 _CONFIG = config_flags.DEFINE_config_dataclass("config", Config(), "A preset; see --list.", parse_fn=presets.get)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and pictures go.")
+_WORKDIR = console.define_path("workdir", None, "Where checkpoints, logs and pictures go.")
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
