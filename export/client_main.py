@@ -33,11 +33,11 @@ _NUM_VALUES = flags.DEFINE_integer(
 _PROTOCOL = flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], "grpc needs the package tensorflow-serving-api.")
 _TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that a call may take.", 0.001, 86400)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images a call; does not change them.", lower_bound=1)
-_IMAGES = flags.DEFINE_list("images", None, "encode, complete: picture files.")
-_MASK = flags.DEFINE_string(
+_IMAGES = console.define_paths("images", None, "encode, complete: picture files.")
+_MASK = console.define_path(
     "mask", None, "complete: what is kept, the top, bottom, left or right half, or what is light in a picture file."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "sample, complete: the PNG to write.")
+_OUTPUT = console.define_path("output", None, "sample, complete: the PNG to write.")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 16, "sample, complete: how many, of each image.", lower_bound=1)
 _SEED = flags.DEFINE_integer(
     "seed", 0, "sample, complete: seed of the first image; the next ones count on.", -(2**62), 2**62
@@ -170,7 +170,10 @@ def _read_picture(path: str, shape: tuple[int, int, int], flag: str) -> np.ndarr
     height, width, channels = shape
     if height != width:
         raise ValueError(f"{flag} can be read for models of square images alone. Received: {height}x{width}")
-    read = folder.read(".", path, height, channels)
+    try:
+        read = folder.read(".", path, height, channels)
+    except OSError as error:
+        raise ValueError(f"{flag} must be picture files. Received: {path!r}: {error}") from error
     if read.pixels is None:
         raise ValueError(f"{flag} must be picture files. Received: {path!r}, which cannot be read: {read.note}")
     return read.pixels

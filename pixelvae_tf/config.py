@@ -18,7 +18,11 @@ from pixelvae_tf.models.config import (
     decode,
 )
 
+# Of `DataConfig.labels`.
+FOLDERS = "folders"
+
 __all__ = [
+    "FOLDERS",
     "Config",
     "DataConfig",
     "DiagonalBiLSTMConfig",
@@ -47,11 +51,13 @@ class DataConfig:
         folder, what its images are called in reports.
       data_dir: a TFDS data directory to read; empty for TFDS' own, into which it downloads what is missing.
       folder: a folder of images of any size, or what pixelvae-prepare made of one, to be read instead.
+      labels: of a folder, "folders" if its subfolders are classes, for class-conditional models; else empty.
     """
 
     name: str = "digits"
     data_dir: str = ""
     folder: str = ""
+    labels: str = ""
 
 
 @dataclasses.dataclass
@@ -144,6 +150,7 @@ class Config:
                 raise ValueError(f"train.{name} must be in (0, 1). Received: {getattr(train, name)}")
         if not 0 <= train.average_decay < 1:
             raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
+        _one_of("data.labels", self.data.labels, ("", FOLDERS))
         _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))
         # TensorFlow cannot hand a scan's list of states from a compiled function to its compiled gradient.
         for network in (self.model.pixels, *(level.prior for level in self.model.levels)):
@@ -156,7 +163,8 @@ class Config:
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}")
+        shown = ", ".join(choice or "nothing" for choice in choices)
+        raise ValueError(f"{name} must be one of {shown}. Received: {value!r}")
 
 
 def to_json(config: Config) -> str:

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from pixelvae_tf import data
 from pixelvae_tf.config import DataConfig
+from pixelvae_tf.data import sources
 
 
 def _image_set(number):
@@ -106,11 +108,19 @@ def test_digits():
     ],
 )
 def test_tfds(tfds_dir, name, shape, num_values, sizes):
-    for split, size in zip(("train", "validation", "test"), sizes, strict=True):
-        image_set = data.load(DataConfig(name, tfds_dir), split)
-        assert image_set.images.shape == (size, *shape) and image_set.images.dtype == np.uint8
-        assert image_set.images.max() == image_set.num_values - 1 == num_values - 1
-        assert (image_set.labels is None) == (name == "binarized_mnist")
+    there = tfds.builder(name, data_dir=tfds_dir).info.splits
+    named = [there[sources.DATA_SETS[name].splits[split]] for split in sources.SPLITS]
+    assert tuple(split.num_examples for split in named) == sizes
+    # Where two are parts of one, they have nothing in common.
+    files = [file for split in named for file in split.file_instructions]
+    parts = [(file.filename, place) for file in files for place in range(file.skip, file.skip + file.take)]
+    assert len(parts) == len(set(parts)) == sum(sizes)
+    # The smallest: the others are read in the same way.
+    split, size = min(zip(sources.SPLITS, sizes, strict=True), key=lambda each: each[1])
+    image_set = data.load(DataConfig(name, tfds_dir), split)
+    assert image_set.images.shape == (size, *shape) and image_set.images.dtype == np.uint8
+    assert image_set.images.max() == image_set.num_values - 1 == num_values - 1
+    assert (image_set.labels is None) == (name == "binarized_mnist")
 
 
 def test_unknown_names():

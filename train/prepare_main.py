@@ -3,18 +3,19 @@
 pixelvae-prepare photos --size=64 --output=photos_64
 pixelvae-train --config=lsun_64/hierarchical_small --config.data.folder=photos_64 --workdir=runs/photos
 
-PNG and JPEG files of any size are found recursively, cropped to their largest centred square and resized by averaging
-over areas. Subfolders train, validation (or val) and test are the splits; without any, one image in 20 is for
-validation and one for test. Interrupted, the same command goes on.
+Images of any size are found recursively, cropped to their largest centred square and resized by averaging over areas.
+Subfolders train, validation (or val) and test are the splits; without any, one image in 20 is for validation and one
+for test. With --labels=folders the next subfolder is the class. Interrupted, the same command goes on.
 """
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 from pixelvae_tf import console
+from pixelvae_tf.config import FOLDERS
 
 _SIZE = flags.DEFINE_integer("size", None, "Height and width of the images.", required=True, lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "Directory to write.", required=True)
+_OUTPUT = console.define_path("output", None, "Directory to write.", required=True)
 _CHANNELS = flags.DEFINE_enum("channels", "3", ["1", "3"], "1: grey, 3: RGB.")
 _DUPLICATE_DISTANCE = flags.DEFINE_integer(
     "duplicate_distance",
@@ -25,6 +26,7 @@ _DUPLICATE_DISTANCE = flags.DEFINE_integer(
     upper_bound=63,
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Files that make a shard.", lower_bound=1)
+_LABELS = flags.DEFINE_enum("labels", "", ["", FOLDERS], "folders: the subfolders are classes.")
 # Names printed of files that could not be read.
 SHOWN = 10
 
@@ -46,10 +48,16 @@ def main(argv: list[str]) -> None:
             bars.append(progress.Progress(total, unit="image"))
         bars[0].update(done)
 
-    options = prepare.Options(_SIZE.value, int(_CHANNELS.value), _DUPLICATE_DISTANCE.value, _SHARD_SIZE.value)
+    options = prepare.Options(
+        _SIZE.value,
+        int(_CHANNELS.value),
+        _DUPLICATE_DISTANCE.value,
+        _SHARD_SIZE.value,
+        labels=_LABELS.value == FOLDERS,
+    )
     try:
         manifest = prepare.prepare(argv[1], _OUTPUT.value, options, show)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-prepare: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit("pixelvae-prepare: stopped; the same command goes on") from None
@@ -61,6 +69,8 @@ def main(argv: list[str]) -> None:
     for split in ("train", "validation"):
         if not manifest["splits"][split]["num_images"]:
             print(f"  Nothing can be trained on it: no image is in the split {split!r}")
+    if "classes" in manifest:
+        print(f"  classes: {', '.join(f'{number} {name!a}' for number, name in enumerate(manifest['classes']))}")
     print(f"  dropped as near-duplicates: {manifest['num_duplicates']}")
     print(f"  converted to {folder.MODES[options.channels]}: {manifest['num_converted']}")
     print(f"  enlarged: {manifest['num_enlarged']}")

@@ -78,18 +78,19 @@ def training_batches(
 
 def _taker(image_set: ImageSet) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """A graph function from places [b] to the images there, with their labels if there are any."""
-    images, labels = image_set.images, image_set.labels
+    images = image_set.images
+    arrays = {} if image_set.labels is None else {"labels": tf.constant(image_set.labels)}
     if isinstance(images, np.ndarray):
-        arrays = {"images": tf.constant(images)}
-        if labels is not None:
-            arrays["labels"] = tf.constant(labels)
-        return lambda places: {name: tf.gather(array, places) for name, array in arrays.items()}
+        arrays["images"] = tf.constant(images)
 
-    def read(places: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = tf.numpy_function(images.__getitem__, [places], tf.uint8, stateful=False)
-        return {"images": tf.ensure_shape(found, (places.shape[0], *images.shape[1:]))}
+    def take(places: tf.Tensor) -> dict[str, tf.Tensor]:
+        taken = {name: tf.gather(array, places) for name, array in arrays.items()}
+        if "images" not in taken:
+            read = tf.numpy_function(images.__getitem__, [places], tf.uint8, stateful=False)
+            taken["images"] = tf.ensure_shape(read, (places.shape[0], *images.shape[1:]))
+        return taken
 
-    return read
+    return take
 
 
 def evaluation_batches(image_set: ImageSet, batch_size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:

@@ -3,51 +3,101 @@
     FOLDER/train/...  FOLDER/validation/...  FOLDER/test/...     splits as they lie there ("val" will do), or
     FOLDER/...                                                   one in 20 for validation, one in 20 for test
 
-Where there are no such subfolders, a hash of an image's path decides, so that it stays in its split when others come
-or go.
+With labels the next subfolder is the class: FOLDER/train/cat/..., or FOLDER/cat/... where there are no splits. Classes
+are numbered from 0 in the order of their names.
 """
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tqdm
-from PIL import Image, ImageOps
+
+from pixelvae_tf.data import splits as splits_lib
+from pixelvae_tf.data.decoding import EXTENSIONS, MODES, MachineError, Read, read
+from pixelvae_tf.data.walk import Walk, say
+from pixelvae_tf.files import local_path
+
+__all__ = [
+    "EXTENSIONS",
+    "MODES",
+    "Images",
+    "MachineError",
+    "Read",
+    "find",
+    "in_parallel",
+    "list_images",
+    "load",
+    "read",
+]
 
 LOGGER = logging.getLogger("pixelvae_tf")
-EXTENSIONS = (".png", ".jpg", ".jpeg")
-# Names of subfolders, and the split that they are.
-SUBFOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
-SPLITS = ("train", "validation", "test")
-# Pillow's mode for as many channels.
-MODES = {1: "L", 3: "RGB"}
+SPLITS = splits_lib.SPLITS
 # Images that are being decoded at a time, a core.
 AHEAD = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Read:
-    """What became of a file.
+class Images:
+    """The images of a folder.
 
     Attributes:
-      path: relative to the folder.
-      pixels: uint8 [side, side, C], or None if it could not be read.
-      note: Pillow's mode where it was converted from another than the model's; the reason where it could not be read.
-      enlarged: whether it was smaller than asked for.
+      splits: split -> sorted paths relative to the folder.
+      depth: how many folders of a path belong to the split: 1, or 0 where a hash decides.
     """
 
-    path: str
-    pixels: np.ndarray | None
-    note: str = ""
-    enlarged: bool = False
+    splits: Mapping[str, list[str]]
+    depth: int
+
+    def class_of(self, path: str) -> str | None:
+        """The class of an image; None if it lies in no class's folder."""
+        folders = path.split("/")[self.depth : -1]
+        return folders[0] if folders else None
+
+    def labels(self, paths: list[str], classes: tuple[str, ...]) -> np.ndarray:
+        """The numbers of the classes of images, int64 [N]."""
+        number_of = {name: number for number, name in enumerate(classes)}
+        return np.array([number_of[self.class_of(path)] for path in paths], np.int64)
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        """All classes, in their order.
+
+        Args:
+          name: what the messages call the folder.
+
+        Raises:
+          ValueError: if an image has no class, or a class has no image for training.
+        """
+        without = [path for paths in self.splits.values() for path in paths if self.class_of(path) is None]
+        if without:
+            raise ValueError(
+                f"{name} must hold every image in a subfolder that is its class, to have labels. "
+                f"Received: {len(without)} in none, such as {without[0]!a}"
+            )
+        there = {split: {self.class_of(path) for path in paths} for split, paths in self.splits.items()}
+        unknown = sorted(set().union(*there.values()) - there["train"])
+        if unknown:
+            raise ValueError(
+                f"{name} must have images for training of every class. "
+                f"Received: none of {', '.join(map(ascii, unknown))}"
+            )
+        return tuple(sorted(there["train"]))
 
 
 def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str]]:
+    """The images of every split; see `list_images`.
+
+    Returns:
+      Split -> sorted paths relative to the folder.
+    """
+    return dict(list_images(folder, name).splits)
+
+
+def list_images(folder: str | pathlib.Path, name: str = "folder") -> Images:
     """The images of every split.
 
     Args:
@@ -55,103 +105,52 @@ def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str
       name: what the messages call it.
 
     Returns:
-      Split -> sorted paths relative to the folder.
+      Their paths.
 
     Raises:
-      ValueError: if there is no such folder, or no image in it.
+      ValueError: if there is no such folder, or no image in it, or if it is in doubt what the splits are.
+      MachineError: if a folder inside cannot be read.
     """
-    folder = pathlib.Path(folder)
+    folder = local_path(folder, name)
     if not folder.is_dir():
         raise ValueError(f"{name} must be a directory of images. Received: {str(folder)!r}")
-    paths = sorted(_walk(folder))
+    walk = Walk(folder)
+    paths = sorted(walk.paths)
+    walk.say_what_is_passed_over()
     if not paths:
         raise ValueError(f"{name} must hold images ({', '.join(EXTENSIONS)}). Received: {str(folder)!r}, with none")
-    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    sorted_out = any(child.name.lower() in SUBFOLDERS for child in folder.iterdir() if child.is_dir())
-    names = set() if sorted_out else {part for path in paths for part in path.split("/")[1:-1]}
-    if deeper := sorted(name for name in names if name.lower() in SUBFOLDERS):
-        LOGGER.warning(
-            "Folders called %s lie deeper in %s and are not taken for splits: a hash of each path decides. Give the "
-            "folder that they lie in if they are",
-            ", ".join(map(ascii, deeper)),
-            folder,
-        )
-    in_none = []
-    for path in paths:
-        first, _, below = path.partition("/")
-        split = SUBFOLDERS.get(first.lower() if below else "") if sorted_out else split_of(path)
-        splits[split].append(path) if split is not None else in_none.append(path)
+    subfolders = {path.partition("/")[0] for path in paths if "/" in path}
+    subfolders |= {child for child in walk.subfolders if child.lower() in splits_lib.SUBFOLDERS}
+    folders = splits_lib.folders_of_splits(subfolders, name)
+    if not folders:
+        if deeper := splits_lib.check_hashed(paths, name):
+            say(
+                f"Folders called {', '.join(map(ascii, deeper))} lie deeper in {folder} and are not taken for splits: "
+                "a hash of each path decides. Give the folder that they lie in if they are"
+            )
+        return Images(_by_split(paths, splits_lib.split_of), 0)
+    if unusual := {child: split for child, split in folders.items() if child.lower() not in splits_lib.SUBFOLDERS}:
+        say(f"In {folder}, {', '.join(f'{child!a} is taken for {split}' for child, split in unusual.items())}")
+    in_none = [path for path in paths if _first_folder(path) not in folders]
     if in_none:
-        LOGGER.warning(
-            "%d of %d images of %s lie in no split and are left out, such as %s: there are subfolders %s",
-            len(in_none),
-            len(paths),
-            folder,
-            ascii(in_none[0]),
-            ", ".join(sorted(child.name for child in folder.iterdir() if child.name.lower() in SUBFOLDERS)),
+        say(
+            f"{len(in_none)} of {len(paths)} images of {folder} lie in no split and are left out, such as "
+            f"{in_none[0]!a}: there are subfolders {', '.join(sorted(folders))}"
         )
+    inside = [path for path in paths if _first_folder(path) in folders]
+    return Images(_by_split(inside, lambda path: folders[_first_folder(path)]), 1)
+
+
+def _first_folder(path: str) -> str:
+    first, _, below = path.partition("/")
+    return first if below else ""
+
+
+def _by_split(paths: list[str], split_of) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for path in paths:
+        splits[split_of(path)].append(path)
     return splits
-
-
-def _walk(folder: pathlib.Path) -> Iterator[str]:
-    """Relative paths of all files that are called images; links are followed, each folder is entered once."""
-
-    def cannot(error: OSError) -> None:
-        LOGGER.warning("Left out: %s, which cannot be entered: %s", error.filename, error.strerror)
-
-    entered: dict[str, str] = {}
-    for root, folders, names in os.walk(folder, onerror=cannot, followlinks=True):
-        folders.sort()  # Which of two names a folder goes by must not depend on the file system.
-        before = entered.setdefault(os.path.realpath(root), root)
-        if before != root:
-            if not root.startswith(os.path.join(before, "")):  # A link that leads back is no loss.
-                LOGGER.warning("Left out: %s, which is the folder %s by another name", ascii(root), ascii(before))
-            folders.clear()
-            continue
-        for name in names:
-            if name.lower().endswith(EXTENSIONS):
-                yield pathlib.Path(root, name).relative_to(folder).as_posix()
-
-
-def split_of(path: str) -> str:
-    """The split of an image that lies in none, by its path."""
-    return {0: "validation", 1: "test"}.get(hashlib.sha256(os.fsencode(path)).digest()[0] % 20, "train")
-
-
-def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Read:
-    """Reads an image: its largest centred square, averaged over areas to the size asked for.
-
-    Args:
-      folder, path: where it is.
-      side: height and width of the result.
-      channels: 1 (grey) or 3 (RGB); other kinds are converted.
-
-    Returns:
-      The pixels, or why there are none.
-    """
-    try:
-        with Image.open(pathlib.Path(folder, path)) as image:
-            square, mode = _square(image), image.mode
-            small = square.convert(MODES[channels]).resize((side, side), Image.Resampling.BOX)
-    except Exception as error:  # Pillow's plugins raise anything on damaged files, EXIF alone four kinds.
-        return Read(path, None, f"{type(error).__name__}: {error}")
-    pixels = np.asarray(small, np.uint8).reshape(side, side, channels)
-    return Read(path, pixels, "" if mode == MODES[channels] else mode, square.width < side)
-
-
-def _square(image: Image.Image) -> Image.Image:
-    """The largest centred square of an image, upright, on white where it is transparent."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip them at 255
-        values, transparent = np.asarray(image, np.int64), image.info.get("transparency")
-        values = np.where(values == transparent, 65_535, values)
-        image = Image.fromarray(((values + 128) // 257).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:  # what is seen through it would be black, or whatever colour lies hidden there
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
 
 
 def in_parallel(function, items: Iterable, workers: int | None = None) -> Iterator:
@@ -174,37 +173,53 @@ def in_parallel(function, items: Iterable, workers: int | None = None) -> Iterat
                 future.cancel()
 
 
-def load(folder: str | pathlib.Path, split: str, side: int, channels: int) -> np.ndarray:
+def load(
+    folder: str | pathlib.Path, split: str, side: int, channels: int, labels: bool = False
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     """All images of a split, in memory. What cannot be read is named in a warning and left out.
 
     Args:
       folder: see the module.
       split: "train", "validation" or "test".
       side, channels: as for `read`.
+      labels: whether subfolders are classes.
 
     Returns:
-      uint8 [N, side, side, C].
+      uint8 [N, side, side, C]; with labels int64 [N], and the classes that they number.
 
     Raises:
-      ValueError: if there are no such images.
+      ValueError: if there are no such images, or classes are missing.
+      MachineError: if an image cannot be read for a reason that is not its own.
     """
-    paths = find(folder, "data.folder")[split]
-    images, converted, enlarged = [], 0, 0
+    found = list_images(folder, "data.folder")
+    paths, classes = found.splits[split], found.classes("data.folder") if labels else ()
     results = in_parallel(lambda path: read(folder, path, side, channels), paths)
     # On a terminal alone (None).
-    for result in tqdm.tqdm(results, f"reading {split}", len(paths), unit="image", disable=None):
+    bar = tqdm.tqdm(results, f"reading {split}", len(paths), unit="image", disable=None)
+    good = []
+    for result in bar:
         if result.pixels is None:
             LOGGER.warning("Left out: %s, which cannot be read: %s", ascii(result.path), result.note)
-            continue
-        converted, enlarged = converted + bool(result.note), enlarged + result.enlarged
-        images.append(result.pixels)
-    if converted:
-        LOGGER.warning("%d of %d images of %s were converted to %s", converted, len(paths), split, MODES[channels])
-    if enlarged:
-        LOGGER.warning("%d of %d images of %s are smaller than %d and were enlarged", enlarged, len(paths), split, side)
-    if not images:
+        else:
+            good.append(result)
+    _warn_of(good, f"of {len(paths)} images of {split}", side, channels)
+    if not good:
         raise ValueError(
             f"data.folder must hold images of the split {split!r}: in a subfolder of that name, or, without any such "
             f"subfolder, enough for one in 20 to be there. Received: {str(folder)!r}, which has {len(paths)} for it"
         )
-    return np.stack(images)
+    images = np.stack([result.pixels for result in good])
+    return images, found.labels([result.path for result in good], classes) if labels else None, classes
+
+
+def _warn_of(results: list[Read], of: str, side: int, channels: int) -> None:
+    """Counts what was read, but not as it was."""
+    if converted := sum(bool(result.note) for result in results):
+        LOGGER.warning("%d %s were converted to %s", converted, of, MODES[channels])
+    if enlarged := sum(result.enlarged for result in results):
+        LOGGER.warning("%d %s are smaller than %d and were enlarged", enlarged, of, side)
+    if warned := [result for result in results if result.warnings]:
+        first = warned[0]
+        LOGGER.warning(
+            "Pillow warns of %d %s, such as %s: %s", len(warned), of, ascii(first.path), "; ".join(first.warnings)
+        )

@@ -2,20 +2,17 @@
 
     OUTPUT/manifest.json          what there is, and how it came about; written last
     OUTPUT/train-00000.npy ...    uint8 [n, side, side, C]
+    OUTPUT/train-labels.npy ...   int64 [N], the classes of all images of a split, where labels are asked for
     OUTPUT/.unfinished/           what a run that was interrupted goes on from
 
-Near-duplicates are images whose perceptual hashes (which of the 64 lowest frequencies of a 32x32 grey picture lie above
-their median) differ in few bits; the first is kept, those of test before those of validation before those of training,
-so that nothing is tested on what was trained on. Colour does not enter: images of a single colour are all
-near-duplicates. (The paper hashed the codes of an autoencoder.)
+Of near-duplicates the first is kept, those of test before those of validation before those of training, so that nothing
+is tested on what was trained on.
 """
 
-import array
 import dataclasses
 import functools
 import hashlib
 import io
-import itertools
 import json
 import os
 import pathlib
@@ -26,54 +23,15 @@ from collections.abc import Callable
 import numpy as np
 
 from pixelvae_tf.data import folder as folder_lib
-from pixelvae_tf.files import locked, write_atomically
+from pixelvae_tf.data.decoding import MachineError, is_of_the_machine
+from pixelvae_tf.data.near_duplicates import HASH_BITS, NearDuplicates, perceptual_hash
+from pixelvae_tf.data.shards import IDENTITY, MANIFEST, UNFINISHED, crc32_of, read_json
+from pixelvae_tf.files import local_path, locked, require_outside, write_atomically
 
-MANIFEST, UNFINISHED, IDENTITY, VERSION = "manifest.json", ".unfinished", "identity.json", 1
-HASH_BITS = 64
+# Of how files are read: what another version has begun, this one cannot go on with.
+VERSION = 2
 # Of several splits, a near-duplicate stays in the first.
 ORDER = ("test", "validation", "train")
-
-
-class NearDuplicates:
-    """A growing set of 64-bit hashes no two of which are close.
-
-    Cut into d + 1 bands, two hashes that differ in at most d bits agree in one band at least: only those that share a
-    band are compared.
-
-    Args:
-      distance: d, the most bits that near-duplicates differ in; -1: nothing is a near-duplicate.
-    """
-
-    def __init__(self, distance: int):
-        self.distance = distance
-        if distance < 0:
-            self._bands, self._buckets = [], []
-            return
-        edges = np.linspace(0, HASH_BITS, distance + 2).astype(int).tolist()
-        self._bands = [(low, (1 << (high - low)) - 1) for low, high in itertools.pairwise(edges)]
-        self._buckets: list[dict[int, array.array]] = [{} for _ in self._bands]
-
-    def add(self, code: int) -> bool:
-        """Takes a hash; False, and nothing is changed, if it is close to one that is there."""
-        keys = [(code >> low) & mask for low, mask in self._bands]
-        for bucket, key in zip(self._buckets, keys, strict=True):
-            others = bucket.get(key)
-            if others is not None:
-                differing = np.bitwise_count(np.frombuffer(others, np.uint64) ^ np.uint64(code))
-                if differing.min() <= self.distance:
-                    return False
-        for bucket, key in zip(self._buckets, keys, strict=True):
-            bucket.setdefault(key, array.array("Q")).append(code)
-        return True
-
-
-def perceptual_hash(pixels: np.ndarray) -> int:
-    """The 64 bits of `imagehash.phash` of an image [H, W, C]."""
-    import imagehash  # Brings SciPy and wavelets; only this needs it.
-    from PIL import Image
-
-    bits = imagehash.phash(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)).hash
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +43,14 @@ class Options:
       channels: 1 or 3.
       duplicate_distance: the most bits that near-duplicates' hashes differ in; -1 keeps them all.
       shard_size: files read for a shard.
+      labels: whether subfolders are classes; see `data.folder`.
     """
 
     side: int
     channels: int = 3
     duplicate_distance: int = 4
     shard_size: int = 4096
+    labels: bool = False
 
     def validate(self) -> None:
         """Raises a ValueError that names the first that makes no sense."""
@@ -120,16 +80,19 @@ def prepare(
       The manifest.
 
     Raises:
-      ValueError: if the folder has no images, the output cannot be written, another run is writing it, or it holds
-        what was prepared from other files or with other options.
+      ValueError: if the folder has no images or, with labels, no classes; if the output cannot be written, lies in
+        the folder, another run is writing it, or it holds what was prepared from other files or with other options.
+      MachineError: if an image cannot be read for a reason that is not its own; the same call goes on from there.
     """
     options.validate()
-    splits = folder_lib.find(folder)
-    identity = {"version": VERSION, **dataclasses.asdict(options), "files": _fingerprint(folder, splits)}
-    output = pathlib.Path(output)
+    folder, output = local_path(folder, "folder"), local_path(output, "output")
+    images = folder_lib.list_images(folder)
+    require_outside(output, folder, "output", "folder")
+    classes = images.classes("folder") if options.labels else ()
+    identity = {"version": VERSION, **dataclasses.asdict(options), "files": _fingerprint(folder, images.splits)}
     # Before anything is written there.
     for record in (output / MANIFEST, output / UNFINISHED / IDENTITY):
-        there = _read_json(record)
+        there = read_json(record)
         if there is not None:
             _require_same(there.get("identity", there), identity, output)
     try:
@@ -137,7 +100,9 @@ def prepare(
         refusal = "output must be written by one pixelvae-prepare at a time. Received: "
         refusal += f"{str(output)!r}, which another one is writing"
         with locked(output / UNFINISHED / "lock", refusal):
-            return _prepare(folder, output, splits, identity, options, progress)
+            return _prepare(folder, output, images, classes, identity, options, progress)
+    except MachineError:
+        raise
     except BlockingIOError as error:
         raise ValueError(str(error)) from error
     except OSError as error:
@@ -154,17 +119,21 @@ def _fingerprint(folder: str | pathlib.Path, splits: dict[str, list[str]]) -> st
             try:
                 status = os.stat(pathlib.Path(folder, path))
                 known = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError:  # A link that leads nowhere: like all that cannot be read it is left out, and reported.
-                known = "missing"
+            except OSError as error:
+                if is_of_the_machine(error):
+                    raise MachineError(pathlib.Path(folder, path), error) from error
+                known = "missing"  # A link that leads nowhere. It is left out and reported, as what is damaged is.
             code.update(os.fsencode(f"{split}/{path} {known}\n"))
     return code.hexdigest()
 
 
-def _prepare(folder, output: pathlib.Path, splits, identity: dict, options: Options, progress) -> dict:
-    unfinished = output / UNFINISHED
-    manifest = _read_json(output / MANIFEST)
+def _prepare(
+    folder: pathlib.Path, output: pathlib.Path, images: folder_lib.Images, classes, identity, options: Options, progress
+) -> dict:
+    unfinished, splits = output / UNFINISHED, images.splits
+    manifest = read_json(output / MANIFEST)
     if manifest is not None:
-        if all(_is_whole(output, shard) for found in manifest["splits"].values() for shard in found["shards"]):
+        if all(_is_whole(output, file) for split in manifest["splits"].values() for file in _files_of(split)):
             shutil.rmtree(unfinished)
             return manifest
         # A shard was lost or damaged since: all are made again.
@@ -176,7 +145,7 @@ def _prepare(folder, output: pathlib.Path, splits, identity: dict, options: Opti
     for split in ORDER:
         for index, start in enumerate(range(0, len(splits[split]), options.shard_size)):
             paths, name = splits[split][start : start + options.shard_size], f"{split}-{index:05d}"
-            part = _read_json(unfinished / f"{name}.json") if going_on else None
+            part = read_json(unfinished / f"{name}.json") if going_on else None
             if part is not None and _is_whole(output, part):
                 for code in part["hashes"]:
                     known.add(code)
@@ -187,13 +156,36 @@ def _prepare(folder, output: pathlib.Path, splits, identity: dict, options: Opti
                 going_on = False
                 shown = functools.partial(_show, progress, done, total)
                 part = {"split": split, **_make_part(folder, paths, output / f"{name}.npy", options, known, shown)}
+                if options.labels:
+                    part["labels"] = images.labels(part.pop("kept"), classes).tolist()
                 write_atomically(unfinished / f"{name}.json", json.dumps(part))
             parts.append(part)
             done += len(paths)
     manifest = _manifest(parts, identity, options)
+    if options.labels:
+        manifest["classes"] = list(classes)
+        _write_labels(parts, manifest, output)
     write_atomically(output / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     shutil.rmtree(unfinished)
     return manifest
+
+
+def _files_of(split: dict) -> list[dict]:
+    return [*split["shards"], *([split["labels"]] if "labels" in split else [])]
+
+
+def _write_labels(parts: list[dict], manifest: dict, output: pathlib.Path) -> None:
+    """Writes the labels of each split, and what the manifest says of their files."""
+    for split, its in manifest["splits"].items():
+        labels = [label for part in parts if part["split"] == split for label in part["labels"]]
+        its["labels"] = _write_array(output / f"{split}-labels.npy", np.array(labels, np.int64))
+
+
+def _write_array(path: pathlib.Path, array: np.ndarray) -> dict:
+    content = io.BytesIO()
+    np.save(content, array)
+    write_atomically(path, content.getbuffer())
+    return {"file": path.name, "num_images": len(array), "crc32": zlib.crc32(content.getbuffer())}
 
 
 def _show(progress: Callable[[int, int], None], before: int, total: int, number: int) -> None:
@@ -224,29 +216,14 @@ def _require_same(there: dict, here: dict, output: pathlib.Path) -> None:
         )
 
 
-def _read_json(path: pathlib.Path) -> dict | None:
-    """What a file holds; None if it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def _is_whole(output: pathlib.Path, shard: dict) -> bool:
     """Whether a shard is there as its record says."""
     try:
-        return not shard["num_images"] or _crc32(output / shard["file"]) == shard["crc32"]
-    except (OSError, KeyError):
+        return not shard["num_images"] or crc32_of(output / shard["file"]) == shard["crc32"]
+    except (OSError, KeyError) as error:
+        if is_of_the_machine(error):
+            raise MachineError(output / shard["file"], error) from error
         return False
-
-
-def _crc32(path: pathlib.Path) -> int:
-    code = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 24):
-            code = zlib.crc32(block, code)
-    return code
 
 
 def _make_part(folder, paths, shard: pathlib.Path, options: Options, known, progress: Callable[[int], None]) -> dict:
@@ -257,8 +234,8 @@ def _make_part(folder, paths, shard: pathlib.Path, options: Options, known, prog
         hashed = result.pixels is not None and options.duplicate_distance >= 0
         return result, perceptual_hash(result.pixels) if hashed else 0
 
-    part = {"unreadable": {}, "converted": {}, "duplicates": [], "hashes": [], "num_enlarged": 0}
-    images = []
+    part = {"unreadable": {}, "converted": {}, "warnings": {}, "duplicates": [], "hashes": [], "num_enlarged": 0}
+    images, kept = [], []
     for number, (result, code) in enumerate(folder_lib.in_parallel(read, paths), start=1):
         progress(number)
         if result.pixels is None:
@@ -269,16 +246,16 @@ def _make_part(folder, paths, shard: pathlib.Path, options: Options, known, prog
             continue
         if result.note:
             part["converted"][result.path] = result.note
+        if result.warnings:
+            part["warnings"][result.path] = "; ".join(result.warnings)
         part["num_enlarged"] += result.enlarged
         images.append(result.pixels)
+        kept.append(result.path)
         part["hashes"].append(code)
-    part |= {"file": shard.name, "num_images": len(images)}
-    if images:
-        content = io.BytesIO()
-        np.save(content, np.stack(images))
-        part["crc32"] = zlib.crc32(content.getbuffer())
-        write_atomically(shard, content.getbuffer())
-    return part
+    if options.labels:
+        part["kept"] = kept
+    empty = {"file": shard.name, "num_images": 0}
+    return part | (_write_array(shard, np.stack(images)) if images else empty)
 
 
 def _manifest(parts: list[dict], identity: dict, options: Options) -> dict:
@@ -306,145 +283,6 @@ def _manifest(parts: list[dict], identity: dict, options: Options) -> dict:
         "duplicates": duplicates,
         "unreadable": unreadable,
         "converted": converted,
+        "warnings": together("warnings"),
         "identity": identity,
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """The images of a file, memory-mapped.
-
-    A file that is removed, or replaced by another, can be read to the end of the process. One that is written to gives
-    what is written, and one that is cut kills whoever reads it: each read looks at its size and time first.
-
-    Attributes:
-      images: uint8 [n, H, W, C].
-      status: the file's, before its content was checked.
-    """
-
-    images: np.memmap
-    status: os.stat_result
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[n, H, W, C]."""
-        return self.images.shape
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        self.require_unchanged()
-        return self.images[places]
-
-    def require_unchanged(self) -> None:
-        """Raises an OSError if the file has been written to since it was checked."""
-        path = self.images.filename
-        if not os.path.exists(path):
-            return
-        now, before = os.stat(path), self.status
-        if os.path.samestat(now, before) and (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise OSError(
-                f"data.folder must stay as it is while it is read. Received: {path}, which has been written to since; "
-                "prepare the folder again"
-            )
-
-
-class ShardedImages:
-    """The images of a prepared split, read from disk as they are asked for.
-
-    Args:
-      shards: uint8 [n, H, W, C] each; `Shard`, or a whole split of TFDS' (`records.Records`).
-      fingerprint: a number that other images would not have.
-    """
-
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, shards: list[Shard], fingerprint: int = 0):
-        self._shards, self.fingerprint = shards, fingerprint
-        self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
-        self.shape = (int(self._starts[-1]), *shards[0].shape[1:])
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        """The images of a slice or of an array of places."""
-        places = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
-        found = np.empty((len(places), *self.shape[1:]), np.uint8)
-        shard_of = np.searchsorted(self._starts, places, side="right") - 1
-        for shard in np.unique(shard_of):
-            here = shard_of == shard
-            found[here] = self._shards[shard][places[here] - self._starts[shard]]
-        return found
-
-    def require_unchanged(self) -> None:
-        """Raises an OSError if a shard has been written to since it was checked."""
-        for shard in self._shards:
-            shard.require_unchanged()
-
-
-def is_prepared(folder: str | pathlib.Path) -> bool:
-    """Whether a folder is what `prepare` writes, finished or not."""
-    folder = pathlib.Path(folder)
-    finished = (folder / MANIFEST).exists() and any(folder.glob("*-*.npy"))
-    return finished or (folder / UNFINISHED / IDENTITY).exists()
-
-
-def load(folder: str | pathlib.Path, split: str, side: int, channels: int) -> ShardedImages:
-    """A split of a prepared folder, checked against its manifest.
-
-    Args:
-      folder: what `prepare` wrote.
-      split: "train", "validation" or "test".
-      side, channels: what they must be.
-
-    Returns:
-      Its images.
-
-    Raises:
-      ValueError: if the preparation is not finished, of another size, has no such images, or its shards are not those
-        of the manifest.
-    """
-    folder = pathlib.Path(folder)
-    if not (folder / MANIFEST).exists():
-        raise ValueError(
-            f"data.folder must be prepared to the end: run pixelvae-prepare once more. Received: {str(folder)!r}, "
-            f"which has no {MANIFEST}"
-        )
-    try:
-        manifest = _read_json(folder / MANIFEST)
-        there = (manifest["side"], manifest["channels"])
-        found = manifest["splits"][split]["shards"]
-        shards = [[shard[name] for name in ("file", "num_images", "crc32")] for shard in found]
-    except (TypeError, KeyError) as error:
-        raise ValueError(
-            f"data.folder must have a {MANIFEST} as pixelvae-prepare writes it. Received: {str(folder / MANIFEST)!r}, "
-            "which is another's or damaged; remove it and prepare the folder again"
-        ) from error
-    if there != (side, channels):
-        raise ValueError(
-            f"data.folder must be prepared with --size={side} --channels={channels}, the model's. "
-            f"Received: {str(folder)!r}, with {there[0]} and {there[1]}"
-        )
-    if not shards:
-        raise ValueError(f"data.folder must hold images of the split {split!r}. Received: {str(folder)!r}, with none")
-    images = [_open(folder / file, number, crc32, side, channels) for file, number, crc32 in shards]
-    return ShardedImages(images, zlib.crc32(json.dumps(shards).encode()))
-
-
-def _open(path: pathlib.Path, number: int, crc32: int, side: int, channels: int) -> Shard:
-    try:
-        status = os.stat(path)
-        images, found = np.load(path, mmap_mode="r"), _crc32(path)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"data.folder must hold the shards of its {MANIFEST}. Received: {path}: {error}; prepare the folder again"
-        ) from error
-    shape = (number, side, side, channels)
-    if images.shape != shape or images.dtype != np.uint8 or found != crc32:
-        raise ValueError(
-            f"data.folder must hold the shards of its {MANIFEST}: {path.name} must be uint8 {shape} with CRC-32 "
-            f"{crc32}. Received: {images.dtype} {images.shape} with {found}; prepare the folder again"
-        )
-    return Shard(images, status)

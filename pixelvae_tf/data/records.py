@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pixelvae_tf.data import prepare
+from pixelvae_tf.data import shards
 
 FORMAT = "array_record"
 # Images that a fingerprint is of, beside the first of each file.
@@ -17,7 +17,7 @@ NUM_PROBES = 16
 
 
 class Records:
-    """The images of a split, as a part of `prepare.ShardedImages`.
+    """The images of a split, as a part of `shards.ShardedImages`.
 
     A file that is removed, or replaced by another, can be read to the end of the process. Of one that is written to,
     records have checksums.
@@ -68,7 +68,7 @@ class Records:
         return self._failure
 
 
-def load(builder, split: str, name: str) -> prepare.ShardedImages:
+def load(builder, split: str, name: str) -> shards.ShardedImages:
     """A split of a data set.
 
     Args:
@@ -113,4 +113,4 @@ def load(builder, split: str, name: str) -> prepare.ShardedImages:
     except OSError as error:
         raise ValueError(str(error)) from error
     known = json.dumps([builder.info.full_name, info.shard_lengths, info.num_bytes])
-    return prepare.ShardedImages([images], zlib.crc32(pixels, zlib.crc32(known.encode())))
+    return shards.ShardedImages([images], zlib.crc32(pixels, zlib.crc32(known.encode())))

@@ -5,15 +5,16 @@ The sets of a table, and folders of images, are read into memory; what has been 
 """
 
 import dataclasses
-import pathlib
+import json
 import zlib
 from collections.abc import Callable
 
 import numpy as np
 
-from pixelvae_tf.config import DataConfig, ModelConfig
+from pixelvae_tf.config import FOLDERS, DataConfig, ModelConfig
 from pixelvae_tf.data import folder as folder_lib
-from pixelvae_tf.data import prepare, records
+from pixelvae_tf.data import records, shards
+from pixelvae_tf.files import local_path
 
 SPLITS = folder_lib.SPLITS
 # Images that stand for a whole set that is not in memory.
@@ -25,18 +26,20 @@ class ImageSet:
     """One split of a data set.
 
     Attributes:
-      images: uint8 pixel values [N, H, W, C] in 0 .. num_values - 1, in memory or (`prepare.ShardedImages`) on disk.
-      labels: int64 [N], or None where the set has none or is on disk.
+      images: uint8 pixel values [N, H, W, C] in 0 .. num_values - 1, in memory or (`shards.ShardedImages`) on disk.
+      labels: int64 [N], or None where the set has none, or is one of TFDS' on disk.
       name: the data set and split.
       num_values: how many values a channel can take.
       binarization: how the values came about; results on different ones do not compare.
+      classes: the names that labels are numbers of, where they are those of folders.
     """
 
-    images: np.ndarray | prepare.ShardedImages
+    images: np.ndarray | shards.ShardedImages
     labels: np.ndarray | None
     name: str
     num_values: int
     binarization: str
+    classes: tuple[str, ...] = ()
 
     def some(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Images and labels in memory: all, or of a set on disk some from all its parts."""
@@ -52,14 +55,15 @@ class ImageSet:
         return dataclasses.replace(self, images=self.images[:number], labels=labels)
 
     def require_unchanged(self) -> None:
-        """Raises an OSError if images on disk have been changed there; see `prepare.Shard` and `records.Records`."""
+        """Raises an OSError if images on disk have been changed there; see `shards.Shard` and `records.Records`."""
         if not isinstance(self.images, np.ndarray):
             self.images.require_unchanged()
 
     def fingerprint(self) -> int:
-        """A number that other images would not have."""
+        """A number that other images, or images in other classes' folders, would not have."""
         in_memory = isinstance(self.images, np.ndarray)
-        return zlib.crc32(np.ascontiguousarray(self.images)) if in_memory else self.images.fingerprint
+        code = zlib.crc32(np.ascontiguousarray(self.images)) if in_memory else self.images.fingerprint
+        return zlib.crc32(self.labels, zlib.crc32(json.dumps(self.classes).encode(), code)) if self.classes else code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +146,11 @@ def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, in
             "image_shape must be a square of 1 or 3 channels, to which the images of data.folder are brought. "
             f"Received: {image_shape}"
         )
-    read = prepare.load if prepare.is_prepared(config.folder) else folder_lib.load
-    images = read(config.folder, split, image_shape[0], image_shape[2])
+    folder = local_path(config.folder, "data.folder")
+    read = shards.load if shards.is_prepared(folder) else folder_lib.load
+    images, labels, classes = read(folder, split, image_shape[0], image_shape[2], config.labels == FOLDERS)
     name, binarization = describe(config)
-    return ImageSet(images, None, f"{name}/{split}", 256, binarization)
+    return ImageSet(images, labels, f"{name}/{split}", 256, binarization, classes)
 
 
 def _load_records(config: DataConfig, split: str) -> ImageSet:
@@ -175,7 +180,7 @@ def describe(config: DataConfig) -> tuple[str, str]:
       Its name, and its binarization as in `ImageSet`.
     """
     if config.folder:
-        return f"{config.name} from {pathlib.Path(config.folder).resolve().name}", NONE
+        return f"{config.name} from {local_path(config.folder, 'data.folder').resolve().name}", NONE
     return config.name, DATA_SETS[config.name].binarization if config.name in DATA_SETS else NONE
 
 
@@ -192,11 +197,16 @@ def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | Non
 
     Raises:
       ValueError: for an unknown data set or split, or if the images cannot be had.
+      MachineError: if an image of a folder cannot be read for a reason that is not its own.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     if config.folder:
         return _load_folder(config, split, image_shape)
+    if config.labels:
+        raise ValueError(f"data.labels must be '' without a data.folder. Received: {config.labels!r}")
+    if config.data_dir:
+        config = dataclasses.replace(config, data_dir=str(local_path(config.data_dir, "data.data_dir")))
     if config.name not in DATA_SETS:
         return _load_records(config, split)
     name, binarization = describe(config)
@@ -224,6 +234,11 @@ def check_fits(image_set: ImageSet, model: ModelConfig) -> None:
             f"Received: {tuple(model.image_shape)} and {model.num_values}"
         )
     labels = image_set.labels
+    if model.num_classes and image_set.classes and model.num_classes != len(image_set.classes):
+        raise ValueError(
+            f"model.num_classes must be 0, or the number of classes of {image_set.name}, {len(image_set.classes)}: "
+            f"{', '.join(map(ascii, image_set.classes))}. Received: {model.num_classes}"
+        )
     if model.num_classes and (labels is None or labels.min() < 0 or labels.max() >= model.num_classes):
         found = "none" if labels is None else f"{labels.min()}..{labels.max()}"
         raise ValueError(

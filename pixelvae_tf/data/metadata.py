@@ -1,0 +1,179 @@
+"""What picture files hold beside their pixels. Of all that, only the orientation matters here.
+
+Text, colour profiles, thumbnails and camera data are often damaged, very large, or of a kind that Pillow refuses,
+around pixels that every browser shows. So they are cut out before Pillow sees the file. What the pixels need stays: of
+PNG, critical chunks and tRNS; of JPEG, all segments but comments and APPn, and the two APPn on how colours are stored.
+"""
+
+import dataclasses
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+# What a TIFF header starts with, and struct's sign for the order of its bytes.
+BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+ORIENTATION, RESOLUTION = 0x0112, (0x011A, 0x011B, 0x0128)
+# An orientation is in the first bytes of a text, however long it is.
+MAX_TEXT = 1 << 20
+# Bytes of a PNG transparency chunk by colour type: one grey value, one colour, one alpha for each palette entry.
+TRANSPARENCY_BYTES = {0: (2, 2), 2: (6, 6), 3: (1, 256)}
+
+
+@dataclasses.dataclass
+class Split:
+    """A file, cut in two.
+
+    Attributes:
+      content: the file without its metadata; all of it, if it is neither PNG, JPEG nor TIFF.
+      exif: its first EXIF block, which starts with a TIFF header; empty if there is none.
+      xmp: its XMP block; empty if there is none.
+      num_pictures: the frames of an animated PNG; 1 for any other file.
+    """
+
+    content: bytes
+    exif: bytes = b""
+    xmp: bytes = b""
+    num_pictures: int = 1
+
+    @property
+    def bit_depth(self) -> int:
+        """Of a PNG file, bits per sample."""
+        return self.content[24]
+
+    @property
+    def orientation(self) -> int:
+        """1 to 8, as EXIF counts them; 1 (upright) if none can be read."""
+        in_xmp = re.search(rb'tiff:Orientation(?:="|>)([1-8])', self.xmp)
+        return exif_orientation(self.exif) or (int(in_xmp[1]) if in_xmp else 1)
+
+
+def split(content: bytes) -> Split:
+    """Separates the pixels of a file from its metadata."""
+    if content.startswith(PNG):
+        return _split_png(content)
+    if content.startswith(JPEG):
+        return _split_jpeg(content)
+    return _split_tiff(content) if content[:4] in BYTE_ORDERS else Split(content)
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation in an EXIF block, 1 to 8; 0 if there is none. No other tag is looked at."""
+    tiff = exif.removeprefix(EXIF)
+    for place, order, tag, kind in _tags(tiff):
+        if tag == ORIENTATION and place + 12 <= len(tiff):
+            (value,) = struct.unpack_from(order + {1: "B", 4: "I"}.get(kind, "H"), tiff, place + 8)
+            return value if 1 <= value <= 8 else 0
+    return 0
+
+
+def _tags(tiff: bytes) -> Iterator[tuple[int, str, int, int]]:
+    """(place, byte order, tag, type) of the tags of the first directory, up to where it is cut off."""
+    order = BYTE_ORDERS.get(tiff[:4])
+    try:
+        if order is not None:
+            (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+            (number,) = struct.unpack_from(f"{order}H", tiff, start)
+            for place in range(start + 2, start + 2 + 12 * number, 12):
+                yield place, order, *struct.unpack_from(f"{order}HH", tiff, place)
+    except struct.error:
+        pass
+
+
+def _split_tiff(content: bytes) -> Split:
+    """All of a TIFF file is tags and stays; but Pillow refuses a file for a resolution that it cannot divide by."""
+    changed = bytearray(content)
+    for place, order, tag, _ in _tags(content):
+        if tag in RESOLUTION and place + 12 <= len(content):
+            struct.pack_into(f"{order}HHII", changed, place, tag, 1, 1, 0)  # One byte, 0: unknown.
+    return Split(bytes(changed))
+
+
+def _split_png(content: bytes) -> Split:
+    result, kept, place = Split(content), [PNG], len(PNG)
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        chunk = content[place : place + 12 + length]
+        place += 12 + length
+        if not kind[0] & 0x20:  # Critical; whether it is whole is for the decoder to find.
+            kept.append(chunk)
+        elif len(chunk) == 12 + length and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:]):
+            if kind == b"tRNS" and _is_transparency(content, length):
+                kept.append(chunk)
+            _note_chunk(result, kind, chunk[8:-4])
+        if kind == b"IEND":
+            break
+    result.content = b"".join(kept)
+    return result
+
+
+def _is_transparency(png: bytes, length: int) -> bool:
+    """Whether a tRNS chunk has the length that the colour type asks for; PNG decoders ignore others."""
+    shortest, longest = TRANSPARENCY_BYTES.get(png[25], (1, 0))
+    return shortest <= length <= longest
+
+
+def _note_chunk(result: Split, kind: bytes, body: bytes) -> None:
+    """Takes what an ancillary chunk says of the orientation and of the number of frames."""
+    if kind == b"eXIf":
+        result.exif = result.exif or body
+    elif kind == b"acTL" and len(body) == 8:
+        result.num_pictures = int.from_bytes(body[:4])
+    elif kind == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0"):
+        result.xmp = body[:MAX_TEXT]
+    elif kind in (b"tEXt", b"zTXt"):
+        keyword, _, text = body.partition(b"\0")
+        if keyword in (b"Raw profile type exif", b"Raw profile type APP1"):  # as ImageMagick writes them
+            result.exif = result.exif or _raw_profile(text if kind == b"tEXt" else _inflate(text[1:]))
+
+
+def _inflate(text: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(text, MAX_TEXT)
+    except zlib.error:
+        return b""
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """The bytes of "name, length, hexadecimal digits"."""
+    try:
+        return bytes.fromhex(b"".join(text[:MAX_TEXT].split()[2:]).decode("ascii"))
+    except ValueError:
+        return b""
+
+
+def _split_jpeg(content: bytes) -> Split:
+    result, kept, place = Split(content), [JPEG], len(JPEG)
+    while (place := content.find(b"\xff", place)) >= 0 and place + 4 <= len(content):
+        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4])
+        if marker == 0xFF:  # Fill bytes may stand before any marker.
+            place += 1
+            continue
+        if marker in (0x00, 0x01, *range(0xD0, 0xD9)):  # Markers without a body, here without a meaning.
+            place += 2
+            continue
+        if marker in (0xD9, 0xDA):  # The pixels follow; 0xD9: there are none.
+            result.content = b"".join([*kept, content[place:]])
+            break
+        end = place + 2 + length
+        if length < 2 or end > len(content):
+            break
+        body = content[place + 4 : end]
+        if _is_needed(marker, body):
+            kept.append(content[place:end])
+        elif marker == 0xE1 and body.startswith(EXIF):
+            result.exif = result.exif or body
+        elif marker == 0xE1 and body.startswith(XMP):
+            result.xmp = result.xmp or body
+        place = end
+    return result
+
+
+def _is_needed(marker: int, body: bytes) -> bool:
+    """Whether the pixels need a segment: of comments and APPn, those alone that say how colours are stored."""
+    if marker != 0xFE and not 0xE0 <= marker <= 0xEF:
+        return True
+    jfif = marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14
+    return jfif or (marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12)

@@ -1,0 +1,107 @@
+"""Which split an image belongs to: by the folder that it lies in or, if no folder says so, by a hash of its path.
+
+A split that is taken for another, or not seen, trains on the images that the model is tested on. So a name is taken
+only if it is plain, and where names speak of splits without being plain nothing is read.
+"""
+
+import collections
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+
+SPLITS = ("train", "validation", "test")
+# Names of subfolders, and the split that they are.
+SUBFOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+# Words in names, and the split that they speak of; "doubtful" is one that could be two.
+WORDS = {
+    **SUBFOLDERS,
+    **{"training": "train", "dev": "validation", "testing": "test"},
+    **dict.fromkeys(("eval", "evaluation", "trainval"), "doubtful"),
+}
+# Words beside them that change nothing, such as in "train_images".
+NEUTRAL = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "files"}
+NEUTRAL |= {"set", "data", "dataset", "split", "jpg", "jpeg", "png", "x"}
+GLUED = re.compile(rf"({'|'.join(sorted(WORDS, key=len, reverse=True))})({'|'.join(sorted(NEUTRAL, reverse=True))})")
+EXPECTED = "train, validation (or val) and test, with a year or a word such as `images` beside it, one folder a split"
+
+
+def split_of(path: str) -> str:
+    """The split of an image in no split's folder, by its path: it stays there when other images come or go."""
+    return {0: "validation", 1: "test"}.get(hashlib.sha256(os.fsencode(path)).digest()[0] % 20, "train")
+
+
+def words_of(name: str) -> list[str]:
+    """The words and numbers of a name in lower case: "trainA" has two, and so has "testset"."""
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+    glued = (GLUED.fullmatch(word) for word in words)
+    return [part for word, two in zip(words, glued, strict=True) for part in (two.groups() if two else (word,))]
+
+
+def spoken_of(name: str) -> set[str]:
+    """The splits that a name speaks of, plainly or not."""
+    return {WORDS[word] for word in words_of(name) if word in WORDS}
+
+
+def plain_split(name: str) -> str | None:
+    """The split that a name plainly means, such as "train2017" or "test_images"; None if it means none, or may not."""
+    words = words_of(name)
+    of_splits = [word for word in words if word in WORDS]
+    others = [word for word in words if word not in WORDS and word not in NEUTRAL and not word.isdecimal()]
+    if len(of_splits) != 1 or others or WORDS[of_splits[0]] not in SPLITS:
+        return None
+    return WORDS[of_splits[0]]
+
+
+def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
+    """Which subfolders are splits.
+
+    Args:
+      folders: names of the subfolders that hold images.
+      name: what the message calls the folder around them.
+
+    Returns:
+      Subfolder -> split; empty if no name speaks of one.
+
+    Raises:
+      ValueError: if names speak of splits, and not plainly.
+    """
+    speaking = sorted(folder for folder in folders if spoken_of(folder))
+    exact = {folder: SUBFOLDERS[folder.lower()] for folder in speaking if folder.lower() in SUBFOLDERS}
+    if len(exact) == len(speaking):
+        return exact
+    plain = {folder: plain_split(folder) for folder in speaking}
+    if None in plain.values() or len(set(plain.values())) < len(plain):
+        raise ValueError(
+            f"{name} must have subfolders whose names say plainly which split they are ({EXPECTED}), or no names that "
+            f"speak of splits. Received: {', '.join(map(ascii, speaking))}. Rename them"
+        )
+    return plain
+
+
+def check_hashed(paths: list[str], name: str) -> list[str]:
+    """Looks for splits in what is about to be spread over the splits by a hash.
+
+    Args:
+      paths: of the images.
+      name: what the message calls the folder.
+
+    Returns:
+      The names of deeper folders that may be splits, where only one split is spoken of.
+
+    Raises:
+      ValueError: if deeper folders, or most of the files, speak of two splits or more.
+    """
+    deeper = sorted({part for path in paths for part in path.split("/")[1:-1] if plain_split(part)})
+    names = (words_of(path.rpartition("/")[2]) for path in paths)
+    first_words = collections.Counter(words[0] for words in names)  # the last is that of the format
+    of_files = {word: number for word, number in first_words.items() if word in WORDS}
+    mixed = len({WORDS[word] for word in of_files}) > 1 and 2 * sum(of_files.values()) > len(paths)
+    if mixed or len({plain_split(part) for part in deeper}) > 1:
+        what = "files" if mixed else "folders deeper inside"
+        examples = ", ".join(map(ascii, sorted(of_files) if mixed else deeper))
+        raise ValueError(
+            f"{name} must have the splits as its own subfolders ({EXPECTED}): a hash of each path would mix them. "
+            f"Received: {what} that are called {examples}"
+        )
+    return deeper
