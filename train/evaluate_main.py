@@ -11,7 +11,7 @@ from absl import app, flags
 
 from pixelvae_tf import console, noise, pretrained
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run.")
+_WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
 _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
@@ -20,8 +20,8 @@ _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; does not change the result.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.", -(2**62), 2**62)
-_FOLDER = flags.DEFINE_string("folder", None, "Folder of images, if it is not the run's.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the run's.")
+_FOLDER = console.define_path("folder", None, "Folder of images, if it is not the run's.")
+_DATA_DIR = console.define_path("data_dir", None, "TFDS' data directory, if it is not the run's.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
 flags.mark_flags_as_mutual_exclusive(["folder", "data_dir"])
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     from pixelvae_tf import data, runs
-    from pixelvae_tf.train import evaluation, progress
+    from pixelvae_tf.train import evaluation, progress, workdir
 
     weights = _WEIGHTS.value or "best"
     try:
@@ -42,12 +42,14 @@ def main(argv: list[str]) -> None:
             model, config, step = runs.load(_WORKDIR.value, weights)
         if _DATA_DIR.value is not None:
             # The run's own images may lie in a folder, which would be read instead.
-            config.data.data_dir, config.data.folder = _DATA_DIR.value, ""
+            config.data.data_dir, config.data.folder, config.data.labels = _DATA_DIR.value, "", ""
         if _FOLDER.value is not None:
             config.data.folder = _FOLDER.value
         images = data.load(config.data, _SPLIT.value, config.model.image_shape)
         data.check_fits(images, config.model)
-    except ValueError as error:
+        if _WORKDIR.value and _FOLDER.value is None and _DATA_DIR.value is None:
+            workdir.check_evaluated(config, _SPLIT.value, images, _WORKDIR.value)
+    except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
     evaluator = evaluation.Evaluator(
         model, batch_size=_BATCH_SIZE.value, seed=_SEED.value, importance_samples=_IMPORTANCE_SAMPLES.value

@@ -45,7 +45,7 @@ class Evaluator:
     Args:
       model: the model.
       strategy: where it runs; the one in whose scope the model was made.
-      batch_size: images at once, over all replicas; rounded up to a multiple of them.
+      batch_size: most images at once, over all replicas; rounded up to a multiple of them.
       seed: of the noise.
       importance_samples: K of the importance-weighted value; 0 leaves it out.
       chunk_size: importance samples evaluated at once.
@@ -63,9 +63,7 @@ class Evaluator:
         self.model, self.seed, self.importance_samples = model, seed, importance_samples
         self.strategy = strategy or tf.distribute.get_strategy()
         self.workers = Workers(self.strategy)
-        replicas = self.strategy.num_replicas_in_sync
-        self.share = -(-batch_size // replicas)
-        self.batch_size = self.share * replicas
+        self.batch_size = self._whole_shares(batch_size)
 
         # What `per_image` takes of a batch.
         self.inputs = ("images", "seeds", "labels") if model.config.num_classes else ("images", "seeds")
@@ -84,10 +82,17 @@ class Evaluator:
 
         self._per_image = per_image
 
+    def _whole_shares(self, number: int) -> int:
+        """The next multiple of the number of replicas."""
+        replicas = self.strategy.num_replicas_in_sync
+        return -(-number // replicas) * replicas
+
     def _run(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        size = len(batch["images"]) // self.strategy.num_replicas_in_sync
+
         def share(name: str):
             return self.strategy.experimental_distribute_values_from_function(
-                lambda context: tf.constant(batch[name][context.replica_id_in_sync_group * self.share :][: self.share])
+                lambda context: tf.constant(batch[name][context.replica_id_in_sync_group * size :][:size])
             )
 
         outcome = self.strategy.run(self._per_image, args=tuple(share(name) for name in self.inputs))
@@ -111,7 +116,10 @@ class Evaluator:
         collected: dict[str, list[np.ndarray]] = {}
         moments = [Moments(level.shape) for level in self.model.config.levels]
         number, done = len(image_set.images), 0
-        for batch in data.evaluation_batches(image_set, self.batch_size, self.seed):
+        # Batches of equal sizes, so that the last one is filled up with as few copies as can be.
+        num_batches = -(-number // self.batch_size)
+        batch_size = self._whole_shares(-(-number // num_batches))
+        for batch in data.evaluation_batches(image_set, batch_size, self.seed):
             found = {name: values[batch["real"]] for name, values in self._run(batch).items()}
             for level, of_level in enumerate(moments):
                 of_level.add(found.pop(f"mean_{level}"))

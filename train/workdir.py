@@ -3,13 +3,14 @@
 import contextlib
 import copy
 import json
+import os
 import pathlib
 import tempfile
 import zlib
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import runs
-from pixelvae_tf.files import locked, write_atomically
+from pixelvae_tf import data, pretrained, runs
+from pixelvae_tf.files import local_path, locked, require_outside, write_atomically
 
 # Fields of `train` and `data` that may change when a run goes on: they change no weight (but by rounding).
 FREE_FIELDS = (
@@ -27,9 +28,12 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
     """Makes a new workdir, or checks that the run in an old one has the same config.
 
     Raises:
-      ValueError: if another run lives there, or one whose config is lost; or if nothing can be written there.
+      ValueError: if another run lives there, or one whose config is lost; if nothing can be written there; or if it
+        lies in the folder of the images.
     """
     runs.check_path(workdir)
+    if config.data.folder:
+        require_outside(workdir, local_path(config.data.folder, "data.folder"), "workdir", "data.folder")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir):
@@ -45,8 +49,8 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
                 f"{runs.CONFIG} to say what they are of"
             )
         return
-    there = runs.read_config(workdir)
-    different = [found for found in config_lib.differences(there, config) if found[0] not in FREE_FIELDS]
+    configs = (with_absolute_paths(each, follow_links=True) for each in (runs.read_config(workdir), config))
+    different = [found for found in config_lib.differences(*configs) if found[0] not in FREE_FIELDS]
     if different:
         raise ValueError(
             f"workdir {str(workdir)!r} holds a run with another config: {config_lib.in_words(different)}. "
@@ -63,9 +67,27 @@ def lock(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
     )
 
 
+def with_absolute_paths(config: config_lib.Config, follow_links: bool = False) -> config_lib.Config:
+    """The same run from whatever directory its config is read.
+
+    Args:
+      config: of a run.
+      follow_links: whether paths of one file become the same path.
+    """
+    config = copy.deepcopy(config)
+    fields = [(config.data, "folder"), (config.data, "data_dir")]
+    if config.train.initial_weights not in pretrained.names():
+        fields.append((config.train, "initial_weights"))
+    for part, name in fields:
+        if value := getattr(part, name):
+            path = local_path(value, name).absolute()
+            setattr(part, name, os.path.realpath(path) if follow_links else str(path))
+    return config
+
+
 def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
     """Writes the config, all of it or nothing."""
-    write_atomically(workdir / runs.CONFIG, config_lib.to_json(config))
+    write_atomically(workdir / runs.CONFIG, config_lib.to_json(with_absolute_paths(config)))
 
 
 def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
@@ -78,14 +100,9 @@ def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
     Raises:
       ValueError: if they are others, or what they were cannot be read.
     """
-    path = workdir / runs.IMAGES
-    try:
-        there = dict(json.loads(path.read_text())) if path.exists() else fingerprints
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{runs.IMAGES} of workdir must be as a run writes it. Received: {path}: {error}. Remove it if the images "
-            "are those that the run began with"
-        ) from error
+    there = _read_images(workdir)
+    if there is None:
+        return
     different = [split for split, fingerprint in fingerprints.items() if there.get(split) != fingerprint]
     if different:
         raise ValueError(
@@ -100,6 +117,48 @@ def checksums(config: config_lib.Config, fingerprints: dict[str, int]) -> dict[s
     config.data.data_dir = config.data.folder = ""  # may differ from worker to worker
     images = {f"checksum of the {split} images": number for split, number in fingerprints.items()}
     return images | {"checksum of the config": zlib.crc32(config_lib.to_json(config).encode())}
+
+
+def _read_images(workdir: pathlib.Path) -> dict[str, int] | None:
+    """The fingerprints of a run's images; None for a run that has not begun, or that kept none."""
+    path = workdir / runs.IMAGES
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else None
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{runs.IMAGES} of workdir must be as a run writes it. Received: {path}: {error}. Remove it if the images "
+            "are those that the run began with"
+        ) from error
+
+
+def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet, workdir: str | pathlib.Path) -> None:
+    """Checks that the images of a run's own config are still those that it was trained on.
+
+    A folder may have been changed, or be another's where a path of an earlier version was relative. A run keeps no
+    fingerprint of its test images: of those in a folder, the validation images beside them are compared.
+
+    Args:
+      config: the run's.
+      split: "train", "validation" or "test".
+      images: of the split.
+      workdir: the run's.
+
+    Raises:
+      ValueError: if they are others.
+    """
+    there = _read_images(runs.check_path(workdir))
+    if there is None:
+        return
+    if split not in there and config.data.folder:
+        split = "validation"
+        images = data.load(config.data, split, config.model.image_shape)
+    if there.get(split, images.fingerprint()) != images.fingerprint():
+        where = config.data.folder or config.data.data_dir or config.data.name
+        raise ValueError(
+            f"the data must be the images that the run in workdir {str(workdir)!r} was trained on. Received: other "
+            f"images for {split} in {where!r}. Say with --folder (or --data_dir) where they are, or which others to "
+            "evaluate on"
+        )
 
 
 def write_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
