@@ -8,8 +8,10 @@ Worker 0 is the chief: it alone writes checkpoints, logs and pictures. All of th
 """
 
 import contextlib
+import ipaddress
 import json
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,19 +27,50 @@ def multi_worker_strategy() -> tf.distribute.Strategy:
     Raises:
       ValueError: if TF_CONFIG does not say which worker of which this is.
     """
-    text = os.environ.get("TF_CONFIG", "")
+    check_cluster(os.environ.get("TF_CONFIG", ""))
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def check_cluster(text: str) -> None:
+    """Raises a ValueError, with the reason, unless a TF_CONFIG says which worker of which this is."""
     try:
-        found = json.loads(text)
-        workers, task = found["cluster"]["worker"], found["task"]
-        if task["type"] != "worker" or not 0 <= task["index"] < len(workers) or set(found["cluster"]) != {"worker"}:
-            raise ValueError(text)
-    except (KeyError, TypeError, ValueError) as error:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        if set(cluster) != {"worker"} or task["type"] != "worker":
+            raise ValueError("cluster and task must be of workers alone")
+        workers, index = cluster["worker"], task["index"]
+        if not isinstance(workers, list):
+            raise ValueError("worker must be a list of addresses")
+        places = [_place(address) for address in workers]
+        if len(set(places)) < len(places):
+            raise ValueError("every worker must have an address of its own")
+        if type(index) is not int or not 0 <= index < len(workers):
+            raise ValueError(f"index must be an integer in 0..{len(workers) - 1}")
+        if config.get("rpc_layer", "grpc") != "grpc":
+            raise ValueError("rpc_layer must be grpc")
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             "strategy multi_worker needs TF_CONFIG in the environment, such as "
             '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}; '
-            f"pixelvae-launch sets it. Received: TF_CONFIG={text!r}"
+            f"pixelvae-launch sets it. Received: TF_CONFIG={text!r}: {_reason(error)}"
         ) from error
-    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _place(address: str) -> tuple[str, int]:
+    """Host and port of an address, the same for all names of this machine; a server listens at all of them."""
+    parts = re.fullmatch(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", address)
+    if parts is None or not 0 < int(parts[2]) < 2**16:
+        raise ValueError(f"every worker must be host:port, with a port in 1..{2**16 - 1}: {address!r}")
+    host = parts[1].strip("[]").lower()
+    with contextlib.suppress(ValueError):  # a name
+        number = ipaddress.ip_address(host)
+        host = "localhost" if number.is_loopback or number.is_unspecified else str(number)
+    return host, int(parts[2])
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a TF_CONFIG; a KeyError says no more than the name of what is missing."""
+    return f"{error.args[0]} must be given" if isinstance(error, KeyError) else str(error)
 
 
 class Workers:
