@@ -6,6 +6,7 @@ Every run is forked from this process, which has imported what takes seconds to 
 import ast
 import collections
 import contextlib
+import functools
 import json
 import math
 import os
@@ -45,6 +46,7 @@ def _imports(tree: ast.AST, modules: set[str]) -> set[str]:
     return found & modules
 
 
+@functools.cache
 def import_graph(checkout: pathlib.Path) -> dict[str, set[str]]:
     """Module -> the modules that it imports, of the library and its tests."""
     paths = [path for folder in (*PACKAGES, "tests") for path in (checkout / folder).rglob("*.py")]
@@ -52,14 +54,15 @@ def import_graph(checkout: pathlib.Path) -> dict[str, set[str]]:
     return {name: _imports(ast.parse(path.read_text()), set(modules)) - {name} for name, path in modules.items()}
 
 
-def _distances(graph: dict[str, set[str]], start: str) -> dict[str, int]:
-    distances, queue = {start: 0}, collections.deque([start])
+def distances(graph: dict[str, set[str]], start: str) -> dict[str, int]:
+    """How many imports lead from a module to each that it uses."""
+    found, queue = {start: 0}, collections.deque([start])
     while queue:
         here = queue.popleft()
-        for module in graph[here] - distances.keys():
-            distances[module] = distances[here] + 1
+        for module in graph[here] - found.keys():
+            found[module] = found[here] + 1
             queue.append(module)
-    return distances
+    return found
 
 
 def ordered_tests(checkout: pathlib.Path, file: str) -> list[str]:
@@ -67,9 +70,9 @@ def ordered_tests(checkout: pathlib.Path, file: str) -> list[str]:
     graph, module = import_graph(checkout), _module(checkout / file, checkout)
 
     def key(path: pathlib.Path) -> tuple:
-        distances = _distances(graph, path.stem)
+        used = distances(graph, path.stem)
         names = [f"test_{part}" for part in (pathlib.Path(file).parent.name, pathlib.Path(file).stem)]
-        return path.stem not in names, distances.get(module, len(graph)), len(distances), path.stem
+        return path.stem not in names, used.get(module, len(graph)), len(used), path.stem
 
     return [str(path.relative_to(checkout)) for path in sorted((checkout / "tests").glob("test_*.py"), key=key)]
 

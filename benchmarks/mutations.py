@@ -13,8 +13,9 @@ import the faulty module directly, then the others, those that import little bef
 fails in the copy without the fault too notices nothing, and is left out. A process that crashes, or a test that hangs,
 counts as noticing. After --seconds of CPU the fault counts as not noticed.
 
-Outcomes are kept in runs/mutations, by the fault and the tests, so that the same command goes on where it was. It
-prints a table in Markdown; the CPU seconds of a fault are those of all tests up to the one that noticed.
+Outcomes are kept in runs/mutations, so that the same command goes on where it was. Those of tests that have changed
+since are asked for again. At the end it prints a table in Markdown; the CPU seconds of a fault are those of all tests
+up to the one that noticed.
 """
 
 import argparse
@@ -31,7 +32,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 
-from mutant_tests import ROOT, import_what_tests_import, make_copy, ordered_tests, run_tests
+from mutant_tests import ROOT, distances, import_graph, import_what_tests_import, make_copy, ordered_tests, run_tests
 
 MUTANTS, OUTCOMES = ROOT / "benchmarks" / "mutants", ROOT / "runs" / "mutations"
 MOST_BROKEN_TESTS = 20
@@ -78,36 +79,44 @@ def load(pattern: str) -> list[Mutant]:
 
 
 @functools.cache
-def suite_digest(suite: pathlib.Path) -> str:
-    """Of all files of the tests."""
+def _tests_digest(suite: pathlib.Path, test: str) -> str:
+    """Of what an outcome depends on: the noticing test's file and the helpers it imports, or all tests for none."""
+    paths = sorted((suite / "tests").glob("*.py"))
+    if test:
+        graph = import_graph(suite)
+        used = {"conftest"} | distances(graph, pathlib.Path(test.partition("::")[0]).stem).keys()
+        paths = [path for path in paths if path.stem in used]
     code = hashlib.sha256()
-    for path in sorted((suite / "tests").rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            code.update(path.name.encode() + path.read_bytes())
-    return code.hexdigest()[:12]
+    for path in paths:
+        code.update(path.name.encode() + path.read_bytes())
+    return code.hexdigest()[:16]
 
 
 def _outcome_path(what: str, suite: pathlib.Path) -> pathlib.Path:
-    return OUTCOMES / suite_digest(suite) / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
+    return OUTCOMES / f"{hashlib.sha256(f'{suite} {what}'.encode()).hexdigest()[:16]}.json"
 
 
 def _read(what: str, suite: pathlib.Path) -> dict | None:
+    """A known outcome, unless the tests that it depends on have changed since."""
     path = _outcome_path(what, suite)
-    return json.loads(path.read_text()) if path.exists() else None
+    outcome = json.loads(path.read_text()) if path.exists() else None
+    return outcome if outcome and outcome["digest"] == _tests_digest(suite, outcome["test"]) else None
 
 
 def _write(what: str, suite: pathlib.Path, outcome: dict) -> None:
     path = _outcome_path(what, suite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(f".{os.getpid()}").write_text(json.dumps(outcome) + "\n")
-    path.with_suffix(f".{os.getpid()}").replace(path)
+    # Other jobs read it.
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps({**outcome, "digest": _tests_digest(suite, outcome["test"])}) + "\n")
+    part.replace(path)
 
 
 def _fails_anyway(test: str, checkout: pathlib.Path, suite: pathlib.Path) -> bool:
     """Whether a test fails without any fault."""
     key = f"without a fault: {test}"
     if (outcome := _read(key, suite)) is None:
-        outcome = {"fails": bool(run_tests(checkout, [test])[0])}
+        outcome = {"test": test, "fails": bool(run_tests(checkout, [test])[0])}
         _write(key, suite, outcome)
     return outcome["fails"]
 
