@@ -46,3 +46,18 @@ def test_labels_are_each_images_own():
     bound = evaluator(images)["bound_nats"]
     shifted = dataclasses.replace(images, labels=(images.labels + 1) % 10)
     assert evaluator(shifted)["bound_nats"] != bound
+
+
+def test_variances_over_batches_are_those_of_all_values():
+    # Far from 0, and sorted: the batches' means differ by more than the values of a batch.
+    values = 1e6 + np.sort(np.random.default_rng(0).normal(size=(50, 3)), axis=0)
+    moments = evaluation.Moments((3,))
+    for batch in np.split(values, [7, 8, 30]):
+        moments.add(batch)
+    # Float64 holds a value of 1e6 to 1e-10 and its variance, about 1, to twice that.
+    np.testing.assert_allclose(moments.variances(), values.var(axis=0), rtol=1e-8)
+
+
+def test_a_standard_error_is_that_of_the_mean():
+    # Their variance is 7/3, by n - 1.
+    assert evaluation._standard_error(np.array([1.0, 2.0, 4.0])) == pytest.approx((7 / 3 / 3) ** 0.5)

@@ -127,3 +127,12 @@ def test_derived_seeds_are_distinct():
     # Among 1e5 random 64-bit numbers a repetition has a probability of 3e-10.
     assert len(np.unique(seeds)) == len(seeds)
     assert (seeds[:5] != noise.derive_seeds(1, tf.range(5, dtype=tf.int64)).numpy()).all()
+
+
+def test_an_images_own_seed_depends_on_each_pixel_and_its_place():
+    image = np.arange(12).reshape(1, 2, 3, 2)
+    others = [image.copy(), image[:, ::-1], image[:, :, ::-1], image[..., ::-1]]
+    others[0][0, 1, 2, 1] += 1
+    seeds = noise.image_seeds(tf.constant(np.concatenate([image, *others]))).numpy()
+    assert len(set(seeds)) == 5
+    np.testing.assert_array_equal(noise.image_seeds(tf.constant(image)), seeds[:1])
