@@ -26,6 +26,7 @@ def make_card(
     evaluations: Sequence[dict] = (),
     commands: dict[str, str | None] | None = None,
     lineage: Sequence[dict] = (),
+    classes: Sequence[str] = (),
 ) -> dict:
     """What is known of a run.
 
@@ -36,6 +37,7 @@ def make_card(
       evaluations: reports of pixelvae-evaluate of these weights.
       commands: by what each is for: "train", "export", "evaluate".
       lineage: `runs.read_lineage`.
+      classes: the names that labels are numbers of, where they have names.
 
     Returns:
       Plain data.
@@ -45,7 +47,7 @@ def make_card(
         "config": json.loads(config_lib.to_json(config)),
         "weights": weights,
         "step": step,
-        "data": {"name": name, "binarization": binarization},
+        "data": {"name": name, "binarization": binarization, **({"classes": list(classes)} if classes else {})},
         "evaluations": list(evaluations),
         "commands": commands or {},
         "lineage": list(lineage),

@@ -89,7 +89,8 @@ def _model_and_card() -> tuple:
     }
     evaluations = runs.read_evaluations(_WORKDIR.value, runs.fingerprint(model))
     lineage = runs.read_lineage(_WORKDIR.value)
-    return model, card.make_card(config, weights, step, evaluations, commands | export, lineage)
+    classes = (runs.read_images(_WORKDIR.value) or {}).get("classes", [])
+    return model, card.make_card(config, weights, step, evaluations, commands | export, lineage, classes)
 
 
 def run() -> None:

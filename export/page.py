@@ -49,7 +49,7 @@ def _facts(card: dict) -> list[list[str]]:
             ["images", f"{height}x{width}x{channels}, values 0..{model['num_values'] - 1}"],
             ["latents", levels or "none"],
             ["network over the pixels", model["pixels"]["network"]],
-            ["classes", str(model["num_classes"] or "none")],
+            ["classes", _classes(model["num_classes"], card["data"].get("classes", []))],
             ["step", f"{card['step']}, {card['weights']} weights (averaged)"],
         ]
     versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
@@ -62,6 +62,12 @@ def _facts(card: dict) -> list[list[str]]:
             ["warmed up with batches of", ", ".join(map(str, card["warmup"])) or "none"],
         ]
     return [*rows, ["versions", versions]]
+
+
+def _classes(number: int, names: list[str]) -> str:
+    """Their number and, where they have names, which label is which."""
+    named = ", ".join(f"{label} {name!a}" for label, name in enumerate(names))
+    return f"{number}: {named}" if named else str(number or "none")
 
 
 def _shape(level: dict) -> list[int]:

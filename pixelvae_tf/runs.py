@@ -1,7 +1,7 @@
 """A run on disk: its config, and the weights beside it.
 
 WORKDIR/config.json       the run's `Config`
-WORKDIR/images.json       fingerprints of the images it is trained on
+WORKDIR/images.json       fingerprints of the images it is trained on, and the names of their classes
 WORKDIR/lineage.json      the trainings behind the weights that it started with; of random ones, none
 WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
 WORKDIR/best/             the averaged weights with the best validation bound
@@ -187,6 +187,25 @@ def read_config(workdir: str | pathlib.Path) -> config_lib.Config:
         return config_lib.from_json(path.read_text())
     except ValueError as error:
         raise ValueError(f"{CONFIG} of workdir must be as a run writes it. Received: {path}: {error}") from error
+
+
+def read_images(workdir: str | pathlib.Path) -> dict | None:
+    """What a run keeps of its images: a fingerprint of each split and, where labels are those of folders, "classes".
+
+    Returns:
+      That; None for a run that has not begun, or of a version that kept nothing.
+
+    Raises:
+      ValueError: if it cannot be read.
+    """
+    path = check_path(workdir) / IMAGES
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else None
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{IMAGES} of workdir must be as a run writes it. Received: {path}: {error}. Remove it if the images "
+            "are those that the run began with"
+        ) from error
 
 
 def read_lineage(workdir: str | pathlib.Path) -> list[dict]:

@@ -1,5 +1,6 @@
 """Paths that users give, and what is written where: never into the images, never to a place of another name."""
 
+import dataclasses
 import os
 import stat
 
@@ -12,7 +13,7 @@ from small_run import small_config
 
 from pixelvae_tf import console, data, files, pictures, runs
 from pixelvae_tf.config import Config, DataConfig
-from pixelvae_tf.export import exporter
+from pixelvae_tf.export import card, exporter, page
 from pixelvae_tf.train import evaluation, initial_weights, trainer, workdir
 
 URLS = [
@@ -186,6 +187,26 @@ def test_other_images_than_the_runs_are_not_evaluated_under_its_name(tmp_path):
         with pytest.raises(ValueError, match=message):
             workdir.check_evaluated(config, split, images, tmp_path)
     workdir.check_evaluated(config, "train", sets["train"], tmp_path)
+
+
+def test_the_classes_of_a_run_are_kept(tmp_path):
+    config = small_config("digits/pixel_cnn_pp_class_conditional")
+    config.data = DataConfig("x", folder=str(make_animals(tmp_path / "animals")), labels="folders")
+    config.model.image_shape, config.model.num_classes = (SIDE, SIDE, 3), 2
+    animals = data.load(config.data, "train", (SIDE, SIDE, 3))
+    workdir.write_images({"train": animals.fingerprint()}, tmp_path, animals.classes)
+    workdir.check_images({"train": animals.fingerprint()}, tmp_path)
+    workdir.check_classes(animals, tmp_path)
+    others = dataclasses.replace(animals, classes=("ant", "cat"))
+    with pytest.raises(
+        ValueError, match=r"must have the classes that the run .* on: 'cat', 'dog'\. Received: 'ant', 'cat'"
+    ):
+        workdir.check_classes(others, tmp_path)
+    workdir.check_classes(data.load(DataConfig(), "test"), tmp_path)  # Labels without names are left to the user.
+    made = card.make_card(config, "best", 1, classes=animals.classes)
+    assert made["data"]["classes"] == ["cat", "dog"]
+    known = {"versions": {}, "num_weights": 1, "fingerprint": "0" * 16, "name": "x"}
+    assert "| classes | 2: 0 'cat', 1 'dog' |" in page.page({**made, **known})
 
 
 def test_a_run_does_not_go_on_with_other_images(tmp_path):

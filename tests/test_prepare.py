@@ -241,7 +241,9 @@ def test_the_command_says_what_it_made(tmp_path):
     status, output, errors = run_command("train.prepare_main", *arguments)
     assert status == 0, errors
     assert "train: 8 images in 3 shards" in output and "classes: 0 'cat', 1 'dog'" in output
-    assert "skipped, unreadable: 1\n    train/cat/torn.jpg: no picture of a known format" in output
+    assert (
+        "skipped, unreadable: 1\n    train/cat/torn.jpg: UnidentifiedImageError: no picture of a known format" in output
+    )
     manifest = json.loads((prepared / "manifest.json").read_text())
     assert manifest["splits"]["train"]["shards"][0]["crc32"] == zlib.crc32((prepared / "train-00000.npy").read_bytes())
 

@@ -5,11 +5,12 @@ pixelvae-evaluate --pretrained=digits/gated_pixel_vae
 """
 
 import json
+import pathlib
 import sys
 
 from absl import app, flags
 
-from pixelvae_tf import console, noise, pretrained
+from pixelvae_tf import console, files, noise, pretrained
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
@@ -45,10 +46,15 @@ def main(argv: list[str]) -> None:
             config.data.data_dir, config.data.folder, config.data.labels = _DATA_DIR.value, "", ""
         if _FOLDER.value is not None:
             config.data.folder = _FOLDER.value
+        if _WORKDIR.value and config.data.folder:
+            folder = files.local_path(config.data.folder, "folder")
+            files.require_outside(pathlib.Path(_WORKDIR.value), folder, "workdir", "folder")
         images = data.load(config.data, _SPLIT.value, config.model.image_shape)
         data.check_fits(images, config.model)
         if _WORKDIR.value and _FOLDER.value is None and _DATA_DIR.value is None:
             workdir.check_evaluated(config, _SPLIT.value, images, _WORKDIR.value)
+        if _WORKDIR.value:
+            workdir.check_classes(images, _WORKDIR.value)
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
     evaluator = evaluation.Evaluator(

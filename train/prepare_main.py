@@ -26,7 +26,7 @@ _DUPLICATE_DISTANCE = flags.DEFINE_integer(
     upper_bound=63,
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Files that make a shard.", lower_bound=1)
-_LABELS = flags.DEFINE_enum("labels", "", ["", FOLDERS], "folders: the subfolders are classes.")
+_LABELS = flags.DEFINE_enum("labels", None, [FOLDERS], "folders: the subfolders are classes.")
 # Names printed of files that could not be read.
 SHOWN = 10
 
@@ -74,6 +74,8 @@ def main(argv: list[str]) -> None:
     print(f"  dropped as near-duplicates: {manifest['num_duplicates']}")
     print(f"  converted to {folder.MODES[options.channels]}: {manifest['num_converted']}")
     print(f"  enlarged: {manifest['num_enlarged']}")
+    for path, warning in list(manifest["warnings"].items())[:1]:
+        print(f"  warned of by Pillow: {len(manifest['warnings'])}, such as {path!a}: {warning}")
     print(f"  skipped, unreadable: {manifest['num_unreadable']}")
     for path, reason in list(manifest["unreadable"].items())[:SHOWN]:
         print(f"    {ascii(path)[1:-1]}: {ascii(reason)[1:-1]}")

@@ -236,7 +236,9 @@ def prepare(config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf
         checkpoints=checkpoints,
         reports=reports.Reports(workdir),
         workers=workers,
-        write_files=functools.partial(workdir_lib.write_files, workdir, config, fingerprints, lineage),
+        write_files=functools.partial(
+            workdir_lib.write_files, workdir, config, fingerprints, lineage, images["train"].classes
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import tempfile
 import zlib
+from collections.abc import Sequence
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, pretrained, runs
@@ -100,7 +101,7 @@ def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
     Raises:
       ValueError: if they are others, or what they were cannot be read.
     """
-    there = _read_images(workdir)
+    there = runs.read_images(workdir)
     if there is None:
         return
     different = [split for split, fingerprint in fingerprints.items() if there.get(split) != fingerprint]
@@ -119,18 +120,6 @@ def checksums(config: config_lib.Config, fingerprints: dict[str, int]) -> dict[s
     return images | {"checksum of the config": zlib.crc32(config_lib.to_json(config).encode())}
 
 
-def _read_images(workdir: pathlib.Path) -> dict[str, int] | None:
-    """The fingerprints of a run's images; None for a run that has not begun, or that kept none."""
-    path = workdir / runs.IMAGES
-    try:
-        return dict(json.loads(path.read_text())) if path.exists() else None
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{runs.IMAGES} of workdir must be as a run writes it. Received: {path}: {error}. Remove it if the images "
-            "are those that the run began with"
-        ) from error
-
-
 def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet, workdir: str | pathlib.Path) -> None:
     """Checks that the images of a run's own config are still those that it was trained on.
 
@@ -146,7 +135,7 @@ def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet
     Raises:
       ValueError: if they are others.
     """
-    there = _read_images(runs.check_path(workdir))
+    there = runs.read_images(workdir)
     if there is None:
         return
     if split not in there and config.data.folder:
@@ -161,9 +150,24 @@ def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet
         )
 
 
-def write_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
-    """Writes what `check_images` compares with."""
-    write_atomically(workdir / runs.IMAGES, json.dumps(fingerprints) + "\n")
+def check_classes(images: data.ImageSet, workdir: str | pathlib.Path) -> None:
+    """Checks that folders of classes are those that a run was trained on: the numbers of others mean something else.
+
+    Raises:
+      ValueError: if they are others.
+    """
+    there = (runs.read_images(workdir) or {}).get("classes")
+    if there and images.classes and list(images.classes) != there:
+        raise ValueError(
+            f"the data must have the classes that the run in workdir {str(workdir)!r} was trained on: "
+            f"{', '.join(map(ascii, there))}. Received: {', '.join(map(ascii, images.classes))}"
+        )
+
+
+def write_images(fingerprints: dict[str, int], workdir: pathlib.Path, classes: Sequence[str] = ()) -> None:
+    """Writes what `check_images` and `check_classes` compare with."""
+    content = {**fingerprints, "classes": list(classes)} if classes else fingerprints
+    write_atomically(workdir / runs.IMAGES, json.dumps(content) + "\n")
 
 
 def write_lineage(lineage: list[dict], workdir: pathlib.Path) -> None:
@@ -172,7 +176,11 @@ def write_lineage(lineage: list[dict], workdir: pathlib.Path) -> None:
 
 
 def write_files(
-    workdir: pathlib.Path, config: config_lib.Config, fingerprints: dict[str, int], lineage: list[dict] | None
+    workdir: pathlib.Path,
+    config: config_lib.Config,
+    fingerprints: dict[str, int],
+    lineage: list[dict] | None,
+    classes: Sequence[str] = (),
 ) -> None:
     """Writes what says which run a workdir holds.
 
@@ -181,8 +189,9 @@ def write_files(
       config: the run.
       fingerprints: as for `check_images`.
       lineage: the trainings behind the weights that the run starts with; None if it goes on.
+      classes: the names that labels are numbers of, where they are those of folders.
     """
     write_config(config, workdir)
-    write_images(fingerprints, workdir)
+    write_images(fingerprints, workdir, classes)
     if lineage is not None:
         write_lineage(lineage, workdir)

@@ -94,7 +94,8 @@ def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Rea
             square, mode = _square(content)
             small = square.convert(MODES[channels]).resize((side, side), Image.Resampling.BOX)
     except UnidentifiedImageError:
-        return Read(path, None, "no picture of a known format")
+        # Pillow's own message has an address in memory, which differs from run to run.
+        return Read(path, None, "UnidentifiedImageError: no picture of a known format")
     except Exception as error:  # Pillow's plugins raise anything on damaged files.
         if is_of_the_machine(error):
             raise MachineError(pathlib.Path(folder, path), error) from error
