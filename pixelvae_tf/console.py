@@ -10,7 +10,6 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from pixelvae_tf import keras_backend, streams
-
 from pixelvae_tf.files import local_path
 
 flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
