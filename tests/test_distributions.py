@@ -26,11 +26,12 @@ from pixelvae_tf.distributions import (
     BernoulliSite,
     CategoricalSite,
     GaussianSite,
+    QuantizedNormalSite,
     posterior_gaussian,
     standard_gaussian,
 )
 from pixelvae_tf.distributions.gaussian import MIN_SCALE
-from pixelvae_tf.layers import Chain, GatedBlock, HorizontalConv2D, MaskedConv2D, SplitStreams
+from pixelvae_tf.layers import Chain, FromContext, GatedBlock, HorizontalConv2D, MaskedConv2D, SplitStreams
 
 SMALL = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
 
@@ -215,3 +216,18 @@ def test_half_precision_parameters_become_float32():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="context must be"):
         AutoregressiveGrid(Chain([MaskedConv2D(2, 3, "A")]), BernoulliSite(), (3, 3, 1), context=tf.zeros(3))
+
+
+def test_latents_and_pixels_of_a_seed_have_noise_of_their_own():
+    shape = (5, 4, 2)
+    network = Chain([FromContext()])
+    context = tf.zeros((500, 5, 4, 4))
+    network.build((None, *shape), context.shape)
+    # Parameters of 0: a scale of 1/2 and of 127.5, far wider than the rounding.
+    latents, images = (
+        AutoregressiveGrid(network, site, shape, context).sample(seed=(1, 2)).numpy().astype(np.float64).ravel()
+        for site in (GaussianSite(2), QuantizedNormalSite(256, 2))
+    )
+    assert latents.std() == pytest.approx(0.5, rel=0.02) and images.std() > 50
+    # Five standard deviations of a correlation of independent numbers.
+    assert abs(np.corrcoef(latents, images)[0, 1]) < 5 / np.sqrt(latents.size)
