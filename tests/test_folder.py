@@ -95,14 +95,14 @@ def test_a_folder_of_two_names_goes_by_the_first_and_that_is_said(tmp_path, capl
     assert "validation', which is the folder" in message and "train' by another name" in message
 
 
-def test_a_split_that_lies_deeper_is_said_and_several_are_refused(tmp_path, caplog):
-    (tmp_path / "photos" / "Test").mkdir(parents=True)
-    picture(1).save(tmp_path / "photos" / "Test" / "a.png")
+def test_a_split_for_training_may_lie_deeper_and_others_may_not(tmp_path, caplog):
+    (tmp_path / "photos" / "train").mkdir(parents=True)
+    picture(1).save(tmp_path / "photos" / "train" / "a.png")
     folder.find(tmp_path)
     (message,) = (record.message for record in caplog.records)
-    assert "Folders called 'Test' lie deeper in" in message
-    (tmp_path / "photos" / "train").mkdir()
-    picture(1).save(tmp_path / "photos" / "train" / "a.png")
+    assert "Folders called 'train' lie deeper in" in message
+    (tmp_path / "photos" / "Test").mkdir()
+    picture(1).save(tmp_path / "photos" / "Test" / "a.png")
     with pytest.raises(ValueError, match=r"folder must have the splits as its own subfolders.*'Test', 'train'"):
         folder.find(tmp_path)
     caplog.clear()

@@ -15,6 +15,7 @@ PLAIN = [
     (["images_train", "images-val", "images test"], ["train", "validation", "test"]),
     (["trainset", "valset", "testdata"], ["train", "validation", "test"]),
     (["TrainingSet", "dev", "01_test"], ["train", "validation", "test"]),
+    (["trn", "tst"], ["train", "test"]),
     (["train_64x64", "valid_64x64"], ["train", "validation"]),
     (["train", "test_images"], ["train", "test"]),
 ]
@@ -36,6 +37,7 @@ def test_plain_names_are_taken(names, expected):
         ["train", "test_tubes"],
         ["trainval", "test"],
         ["train_val", "test"],
+        ["photos", "photos_holdout"],
         ["DIV2K_train_HR", "DIV2K_valid_HR"],
         ["train", "eval_images"],
         ["photos", "test-shots"],
@@ -58,6 +60,7 @@ def test_no_other_names_speak_of_splits():
     "paths",
     [
         ["coco/train2017/a.png", "coco/val2017/a.png"],
+        ["coco/images/a.png", "coco/test/a.png"],
         ["cat/train/a.png", "cat/test/a.png", "b.png", "c.png"],
         ["train_1.png", "train_2.png", "test_1.png", "a.png"],
         ["test-1.jpg", "training-1.jpg"],

@@ -16,8 +16,8 @@ SUBFOLDERS = {"train": "train", "validation": "validation", "valid": "validation
 # Words in names, and the split that they speak of; "doubtful" is one that could be two.
 WORDS = {
     **SUBFOLDERS,
-    **{"training": "train", "dev": "validation", "testing": "test"},
-    **dict.fromkeys(("eval", "evaluation", "trainval"), "doubtful"),
+    **{"training": "train", "trn": "train", "dev": "validation", "testing": "test", "tst": "test"},
+    **dict.fromkeys(("eval", "evaluation", "trainval", "holdout", "heldout"), "doubtful"),
 }
 # Words beside them that change nothing, such as in "train_images".
 NEUTRAL = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "files"}
@@ -87,17 +87,17 @@ def check_hashed(paths: list[str], name: str) -> list[str]:
       name: what the message calls the folder.
 
     Returns:
-      The names of deeper folders that may be splits, where only one split is spoken of.
+      The names of deeper folders that may be the split for training, where no other is spoken of.
 
     Raises:
-      ValueError: if deeper folders, or most of the files, speak of two splits or more.
+      ValueError: if a deeper folder is plainly a split that is not for training, or most of the files speak of several.
     """
     deeper = sorted({part for path in paths for part in path.split("/")[1:-1] if plain_split(part)})
     names = (words_of(path.rpartition("/")[2]) for path in paths)
     first_words = collections.Counter(words[0] for words in names)  # the last is that of the format
     of_files = {word: number for word, number in first_words.items() if word in WORDS}
     mixed = len({WORDS[word] for word in of_files}) > 1 and 2 * sum(of_files.values()) > len(paths)
-    if mixed or len({plain_split(part) for part in deeper}) > 1:
+    if mixed or {plain_split(part) for part in deeper} - {"train"}:
         what = "files" if mixed else "folders deeper inside"
         examples = ", ".join(map(ascii, sorted(of_files) if mixed else deeper))
         raise ValueError(
