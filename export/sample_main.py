@@ -53,14 +53,15 @@ def _sample(directory: pathlib.Path) -> None:
             "saved_model must be a version directory written by pixelvae-export, with saved_model.pb "
             f"and {CARD} in it. Received: {str(directory)!r}"
         )
-    console.check_output(_OUTPUT.value)
     try:
         card = json.loads((directory / CARD).read_text())
-        model = config_lib.from_json(json.dumps(card["config"])).model
+        config = config_lib.from_json(json.dumps(card["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{CARD} must have a config that this version knows. Received: {str(directory)!r}: {error}"
         ) from error
+    console.check_output(_OUTPUT.value, config.data.folder)
+    model = config.model
     _check_flags(len(model.levels), model.num_classes)
     inputs, columns = _inputs(len(model.levels), model.num_classes)
     batch_size = min(_BATCH_SIZE.value, card.get("max_batch", _BATCH_SIZE.value))  # earlier exports had no limit

@@ -10,7 +10,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from pixelvae_tf import keras_backend, streams
-from pixelvae_tf.files import local_path
+from pixelvae_tf.files import local_path, require_outside
 
 flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
 
@@ -91,8 +91,16 @@ def define_paths(name: str, default: list[str] | None, description: str, **optio
     return flags.DEFINE(_PathsParser(), name, default, description, serializer=flags.CsvListSerializer(","), **options)
 
 
-def check_output(path: str) -> None:
-    """Raises a ValueError unless `path` can be a PNG file in a directory that exists."""
+def check_output(path: str, folder: str = "") -> None:
+    """Checks that a picture can be written.
+
+    Args:
+      path: of a PNG file.
+      folder: of images, which it must not become one of; empty for none.
+
+    Raises:
+      ValueError: if it cannot.
+    """
     from PIL import Image
 
     place = pathlib.Path(path)
@@ -100,6 +108,8 @@ def check_output(path: str) -> None:
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
     if Image.registered_extensions().get(place.suffix.lower(), "PNG") != "PNG":
         raise ValueError(f"output must be called .png: it is written as PNG. Received: {path!r}")
+    if folder:
+        require_outside(place, local_path(folder, "data.folder"), "output", "data.folder")
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:

@@ -127,6 +127,13 @@ def test_an_output_is_called_what_it_is(tmp_path):
         console.check_output(str(tmp_path / name))
 
 
+def test_samples_are_not_written_between_the_images_of_the_run(tmp_path):
+    photos = make_photos(tmp_path / "photos")
+    console.check_output(str(tmp_path / "x.png"), str(photos))
+    with pytest.raises(ValueError, match=r"output must not lie in data\.folder: .* Received: '.*train/x\.png' in '"):
+        console.check_output(str(photos / "train" / "x.png"), str(photos))
+
+
 def test_a_run_in_the_folder_of_its_images_is_refused(tmp_path):
     photos = make_photos(tmp_path / "photos")
     config = small_config()
