@@ -1,6 +1,9 @@
 """How pixel values enter a causal network: scaled to [-1, 1], embedded, or not at all."""
 
+import math
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import pixels
@@ -39,6 +42,31 @@ class ScalePixels(PointwiseLayer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
+class OrderedValues(keras.initializers.Initializer):
+    """Vectors for ordered values: the value x on [-1, 1], then sin and cos of pi k x / 2 for k = 1, 2, 4, ...
+
+    Neighbouring values start with similar vectors, so that "copy the neighbour" is learnt once and not value by value:
+    from random vectors it takes hundreds of steps. Every column has mean 0 and variance 1 over the values. Columns
+    beyond the last k < num_values, which the values could not tell apart, are standard normal.
+
+    The table is the same for every channel.
+    """
+
+    def __call__(self, shape, dtype=None):
+        """A table [channels, num_values, dim]."""
+        _, num_values, dim = shape
+        x = np.linspace(-1.0, 1.0, num_values)
+        frequencies = 2.0 ** np.arange(math.ceil(math.log2(num_values)))
+        waves = [wave(0.5 * math.pi * k * x) for k in frequencies for wave in (np.sin, np.cos)]
+        columns = [column - column.mean() for column in (x, *waves)]
+        # Of two values the cosine is the same: nothing to tell apart.
+        columns = [column / column.std() for column in columns if column.std() > 1e-6][:dim]
+        table = np.array(random_normal(stddev=1.0)(shape, "float32"))
+        table[..., : len(columns)] = np.stack(columns, axis=-1)
+        return keras.ops.convert_to_tensor(table, dtype or keras.config.floatx())
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 class EmbedPixels(PointwiseLayer):
     """Pixel values [..., C] -> learnt vectors [..., dim * C]; unit k belongs to channel k mod C.
 
@@ -55,12 +83,9 @@ class EmbedPixels(PointwiseLayer):
         self.num_values, self.dim = num_values, dim
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Creates one table a channel."""
-        # Unit variance, as the scaled pixels roughly have.
+        """Creates one table per channel."""
         self.table = self.add_weight(
-            name="table",
-            shape=(x_shape[-1], self.num_values, self.dim),
-            initializer=random_normal(stddev=1.0),
+            name="table", shape=(x_shape[-1], self.num_values, self.dim), initializer=OrderedValues()
         )
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
