@@ -4,6 +4,7 @@ import catalogue
 import keras
 import numpy as np
 import tensorflow as tf
+from family import open_contexts
 
 from pixelvae_tf.layers import masks
 
@@ -111,6 +112,7 @@ def build(case, size, dtype="float32"):
     shape = (None, *size, case.channels)
     context = {None: None, "vector": (None, 3), "map": (None, *size, 3)}[case.context]
     layer.build((shape, shape) if case.streams in ("pair", "end") else shape, context)
+    open_contexts(layer)
     return layer
 
 

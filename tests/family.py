@@ -18,6 +18,7 @@ from pixelvae_tf.config import (
     RowLSTMConfig,
     TrainConfig,
 )
+from pixelvae_tf.layers.context import ContextProjection
 
 GATED = GatedPixelCNNConfig(num_layers=2, filters=6, kernel_size=3, first_kernel_size=5)
 SIZES = {"num_layers": 1, "filters": 6, "first_kernel_size": 3, "output_filters": 6}
@@ -74,7 +75,15 @@ def make_model(name: str, dtype: str = "float32"):
     # Larger weights at the output make every part of the network matter to a sample.
     params = model.network.layers[-1]
     params.g.assign(2.0 * params.g / params.gain)
+    open_contexts(model)
     return model
+
+
+def open_contexts(layer) -> None:
+    """Lets contexts, which start without effect, matter."""
+    for part in layer._flatten_layers():
+        if isinstance(part, ContextProjection):
+            part.g.assign(tf.ones_like(part.g))
 
 
 def labels_for(model, number: int) -> tf.Tensor | None:

@@ -1,9 +1,13 @@
-"""How values enter networks at the start of training."""
+"""How values and contexts enter networks at the start of training."""
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from family import MODELS
 
+import pixelvae_tf
 from pixelvae_tf import layers
+from pixelvae_tf.config import Config
 from pixelvae_tf.layers.inputs import OrderedValues
 
 
@@ -32,3 +36,35 @@ def test_neighbouring_values_start_alike():
     # The fastest wave of 8 columns, sin(4 pi x), moves by up to 0.14 from value to value.
     assert near.max() < 0.2 and far.min() > 1
     assert len(np.unique(table, axis=0)) == 256
+
+
+@pytest.mark.parametrize("name", ["gated_pixel_vae", "pixel_vae", "diagonal_bilstm", "pixel_vae_pp", "hierarchy"])
+def test_feature_maps_start_without_effect_and_can_be_learnt(name):
+    config = MODELS[name]
+    model = pixelvae_tf.build(Config(model=config))
+    images = tf.zeros((2, *config.image_shape), tf.int32)
+    low, high = ([tf.fill((2, *level.shape), value) for level in config.levels] for value in (-1.0, 1.0))
+    gains = [v for v in model.network.trainable_variables if "projection" in v.path and v.path.endswith("/g")]
+    with tf.GradientTape() as tape:
+        log_probs = [model.likelihood(z).log_prob(images) for z in (low, high)]
+    np.testing.assert_array_equal(*log_probs)
+    gradients = tape.gradient(log_probs[1], [gain.value for gain in gains])
+    assert gains and all(np.abs(gradient).max() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", ["gated_pixel_vae_no_upsampling", "row_lstm"])
+def test_latents_without_a_map_matter_from_the_start(name):
+    config = MODELS[name]
+    model = pixelvae_tf.build(Config(model=config))
+    images = tf.zeros((1, *config.image_shape), tf.int32)
+    low, high = (
+        model.likelihood([tf.fill((1, *config.levels[0].shape), value)]).log_prob(images) for value in (-1.0, 1.0)
+    )
+    assert np.abs(low - high).max() > 1e-3
+
+
+def test_what_starts_at_zero_survives_a_data_dependent_start():
+    model = pixelvae_tf.build(Config(model=MODELS["pixel_vae_pp"]))
+    images = np.random.default_rng(0).integers(0, 8, (8, *model.config.image_shape))
+    model.start_from(images)
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())

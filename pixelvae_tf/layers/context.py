@@ -12,14 +12,23 @@ from pixelvae_tf.layers.weight_norm import WeightNormConv2D
 
 
 class ContextProjection(WeightNormConv2D):
-    """A context, [B, D] or [B, H, W, D], as addends of pre-activations: [B, 1, 1, F] or [B, H, W, F]."""
+    """A context, [B, D] or [B, H, W, D], as addends of pre-activations: [B, 1, 1, F] or [B, H, W, F].
+
+    A map starts with gain 0. Whatever path learns first takes the model over: while the KL costs little, a map that
+    says what stands where, at full strength, makes a plain VAE of a PixelVAE before its autoregression is there. A
+    vector says less, and from gain 0 its latents are ignored before they are found; it starts at full gain.
+    """
 
     def __init__(self, filters: int, **kwargs):
         super().__init__(filters, use_bias=False, **kwargs)
 
     def build(self, context_shape) -> None:
         """Creates the weights for a context [B, D] or [B, H, W, D]."""
-        super().build((None, 1, 1, context_shape[-1]) if len(context_shape) == 2 else context_shape)
+        if len(context_shape) == 2:
+            context_shape = (None, 1, 1, context_shape[-1])
+        else:
+            self.gain = 0.0
+        super().build(context_shape)
 
     def call(self, context):
         """Projects."""

@@ -164,7 +164,7 @@ class WeightNormConv2D(WeightNormalized):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Convolves x [B, H, W, C]."""
-        if _initializing.get():
+        if _initializing.get() and self.gain:
             self.initialize_from(self.convolve(x, *self.folded()))
         return self.convolve(x, *self.folded())
 
