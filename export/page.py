@@ -79,7 +79,18 @@ def _evaluation(card: dict) -> list[str]:
         return [NOT_EVALUATED.format(card["commands"].get("evaluate", "pixelvae-evaluate --workdir=WORKDIR"))]
     rows = [row for report in card["evaluations"] for row in _values(report)]
     head = ["data", "binarization", "images", "of", "value", "importance samples", "nats", "bits/dim"]
-    return ["Negative log-likelihoods of an image, and bounds on them: smaller is better.", _table(head, rows)]
+    usage = [line for report in card["evaluations"] if (line := _usage(report))]
+    return ["Negative log-likelihoods of an image, and bounds on them: smaller is better.", _table(head, rows), *usage]
+
+
+def _usage(report: dict) -> str:
+    """What the model uses, in one line; empty for a report of an earlier version."""
+    if "usage_preceding_nats" not in report:
+        return ""
+    parts = [f"{report['usage_preceding_nats']:.1f} for the pixels before each pixel"]
+    for level, nats in enumerate(report["usage_latents_nats"], start=1):
+        parts.append(f"{nats:.1f} for the latents of level {level}")
+    return f"What it uses, in nats lost when they are another image's ({report['data']}): {', '.join(parts)}."
 
 
 def _values(report: dict) -> list[list[str]]:

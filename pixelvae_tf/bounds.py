@@ -12,6 +12,7 @@ inside the logarithm it would be no bound.
 Legend: B batch, L levels, K importance samples.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,9 +24,8 @@ from pixelvae_tf.layers.dropout import fold_in
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
 ACTIVE_VARIANCE = 0.01
-# A level that carries less, in nats a dimension, is taken for ignored (posterior collapse). Ours: 0.1 is the KL of a
-# posterior of unit variance whose mean varies with a standard deviation of 0.45, far within the prior's noise.
-IGNORED_NATS_PER_DIM = 0.1
+# A level whose latents can be another image's for less than this is taken for ignored (posterior collapse). Ours.
+IGNORED_NATS = 1.0
 
 
 class LatentVariableModel(Protocol):
@@ -81,6 +81,7 @@ def elbo(
     dropout_seed: tf.Tensor | None = None,
     labels: tf.Tensor | None = None,
     prior_floor: float | tf.Tensor = 0.0,
+    sources: tf.Tensor | None = None,
 ) -> Elbo:
     """One sample's estimate of the ELBO, the Gaussian part integrated out.
 
@@ -92,6 +93,8 @@ def elbo(
       dropout_seed: int32 [2], for dropout.
       labels: integers [B], for a class-conditional model.
       prior_floor: under the sigmas of priors that are learnt, see `Objective`.
+      sources: int32 [B, 1 + L], for `usage`: whose image stands before each pixel, and whose z_l conditions what is
+        below it, for each level l. None for each image's own.
 
     Returns:
       The parts, float32.
@@ -102,28 +105,90 @@ def elbo(
     posteriors = model.posterior(images, training)
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
     latents = model.sample_posterior(posteriors, seeds)
-    likelihood = model.likelihood(latents, training=training, dropout_seed=dropout_seed, labels=labels)
+    conditions = latents
+    if sources is not None:
+        conditions = [tf.gather(z, sources[:, 1 + level]) for level, z in enumerate(latents)]
+    likelihood = model.likelihood(conditions, training=training, dropout_seed=dropout_seed, labels=labels)
     kl = []
-    for level, (posterior, z, above) in enumerate(zip(posteriors, latents, [*latents, None][1:], strict=True)):
+    for level, (posterior, z, above) in enumerate(zip(posteriors, latents, [*conditions, None][1:], strict=True)):
         # 0 is the seed of the pixels' first layer.
         seed = fold_in(dropout_seed, -1 - level)
         prior = model.prior(level, above, floor=prior_floor, training=training, dropout_seed=seed)
         if isinstance(prior, distributions.AutoregressiveGrid):
             prior = prior.conditionals(z)
         kl.append(posterior.kl_divergence(prior))
-    reconstruction = -likelihood.log_prob(tf.cast(images, model.site.dtype))
+    images = tf.cast(images, model.site.dtype)
+    if sources is not None:
+        likelihood = likelihood.conditionals(tf.gather(images, sources[:, 0]))
+    reconstruction = -likelihood.log_prob(images)
     kl = tf.stack(kl, axis=-1) if kl else tf.zeros((tf.shape(images)[0], 0))
     return Elbo(tf.cast(reconstruction, tf.float32), tf.cast(kl, tf.float32))
 
 
-def free_bits_gate(mean_kl_nats: tf.Tensor, free_nats: float) -> tf.Tensor:
+class Usage(NamedTuple):
+    """What an image's own pixels and latents are worth to a model, in nats lost when they are another image's.
+
+    Attributes:
+      preceding_nats: [B], when the pixels before each pixel are the other image's: the autoregression. 0 for pixels
+        that are independent of each other.
+      latents_nats: [B, L], when what z_l conditions sees the other image's z_l. About 0 for a level that is ignored.
+    """
+
+    preceding_nats: tf.Tensor
+    latents_nats: tf.Tensor
+
+
+def usage_sources(num_images: int, num_levels: int) -> np.ndarray:
+    """The `sources` of the 2 + L evaluations of a batch that tell what a model uses.
+
+    Args:
+      num_images: B; an image's other one is half a batch away.
+      num_levels: L.
+
+    Returns:
+      int32 [2 + L, B, 1 + L]: each image its own, then another image's pixels, then its z_1, z_2, ...
+    """
+    own = np.arange(num_images, dtype=np.int32)
+    sources = np.tile(own[:, None], (2 + num_levels, 1, 1 + num_levels))
+    for part in range(1 + num_levels):
+        sources[1 + part, :, part] = np.roll(own, max(num_images // 2, 1))
+    return sources
+
+
+def usage(model: LatentVariableModel, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None = None) -> Usage:
+    """Whether the model uses its autoregression, and the latents of each level.
+
+    The negative ELBO of each image with a part of what it is conditioned on from another image of the batch, less the
+    negative ELBO as it is. Both are averages over few images, so a difference of a tenth of a nat says nothing.
+
+    Args:
+      model: the model.
+      images: integer pixel values [B, H, W, C], B at least 2; some hundred, of all kinds.
+      seeds: int64 [B], for the posterior samples.
+      labels: integers [B], for a class-conditional model.
+
+    Returns:
+      Nats, float32.
+
+    Raises:
+      ValueError: for fewer than two images; or as `elbo`.
+    """
+    if images.shape[0] is None or images.shape[0] < 2:
+        raise ValueError(f"images must be at least 2, whose parts are exchanged. Received: shape {images.shape}")
+    sources = usage_sources(images.shape[0], model.num_levels)
+    own, *others = [-elbo(model, images, seeds, labels=labels, sources=tf.constant(s)).elbo_nats for s in sources]
+    preceding, *latents = [other - own for other in others]
+    return Usage(preceding, tf.stack(latents, axis=-1) if latents else tf.zeros((images.shape[0], 0)))
+
+
+def free_bits_gate(mean_kl_nats: tf.Tensor, free_nats: float | tf.Tensor) -> tf.Tensor:
     """The derivative of max(KL, free_nats) by KL: levels under their allowance feel no KL.
 
     Kingma et al. 2016, appendix C.8: the maximum is taken of the mean over the (global) batch.
 
     Args:
       mean_kl_nats: [L], mean over the whole batch, of all replicas.
-      free_nats: allowance of a level.
+      free_nats: allowance of the levels, scalar or [L].
 
     Returns:
       [L] of zeros and ones. `sum_l gate * KL_l` has the gradient of `sum_l max(KL_l, free_nats)`.
@@ -131,31 +196,76 @@ def free_bits_gate(mean_kl_nats: tf.Tensor, free_nats: float) -> tf.Tensor:
     return tf.stop_gradient(tf.cast(mean_kl_nats > free_nats, mean_kl_nats.dtype))
 
 
+def by_level(values: Sequence | float, num_levels: int) -> list:
+    """A setting of each level: level 1 first, the last one for all levels above it too.
+
+    Args:
+      values: one or more settings, or a number for all levels.
+      num_levels: L.
+
+    Returns:
+      L settings.
+    """
+    values = list(values) if isinstance(values, Sequence) else [values]
+    return [values[min(level, len(values) - 1)] for level in range(num_levels)]
+
+
 class Objective(NamedTuple):
     """What training minimises; with the defaults, the negative ELBO.
 
+    Settings of a level are a number for all levels, or one per level, level 1 first; the last one holds for all
+    levels above it.
+
     Attributes:
-      kl_warmup_steps: the weight of the KL rises linearly from 0 to 1.
-      upper_kl_warmup_steps: that of level l + 1 is that of level l times another such rise, so that a level comes to
-        life before the one above it has to explain it.
+      kl_warmup_steps: of a level. The weight of its KL rises linearly from 0 to 1. A longer rise for upper levels lets
+        a level come to life before the one above has to explain it.
+      free_nats: of a level. Its KL below this, on the mean over the batch, is not penalised.
+      free_nats_steps: the step from which on there are no free nats; 0 for none.
       prior_floor_steps: a floor under the sigmas of priors p(z_l | z_{l+1}) falls linearly from 1 to 0.
-      free_nats: a level's KL below this, on the mean over the batch, is not penalised.
     """
 
-    kl_warmup_steps: int = 0
-    upper_kl_warmup_steps: int = 0
+    kl_warmup_steps: Sequence[int] | int = 0
+    free_nats: Sequence[float] | float = 0.0
+    free_nats_steps: int = 0
     prior_floor_steps: int = 0
-    free_nats: float = 0.0
+
+    def validate(self, num_levels: int, prefix: str = "") -> None:
+        """Raises a ValueError that names the first setting that makes no sense for a model of L levels.
+
+        Args:
+          num_levels: L.
+          prefix: of the settings' names in the message.
+        """
+        for name, value in self._asdict().items():
+            settings = value if isinstance(value, Sequence) else [value]
+            # A model without levels leaves them unused.
+            if not settings or len(settings) > max(num_levels, 1):
+                raise ValueError(
+                    f"{prefix}{name} must be one number per level or one for all, and the model has {num_levels} "
+                    f"level(s). Received: {value}"
+                )
+            if not all(setting >= 0 for setting in settings):
+                raise ValueError(f"{prefix}{name} must not be negative. Received: {value}")
+        if self.prior_floor_steps and num_levels < 2:
+            raise ValueError(
+                f"{prefix}prior_floor_steps must be 0 for a model of fewer than two levels, which has no prior that is "
+                f"learnt. Received: {self.prior_floor_steps}"
+            )
 
     @property
     def warmup_steps(self) -> int:
-        """The step from which on the bound itself is minimised, but for free nats."""
-        return max(self.kl_warmup_steps, self.upper_kl_warmup_steps, self.prior_floor_steps)
+        """The step from which on the bound itself is minimised, except for free nats that stay."""
+        longest = max(self.kl_warmup_steps) if isinstance(self.kl_warmup_steps, Sequence) else self.kl_warmup_steps
+        return max(longest, self.free_nats_steps, self.prior_floor_steps)
 
     def kl_weights(self, step: tf.Tensor, num_levels: int) -> tf.Tensor:
         """The weights [L] of the levels' KL at a step."""
-        first, upper = _rise(step, self.kl_warmup_steps), _rise(step, self.upper_kl_warmup_steps)
-        return first * tf.pow(upper, tf.range(num_levels, dtype=tf.float32))
+        return tf.stack([_rise(step, steps) for steps in by_level(self.kl_warmup_steps, num_levels)] or [()])
+
+    def allowances(self, step: tf.Tensor, num_levels: int) -> tf.Tensor:
+        """The free nats [L] of the levels at a step."""
+        nats = tf.constant(by_level(self.free_nats, num_levels), tf.float32)
+        return tf.where(tf.cast(step, tf.int64) < self.free_nats_steps, nats, 0.0) if self.free_nats_steps else nats
 
     def prior_floor(self, step: tf.Tensor) -> tf.Tensor:
         """The floor under the priors' sigmas at a step."""
@@ -170,10 +280,11 @@ class Objective(NamedTuple):
           step: scalar.
 
         Returns:
-          Scalar, nats an image.
+          Scalar, nats per image.
         """
-        weights = self.kl_weights(step, kl_nats.shape[0])
-        return reconstruction_nats + tf.reduce_sum(weights * tf.maximum(kl_nats, self.free_nats))
+        num_levels = kl_nats.shape[0]
+        kl = tf.maximum(kl_nats, self.allowances(step, num_levels))
+        return reconstruction_nats + tf.reduce_sum(self.kl_weights(step, num_levels) * kl)
 
 
 def _rise(step: tf.Tensor, steps: int) -> tf.Tensor:

@@ -77,8 +77,9 @@ class TrainConfig:
       learning_rate_drop_at: of a "drop", the share of the steps after which it comes.
       learning_rate_drop_factor: of a "drop", what the rate is multiplied by.
       clip_norm: gradients of a larger global norm are scaled down to it; 0 for no limit.
-      kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats: see `bounds.Objective`; the second and
-        third are for models of several levels alone.
+      kl_warmup_steps, free_nats, free_nats_steps, prior_floor_steps: see `bounds.Objective`; the first two are one
+        number per level, level 1 first, of which the last holds for all levels above; the last is for models of
+        several levels.
       average_decay: of the moving average of the weights, which is what is evaluated and exported.
       steps_per_loop: steps run by one call into the graph.
       log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
@@ -98,10 +99,10 @@ class TrainConfig:
     learning_rate_drop_at: float = 0.9
     learning_rate_drop_factor: float = 0.1
     clip_norm: float = 0.0
-    kl_warmup_steps: int = 10_000
-    upper_kl_warmup_steps: int = 0
+    kl_warmup_steps: tuple[int, ...] = (10_000,)
+    free_nats: tuple[float, ...] = (0.0,)
+    free_nats_steps: int = 0
     prior_floor_steps: int = 0
-    free_nats: float = 0.0
     average_decay: float = 0.999
     steps_per_loop: int = 50
     log_every: int = 100
@@ -135,16 +136,10 @@ class Config:
         for name in ("steps", "batch_size", "steps_per_loop", "log_every", "evaluate_every", "checkpoint_every"):
             if getattr(train, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1. Received: {getattr(train, name)}")
-        not_negative = ("learning_rate", "learning_rate_warmup_steps", "clip_norm", *bounds.Objective._fields)
-        for name in not_negative:
+        for name in ("learning_rate", "learning_rate_warmup_steps", "clip_norm"):
             if not getattr(train, name) >= 0:
                 raise ValueError(f"train.{name} must not be negative. Received: {getattr(train, name)}")
-        for name in ("upper_kl_warmup_steps", "prior_floor_steps"):
-            if getattr(train, name) and len(self.model.levels) < 2:
-                raise ValueError(
-                    f"train.{name} must be 0 for a model of fewer than two levels, which has no prior that is learnt. "
-                    f"Received: {getattr(train, name)}"
-                )
+        self.objective.validate(len(self.model.levels), "train.")
         for name in ("learning_rate_drop_at", "learning_rate_drop_factor"):
             if not 0 < getattr(train, name) < 1:
                 raise ValueError(f"train.{name} must be in (0, 1). Received: {getattr(train, name)}")
@@ -182,7 +177,20 @@ def from_json(text: str) -> Config:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"config must be a JSON object as written by a run. Received: {error}") from error
+    _update(data)
     return decode(Config, data, "config")
+
+
+def _update(data: Any) -> None:
+    """Brings the plain data of a config that an earlier version wrote up to date."""
+    train = data.get("train") if isinstance(data, dict) else None
+    if not isinstance(train, dict):
+        return
+    for name in ("kl_warmup_steps", "free_nats"):
+        if isinstance(train.get(name), int | float):
+            train[name] = [train[name]]
+    if upper := train.pop("upper_kl_warmup_steps", 0):
+        train["kl_warmup_steps"].append(max(upper, *train["kl_warmup_steps"]))
 
 
 def differences(there: Config, here: Config) -> list[tuple[str, Any, Any]]:

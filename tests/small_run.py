@@ -26,8 +26,8 @@ def small_config(preset="digits/gated_pixel_vae", **train):
         level.filters, level.dim = (8,), 4
     options = {"steps": 8, "batch_size": 16, "steps_per_loop": 2, "log_every": 2, "evaluate_every": 4}
     for name, value in {**options, "checkpoint_every": 4, "average_decay": 0.9, **train}.items():
-        assert hasattr(config.train, name)
-        setattr(config.train, name, value)
+        by_level = isinstance(getattr(config.train, name), tuple) and not isinstance(value, tuple)
+        setattr(config.train, name, (value,) if by_level else value)
     return config
 
 

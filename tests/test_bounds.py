@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from family import labels_for, make_model, open_contexts
 from scipy import special
 
 import pixelvae_tf
@@ -20,6 +21,7 @@ def one_latent():
     model = pixelvae_tf.build(Config(model=ModelConfig((3, 3, 1), 2, [LevelConfig(1, (4,))], SMALL)))
     params = model.network.layers[-1]
     params.g.assign(3.0 * params.g)
+    open_contexts(model)
     # A posterior away from the prior, so that importance sampling has something to gain.
     model.levels[0].posterior_head.bias.assign([0.8, -0.5])
     return model, tf.constant([[0, 1, 1], [1, 0, 1], [0, 0, 1]])[None, ..., None]
@@ -121,17 +123,56 @@ def test_without_latents_the_bound_is_exact():
     np.testing.assert_allclose(bounds.importance_weighted(model, images, seeds, 5), parts.elbo_nats, rtol=1e-6)
 
 
-def test_kl_weights_and_the_priors_floor_move_linearly():
-    objective = bounds.Objective(kl_warmup_steps=20, upper_kl_warmup_steps=40, prior_floor_steps=10)
+@pytest.mark.parametrize("name", ["hierarchy", "gated_pixel_cnn_mixture", "vae", "pixel_vae_classes"])
+def test_usage_is_what_another_images_pixels_and_latents_cost(name):
+    model = make_model(name)
+    images = tf.constant(np.random.default_rng(0).integers(0, model.config.num_values, (4, *model.config.image_shape)))
+    seeds, labels = tf.range(4, dtype=tf.int64), labels_for(model, 4)
+    usage = bounds.usage(model, images, seeds, labels)
+    posteriors, values = model.posterior(images), tf.cast(images, model.site.dtype)
+    latents = model.sample_posterior(posteriors, seeds)
+    others = [tf.roll(z, 2, axis=0) for z in latents]
+
+    def cost(level, z):  # of what z_{level + 1} conditions
+        if level == 0:
+            return -model.likelihood(z, labels=labels).log_prob(images)
+        return posteriors[level - 1].kl_divergence(model.prior(level - 1, z[level]).conditionals(latents[level - 1]))
+
+    assert usage.latents_nats.shape == (4, model.num_levels)
+    for level in range(model.num_levels):
+        expected = cost(level, others) - cost(level, latents)
+        # Differences of sums of up to 1,000 float32 terms of a few nats.
+        np.testing.assert_allclose(usage.latents_nats[:, level], expected, rtol=1e-4, atol=1e-3)
+        assert np.abs(expected).max() > 0.01, "and it matters"
+    likelihood = model.likelihood(latents, labels=labels)
+    preceding = likelihood.conditionals(tf.roll(values, 2, axis=0)).log_prob(values)
+    np.testing.assert_allclose(usage.preceding_nats, likelihood.log_prob(images) - preceding, rtol=1e-4, atol=1e-3)
+    assert (np.abs(usage.preceding_nats).max() > 0.1) == (name != "vae"), "pixels of a VAE are independent"
+
+
+def test_usage_wants_another_image():
+    model = make_model("vae")
+    with pytest.raises(ValueError, match="images must be at least 2"):
+        bounds.usage(model, tf.zeros((1, *model.config.image_shape), tf.int32), tf.zeros([1], tf.int64))
+
+
+def test_kl_weights_free_nats_and_the_priors_floor_change_with_the_step():
+    objective = bounds.Objective(
+        kl_warmup_steps=(20, 40), free_nats=(3.0, 0.5), free_nats_steps=30, prior_floor_steps=10
+    )
     weights = {step: objective.kl_weights(tf.constant(step), 3).numpy().tolist() for step in (0, 10, 20, 99)}
-    # Level l + 1 is that of level l times the second rise.
-    assert weights == {0: [0, 0, 0], 10: [0.5, 0.125, 0.03125], 20: [1, 0.5, 0.25], 99: [1, 1, 1]}
+    # The last number is that of all levels above.
+    assert weights == {0: [0, 0, 0], 10: [0.5, 0.25, 0.25], 20: [1, 0.5, 0.5], 99: [1, 1, 1]}
+    allowances = {step: objective.allowances(tf.constant(step), 3).numpy().tolist() for step in (0, 29, 30)}
+    assert allowances == {0: [3, 0.5, 0.5], 29: [3, 0.5, 0.5], 30: [0, 0, 0]}
+    assert bounds.Objective(free_nats=2.0).allowances(tf.constant(99), 2).numpy().tolist() == [2, 2]
     floors = [float(objective.prior_floor(tf.constant(step))) for step in (0, 5, 10, 99)]
     assert floors == [1, 0.5, 0, 0]
     assert objective.warmup_steps == 40
     assert bounds.Objective().kl_weights(tf.constant(0), 2).numpy().tolist() == [1, 1]
     assert float(bounds.Objective().prior_floor(tf.constant(0))) == 0
-    assert float(objective.loss(tf.constant(7.0), tf.constant([2.0, 4.0]), tf.constant(20))) == 11
+    # Level 1 costs its allowance of 3, level 2 half of its KL.
+    assert float(objective.loss(tf.constant(7.0), tf.constant([2.0, 4.0]), tf.constant(20))) == 7 + 3 + 2
 
 
 def test_without_warm_ups_the_objective_is_the_negative_elbo(one_latent):

@@ -164,7 +164,7 @@ def test_the_floor_is_under_the_priors_sigma_alone(floor):
 @pytest.mark.parametrize("name", HIERARCHIES)
 def test_training_survives_noise_from_a_random_start(name):
     """200 steps at the usual rate, without a clip: loss and gradients stay finite."""
-    config = small_config("digits/hierarchical", kl_warmup_steps=50, prior_floor_steps=50, upper_kl_warmup_steps=50)
+    config = small_config("digits/hierarchical", kl_warmup_steps=(50, 80), prior_floor_steps=50)
     config.model = MODELS[name]
     config.train.clip_norm, config.train.learning_rate, config.train.batch_size = 0.0, 1e-3, 8
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
@@ -301,7 +301,7 @@ def test_fit_takes_a_hierarchy():
     config = small_config("digits/hierarchical")
     config.model = MODELS["hierarchy"]
     model = runs.build(config)
-    model.compile(keras.optimizers.Adam(1e-3), kl_warmup_steps=4, upper_kl_warmup_steps=4, prior_floor_steps=4)
+    model.compile(keras.optimizers.Adam(1e-3), kl_warmup_steps=(4, 6), prior_floor_steps=4)
     history = model.fit(_images(model, 32), batch_size=8, epochs=2, verbose=0).history
     assert set(history) == {"loss", "reconstruction_nats", "kl_nats_level_1", "kl_nats_level_2"}
     assert np.isfinite(history["loss"]).all()

@@ -23,8 +23,12 @@ def _shown(workdir, name, tag):
 
 
 def test_means_are_over_all_steps_of_all_loops():
-    first = steps.Totals(*map(np.float32, (10.0, 8.0, [2.0, 0.0], 3.0, 1.0)), None, None)
-    second = steps.Totals(*map(np.float32, (30.0, 20.0, [6.0, 4.0], 5.0, 2.0)), None, None)
+    def totals(loss, reconstruction, kl, norm, norm_of_pixels, clipped):
+        numbers = map(np.float32, (loss, reconstruction, kl, norm))
+        return steps.Totals(*numbers, {"pixels": np.float32(norm_of_pixels)}, np.float32(clipped), None, None)
+
+    first = totals(10.0, 8.0, [2.0, 0.0], 3.0, 2.0, 1.0)
+    second = totals(30.0, 20.0, [6.0, 4.0], 5.0, 4.0, 2.0)
     assert reports.training_scalars([(1, first), (3, second)]) == {
         "loss_nats": 10.0,
         "reconstruction_nats": 7.0,
@@ -33,36 +37,34 @@ def test_means_are_over_all_steps_of_all_loops():
         "clipped_share": 0.75,
         "kl_nats_level_1": 2.0,
         "kl_nats_level_2": 1.0,
+        "gradient_norm_pixels": 1.5,
     }
 
 
 def test_a_model_without_latents_has_no_kl():
     totals = tiny_totals(2)._replace(kl_nats=np.zeros(0, np.float32))
     assert not any("kl" in name for name in reports.training_scalars([(2, totals)]))
-    report = {**tiny_report(9.0), "kl_nats": [], "active_units": []}
-    scalars = {"bound_nats": 9.0, "bound_bpd": 0.9, "reconstruction_nats": 8.0}
+    report = {**tiny_report(9.0), "kl_nats": [], "active_units": [], "usage_latents_nats": []}
+    scalars = {"bound_nats": 9.0, "bound_bpd": 0.9, "reconstruction_nats": 8.0, "usage_preceding_nats": 20.0}
     assert reports.validation_scalars(report) == scalars
     assert reports.validation_scalars(tiny_report(9.0)) == {
         **scalars,
         "kl_nats_level_1": 1.0,
         "active_units_level_1": 3,
+        "usage_latents_nats_level_1": 4.0,
     }
 
 
 def test_ignored_latents_are_reported_after_the_warm_up():
-    """A level of 4 latents and one of 2x2x3 over it, which are to carry 0.1 nats a dimension at least."""
     levels = [LevelConfig(4, (8,)), LevelConfig(3, (8,), grid=(2, 2))]
-    train = TrainConfig(kl_warmup_steps=4, upper_kl_warmup_steps=6, free_nats=0.5)
+    train = TrainConfig(kl_warmup_steps=(4, 6), free_nats=(0.5,))
     config = Config(model=ModelConfig(levels=levels), train=train)
     assert reports.ignored_latents(config, 5, [0.0, 0.0]) == [], "the KL has not its full weight yet"
-    assert reports.ignored_latents(config, 6, [0.41, 1.21]) == []
-    (lower,), (upper,) = (
-        reports.ignored_latents(config, 6, [0.39, 9.0]),
-        reports.ignored_latents(config, 6, [9.0, 1.19]),
-    )
-    assert lower.startswith("The latents of level 1 are all but ignored (posterior collapse): they carry 0.39 nats")
-    assert "A longer train.kl_warmup_steps (now 4) or train.free_nats (now 0.5) in a new workdir" in lower
-    assert "level 2" in upper and "train.upper_kl_warmup_steps (now 6)" in upper
+    assert reports.ignored_latents(config, 6, [1.01, 9.0]) == []
+    (lower,), (upper,) = (reports.ignored_latents(config, 6, usage) for usage in ([0.99, 9.0], [9.0, -0.2]))
+    assert lower.startswith("The latents of level 1 are all but ignored (posterior collapse)")
+    assert "costs 0.99 nats more" in lower and "train.kl_warmup_steps (now 4)" in lower
+    assert "level 2" in upper and "train.kl_warmup_steps (now 6) or train.free_nats (now 0.5)" in upper
     assert len(reports.ignored_latents(config, 8, [0.0, 0.0])) == 2
 
 

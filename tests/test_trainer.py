@@ -74,9 +74,9 @@ def test_logs_are_means_since_the_last_log(tmp_path, monkeypatch):
 
 
 def test_ignored_latents_are_warned_of_in_the_log_and_in_tensorboard(tmp_path, monkeypatch, caplog):
-    trainer, written = tiny_trainer(tmp_path, tiny_config(kl_warmup_steps=5)), []
+    trainer, written = tiny_trainer(tmp_path, tiny_config(kl_warmup_steps=(5,))), []
     _watch(monkeypatch, trainer.reports, "write", written, lambda *arguments: arguments[4:])
-    trainer.evaluate = lambda: {**tiny_report(1.0), "kl_nats": [0.1]}
+    trainer.evaluate = lambda: {**tiny_report(1.0), "usage_latents_nats": [0.1]}
     trainer.run(Interruption())
     (said,) = [record.getMessage() for record in caplog.records if "latents" in record.getMessage()]
     assert said.startswith("The latents of level 1 are all but ignored")

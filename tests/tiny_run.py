@@ -43,21 +43,25 @@ class TinyState:
 
 def tiny_totals(count, bad_step=-1, bad_parts=(False, False, False)):
     """Totals of a loop in which every step had a loss of 3 nats, 1 of them the KL of the one level, and was clipped."""
-    numbers = (3.0 * count, 2.0 * count, [1.0 * count], 5.0 * count, 1.0 * count)
-    return steps.Totals(*map(np.float32, numbers), np.int64(bad_step), np.array(bad_parts))
+    loss, reconstruction, kl, norm, clipped = map(
+        np.float32, (3.0 * count, 2.0 * count, [1.0 * count], 5.0 * count, 1.0 * count)
+    )
+    norms = {"pixels": np.float32(4.0 * count), "encoder_level_1": np.float32(3.0 * count)}
+    return steps.Totals(loss, reconstruction, kl, norm, norms, clipped, np.int64(bad_step), np.array(bad_parts))
 
 
 def tiny_report(bound):
     """A report of an evaluation that reached a bound."""
     numbers = {"bound_nats": bound, "bound_bpd": bound / 10, "reconstruction_nats": bound - 1}
-    return {**numbers, "kl_nats": [1.0], "active_units": [3]}
+    usage = {"usage_preceding_nats": 20.0, "usage_latents_nats": [4.0]}
+    return {**numbers, "kl_nats": [1.0], "active_units": [3], **usage}
 
 
 def tiny_config(**train):
     """The config of a tiny run; the model in it is not built."""
     options = {"steps": 8, "steps_per_loop": 2, "log_every": 2, "evaluate_every": 4, "checkpoint_every": 4}
     model = ModelConfig(levels=[LevelConfig(4, (8,))])
-    return Config(model=model, train=TrainConfig(**{**options, "kl_warmup_steps": 0, **train}))
+    return Config(model=model, train=TrainConfig(**{**options, "kl_warmup_steps": (0,), **train}))
 
 
 def tiny_trainer(workdir, config=None, bound=lambda step: 100.0 - step, workers=None):

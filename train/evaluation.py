@@ -1,8 +1,9 @@
 """The bound of a whole split, by named parts."""
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,9 @@ import tensorflow as tf
 from pixelvae_tf import bounds, data, pixels
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train.workers import Workers
+
+# Images that tell what a model uses: their mean is known to some percent.
+USAGE_IMAGES = 256
 
 
 class Moments:
@@ -65,38 +69,64 @@ class Evaluator:
         self.workers = Workers(self.strategy)
         self.batch_size = self._whole_shares(batch_size)
 
-        # What `per_image` takes of a batch.
-        self.inputs = ("images", "seeds", "labels") if model.config.num_classes else ("images", "seeds")
+        # What the functions below take of a batch.
+        self._inputs = ("images", "seeds", "labels") if model.config.num_classes else ("images", "seeds")
 
         @tf.function(autograph=False)
-        def per_image(images, seeds, labels=None):
-            parts = bounds.elbo(model, images, seeds, labels=labels)
-            result = {"reconstruction_nats": parts.reconstruction_nats, "kl_nats": parts.kl_nats}
+        def parts(sources, images, seeds, labels=None):
+            elbo = bounds.elbo(model, images, seeds, labels=labels, sources=sources)
+            result = {"reconstruction_nats": elbo.reconstruction_nats, "kl_nats": elbo.kl_nats}
             for level, posterior in enumerate(model.posterior(images)):
                 result[f"mean_{level}"] = posterior.mean()
-            if importance_samples:
-                result["importance_weighted_nats"] = -bounds.importance_weighted(
-                    model, images, seeds, importance_samples, chunk_size, labels
-                )
             return result
 
-        self._per_image = per_image
+        @tf.function(autograph=False)
+        def importance_weighted(images, seeds, labels=None):
+            bound = bounds.importance_weighted(model, images, seeds, importance_samples, chunk_size, labels)
+            return {"importance_weighted_nats": -bound}
+
+        self._parts, self._importance_weighted = parts, importance_weighted
 
     def _whole_shares(self, number: int) -> int:
         """The next multiple of the number of replicas."""
         replicas = self.strategy.num_replicas_in_sync
         return -(-number // replicas) * replicas
 
-    def _run(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _run(self, function: Callable, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Calls a function on each replica's share of a batch."""
         size = len(batch["images"]) // self.strategy.num_replicas_in_sync
 
-        def share(name: str):
+        def share(values: np.ndarray):
             return self.strategy.experimental_distribute_values_from_function(
-                lambda context: tf.constant(batch[name][context.replica_id_in_sync_group * size :][:size])
+                lambda context: tf.constant(values[context.replica_id_in_sync_group * size :][:size])
             )
 
-        outcome = self.strategy.run(self._per_image, args=tuple(share(name) for name in self.inputs))
+        outcome = self.strategy.run(function, kwargs={name: share(values) for name, values in batch.items()})
         return self.workers.concatenate(outcome)
+
+    def _batches(self, image_set: data.ImageSet, batch_size: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """Batches as the functions take them, and which of their images are real."""
+        for batch in data.evaluation_batches(image_set, batch_size, self.seed):
+            yield {name: batch[name] for name in self._inputs}, batch["real"]
+
+    def _usage(self, image_set: data.ImageSet, batch_size: int) -> dict:
+        """See `bounds.usage`; over images from all parts of the split, in pairs of one replica."""
+        number = len(image_set.images)
+        places = np.linspace(0, number - 1, min(number, USAGE_IMAGES)).astype(np.int64)
+        labels = None if image_set.labels is None else image_set.labels[places]
+        some = dataclasses.replace(image_set, images=image_set.images[places], labels=labels)
+        levels, differences = self.model.num_levels, []
+        for batch, real in self._batches(some, batch_size):
+            shares = np.split(real, self.strategy.num_replicas_in_sync)
+            # What fills up a batch is paired with itself.
+            sources = [_filled_up(bounds.usage_sources(int(share.sum()), levels), len(share)) for share in shares]
+            costs = []
+            for of_part in np.concatenate(sources, axis=1):
+                parts = self._run(self._parts, {**batch, "sources": of_part})
+                costs.append((parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1))[real])
+            differences.append(np.stack(costs[1:]) - costs[0])
+        preceding, *latents = np.concatenate(differences, axis=1).mean(axis=1, dtype=np.float64)
+        return {"usage_preceding_nats": preceding, "usage_latents_nats": latents}
 
     def __call__(self, image_set: data.ImageSet, progress: Callable[[int, int], None] | None = None) -> dict:
         """Evaluates a split.
@@ -119,22 +149,27 @@ class Evaluator:
         # Batches of equal sizes, so that the last one is filled up with as few copies as can be.
         num_batches = -(-number // self.batch_size)
         batch_size = self._whole_shares(-(-number // num_batches))
-        for batch in data.evaluation_batches(image_set, batch_size, self.seed):
-            found = {name: values[batch["real"]] for name, values in self._run(batch).items()}
+        # Each image's pixels and latents are its own.
+        share = batch_size // self.strategy.num_replicas_in_sync
+        own = np.tile(np.arange(batch_size, dtype=np.int32)[:, None] % share, 1 + self.model.num_levels)
+        for batch, real in self._batches(image_set, batch_size):
+            results = self._run(self._parts, {**batch, "sources": own})
+            if self.importance_samples:
+                results |= self._run(self._importance_weighted, batch)
+            results = {name: values[real] for name, values in results.items()}
             for level, of_level in enumerate(moments):
-                of_level.add(found.pop(f"mean_{level}"))
-            for name, values in found.items():
+                of_level.add(results.pop(f"mean_{level}"))
+            for name, values in results.items():
                 collected.setdefault(name, []).append(values)
-            done += int(batch["real"].sum())
+            done += int(real.sum())
             if progress is not None:
                 progress(done, number)
         parts = {name: np.concatenate(values).astype(np.float64) for name, values in collected.items()}
         active = [bounds.active_units(of_level.variances()) for of_level in moments]
-        return self._report(image_set, parts, active, time.monotonic() - start)
+        report = self._report(image_set, parts, active)
+        return {**report, **self._usage(image_set, batch_size), "seconds": round(time.monotonic() - start, 1)}
 
-    def _report(
-        self, image_set: data.ImageSet, parts: dict[str, np.ndarray], active_units: list[int], seconds: float
-    ) -> dict:
+    def _report(self, image_set: data.ImageSet, parts: dict[str, np.ndarray], active_units: list[int]) -> dict:
         number = len(image_set.images)
         shape = self.model.config.image_shape
         bound = parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1)
@@ -151,7 +186,6 @@ class Evaluator:
             "kl_nats": list(parts["kl_nats"].mean(axis=0)),
             "active_units": active_units,
             "units": [math.prod(level.shape) for level in self.model.config.levels],
-            "seconds": round(seconds, 1),
         }
         if self.importance_samples:
             values = parts["importance_weighted_nats"]
@@ -162,6 +196,12 @@ class Evaluator:
                 "importance_weighted_bpd": pixels.bits_per_dim(values.mean(), shape),
             }
         return report
+
+
+def _filled_up(sources: np.ndarray, number: int) -> np.ndarray:
+    """Sources [2 + L, n, 1 + L] of n images, with those of more images that are their own: [2 + L, number, 1 + L]."""
+    own = np.arange(sources.shape[1], number, dtype=np.int32)
+    return np.concatenate([sources, np.tile(own[:, None], (len(sources), 1, sources.shape[2]))], axis=1)
 
 
 def _standard_error(values: np.ndarray) -> float | None:

@@ -1,6 +1,5 @@
 """What a run reports between loops: scalars, warnings and pictures, in TensorBoard's event files and as PNG files."""
 
-import math
 import pathlib
 import time
 from collections.abc import Sequence
@@ -35,43 +34,44 @@ def training_scalars(loops: Sequence[tuple[int, Totals]]) -> dict[str, float]:
     scalars |= {"clipped_steps": total("clipped"), "clipped_share": total("clipped") / count}
     for level, kl in enumerate(total("kl_nats"), start=1):
         scalars[f"kl_nats_level_{level}"] = kl / count
+    for part in loops[0][1].gradient_norms:
+        scalars[f"gradient_norm_{part}"] = sum(float(totals.gradient_norms[part]) for _, totals in loops) / count
     return scalars
 
 
 def validation_scalars(report: dict) -> dict[str, float]:
     """What TensorBoard and the log show of an `evaluation.Evaluator`'s report."""
-    scalars = {name: report[name] for name in ("bound_nats", "bound_bpd", "reconstruction_nats")}
-    for level, (kl, active) in enumerate(zip(report["kl_nats"], report["active_units"], strict=True), start=1):
-        scalars |= {f"kl_nats_level_{level}": kl, f"active_units_level_{level}": active}
+    names = ("bound_nats", "bound_bpd", "reconstruction_nats", "usage_preceding_nats")
+    scalars = {name: report[name] for name in names}
+    for name in ("kl_nats", "active_units", "usage_latents_nats"):
+        scalars |= {f"{name}_level_{level}": value for level, value in enumerate(report[name], start=1)}
     return scalars
 
 
-def ignored_latents(config: config_lib.Config, step: int, kl_nats: Sequence[float]) -> list[str]:
-    """A warning for each level that carries next to nothing once the KL has its full weight.
+def ignored_latents(config: config_lib.Config, step: int, usage_nats: Sequence[float]) -> list[str]:
+    """A warning for each level whose latents make next to no difference once the KL has its full weight.
 
     Args:
       config: the run's.
       step: steps done.
-      kl_nats: of each level, from an evaluation.
+      usage_nats: `bounds.Usage.latents_nats` of each level, from an evaluation.
 
     Returns:
       The warnings, for a person.
     """
-    train, least = config.train, bounds.IGNORED_NATS_PER_DIM
+    train, least = config.train, bounds.IGNORED_NATS
     if step < config.objective.warmup_steps:
         return []
-    warnings = []
-    for level, (kl, level_config) in enumerate(zip(kl_nats, config.model.levels, strict=True), start=1):
-        dims = math.prod(level_config.shape)
-        if kl < least * dims:
-            warmup = "kl_warmup_steps" if level == 1 else "upper_kl_warmup_steps"
-            warnings.append(
-                f"The latents of level {level} are all but ignored (posterior collapse): they carry {kl:.3g} nats, "
-                f"{kl / dims:.2g} a dimension, less than {least:g}. A longer train.{warmup} (now "
-                f"{getattr(train, warmup)}) or train.free_nats (now {train.free_nats:g}) in a new workdir is the "
-                "cure; see docs/training.md"
-            )
-    return warnings
+    settings = zip(
+        *(bounds.by_level(values, len(usage_nats)) for values in (train.kl_warmup_steps, train.free_nats)), strict=True
+    )
+    return [
+        f"The latents of level {level} are all but ignored (posterior collapse): with another image's in their place "
+        f"an image costs {usage:.3g} nats more, less than {least:g}. A longer train.kl_warmup_steps (now {steps}) or "
+        f"train.free_nats (now {nats:g}) in a new workdir may help; see docs/training.md"
+        for level, (usage, (steps, nats)) in enumerate(zip(usage_nats, settings, strict=True), start=1)
+        if usage < least
+    ]
 
 
 class Drawing:

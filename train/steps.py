@@ -28,6 +28,7 @@ class TrainState:
         self.average = build(config)
         self.optimizer = keras.optimizers.Adam(schedules.LearningRate(config.train))
         self.optimizer.build(self.model.trainable_variables)
+        self.parts = _parts(self.model)
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
         self.best_bound_nats = tf.Variable(float("inf"), dtype=tf.float64, name="best_bound_nats")
         self._all_finite = tf.function(self._compute_all_finite, autograph=False)
@@ -67,12 +68,28 @@ class TrainState:
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x.value)) for x in self.model.variables])
 
 
+def _parts(model: PixelVAE) -> dict[str, list[int]]:
+    """Where the weights of each part are among the model's trainable variables."""
+    owners = {"pixels": [model.network]}
+    for number, level in enumerate(model.levels, start=1):
+        owners[f"encoder_level_{number}"] = [level.encoder, level.posterior_head]
+        owners[f"decoder_level_{number}"] = [level.decoder] if level.decoder else []
+        owners[f"prior_level_{number}"] = [level.prior_network] if level.prior_network else []
+    place = {id(variable): index for index, variable in enumerate(model.trainable_variables)}
+    return {
+        name: [place[id(variable)] for layer in some for variable in layer.trainable_variables]
+        for name, some in owners.items()
+        if some
+    }
+
+
 class Totals(NamedTuple):
     """Sums over the steps of a loop, and its first bad step.
 
     Attributes:
       loss_nats, reconstruction_nats, gradient_norm, clipped: scalars.
       kl_nats: [L].
+      gradient_norms: of each part of `TrainState.parts`, scalars by name.
       bad_step: int64, the first step with a part that is not finite, or -1.
       bad_parts: bool [3], which of `PARTS` were not finite then.
     """
@@ -81,6 +98,7 @@ class Totals(NamedTuple):
     reconstruction_nats: tf.Tensor
     kl_nats: tf.Tensor
     gradient_norm: tf.Tensor
+    gradient_norms: dict[str, tf.Tensor]
     clipped: tf.Tensor
     bad_step: tf.Tensor
     bad_parts: tf.Tensor
@@ -95,7 +113,7 @@ def bad_parts(reconstruction: tf.Tensor, kl: tf.Tensor, gradient_norm: tf.Tensor
 
 
 def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) -> tuple:
-    """A step, in a replica: (loss, parts, gradient norm) of the global batch, and its gradients."""
+    """A step, in a replica: (loss, its parts, gradient norms) of the global batch, and its gradients."""
     replica = tf.distribute.get_replica_context()
     model, step, train, objective = state.model, state.step, config.train, config.objective
     weights = objective.kl_weights(step, model.num_levels)
@@ -119,16 +137,18 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
         reconstruction = tf.reduce_sum(parts.reconstruction_nats) / train.batch_size
         kl = tf.reduce_sum(parts.kl_nats, axis=0) / train.batch_size
         global_kl = global_sum(tf.stop_gradient(kl))
-        gate = bounds.free_bits_gate(global_kl, train.free_nats)
+        gate = bounds.free_bits_gate(global_kl, objective.allowances(step, model.num_levels))
         loss = reconstruction + tf.reduce_sum(weights * gate * kl)
     variables = [variable.value for variable in model.trainable_variables]
     gradients = global_sum(tape.gradient(loss, variables))
-    norm = tf.linalg.global_norm(gradients)
+    norms = {name: tf.linalg.global_norm([gradients[i] for i in places]) for name, places in state.parts.items()}
+    norm = tf.linalg.global_norm(list(norms.values()))
     if train.clip_norm:
         gradients, _ = tf.clip_by_global_norm(gradients, train.clip_norm, use_norm=norm)
     reconstruction = global_sum(tf.stop_gradient(reconstruction))
     loss = objective.loss(reconstruction, global_kl, step)
-    return (loss, reconstruction, global_kl, tf.cast(norm, tf.float32)), gradients
+    norm, norms = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), (norm, norms))
+    return (loss, reconstruction, global_kl, norm, norms), gradients
 
 
 def _update_weights(strategy: tf.distribute.Strategy, state: TrainState, gradients: list) -> None:
@@ -191,7 +211,8 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
     def one_step(iterator: Iterator, totals: Totals) -> Totals:
         outcome, gradients = strategy.run(lambda batch: _train_step(state, config, batch), args=(next(iterator),))
         # All replicas return the same global numbers.
-        loss, reconstruction, kl, norm = (strategy.experimental_local_results(x)[0] for x in outcome)
+        loss, reconstruction, kl, norm = (strategy.experimental_local_results(x)[0] for x in outcome[:4])
+        norms = {name: strategy.experimental_local_results(x)[0] for name, x in outcome[4].items()}
         bad = bad_parts(reconstruction, kl, norm)
         first = (totals.bad_step < 0) & tf.reduce_any(bad)
         clip_norm = config.train.clip_norm
@@ -201,6 +222,7 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
             totals.reconstruction_nats + reconstruction,
             totals.kl_nats + kl,
             totals.gradient_norm + norm,
+            {name: total + norms[name] for name, total in totals.gradient_norms.items()},
             totals.clipped + clipped,
             tf.where(first, state.step, totals.bad_step),
             tf.where(first, bad, totals.bad_parts),
@@ -215,7 +237,14 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
     def loop(iterator, num_steps):
         zero = tf.zeros([])
         totals = Totals(
-            zero, zero, tf.zeros([state.model.num_levels]), zero, zero, tf.constant(-1, tf.int64), tf.fill([3], False)
+            loss_nats=zero,
+            reconstruction_nats=zero,
+            kl_nats=tf.zeros([state.model.num_levels]),
+            gradient_norm=zero,
+            gradient_norms={name: zero for name in state.parts},
+            clipped=zero,
+            bad_step=tf.constant(-1, tf.int64),
+            bad_parts=tf.fill([3], False),
         )
         _, totals = tf.while_loop(
             lambda done, totals: done < num_steps,

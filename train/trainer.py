@@ -185,7 +185,7 @@ class Trainer:
             self.state.best_bound_nats.assign(report["bound_nats"])
         if not self.workers.is_chief:
             return
-        grids, warnings = self.draw(), reports.ignored_latents(self.config, self.step, report["kl_nats"])
+        grids, warnings = self.draw(), reports.ignored_latents(self.config, self.step, report["usage_latents_nats"])
         for warning in warnings:
             LOGGER.warning("%s", warning)
         with self.checkpoints.writing():

@@ -4,7 +4,7 @@ Legend: B batch, H height, W width, C channels, L levels.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -36,10 +36,10 @@ class ElboModel(keras.Model):
         optimizer: keras.optimizers.Optimizer | str = "adam",
         *,
         seed: int = 0,
-        kl_warmup_steps: int = 0,
-        upper_kl_warmup_steps: int = 0,
+        kl_warmup_steps: Sequence[int] | int = 0,
+        free_nats: Sequence[float] | float = 0.0,
+        free_nats_steps: int = 0,
         prior_floor_steps: int = 0,
-        free_nats: float = 0.0,
         **options,
     ) -> None:
         """Prepares `fit` on images. The loss is that of `train/`: with no warm-up and no free nats, the negative ELBO.
@@ -47,8 +47,8 @@ class ElboModel(keras.Model):
         Args:
           optimizer: Keras' own or a name.
           seed: of the noise and the dropout. Weights come from `pixelvae_tf.build`, the order of the images from Keras.
-          kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats: of `bounds.Objective`, in `fit`;
-            `evaluate` gives the negative ELBO.
+          kl_warmup_steps, free_nats, free_nats_steps, prior_floor_steps: of `bounds.Objective`, in `fit`; `evaluate`
+            gives the negative ELBO.
           **options: `run_eagerly`, `steps_per_execution` or `jit_compile` of `keras.Model.compile`; the last is off
             where it is not given (Keras' "auto" is XLA on every GPU), since XLA drops the checks of the images' values.
 
@@ -59,21 +59,14 @@ class ElboModel(keras.Model):
         unknown = sorted(set(options) - {"run_eagerly", "steps_per_execution", "jit_compile"})
         if unknown:
             raise ValueError(
-                "compile takes optimizer, seed, kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats, "
-                "run_eagerly, steps_per_execution and jit_compile; the loss and its metrics are the model's. "
+                f"compile takes optimizer, seed, {', '.join(bounds.Objective._fields)}, run_eagerly, "
+                "steps_per_execution and jit_compile; the loss and its metrics are the model's. "
                 f"Received: {', '.join(unknown)}"
             )
-        objective = bounds.Objective(kl_warmup_steps, upper_kl_warmup_steps, prior_floor_steps, free_nats)
-        if not (0 <= seed < 2**31 and all(value >= 0 for value in objective)):
-            raise ValueError(
-                "seed must be in 0..2**31 - 1, and no number of steps or free_nats may be negative. "
-                f"Received: seed={seed}, {objective}"
-            )
-        if len(self.config.levels) < 2 and (upper_kl_warmup_steps or prior_floor_steps):
-            raise ValueError(
-                "upper_kl_warmup_steps and prior_floor_steps must be 0 for a model of fewer than two levels. "
-                f"Received: {objective}"
-            )
+        if not 0 <= seed < 2**31:
+            raise ValueError(f"seed must be in 0..{2**31 - 1}. Received: seed={seed}")
+        objective = bounds.Objective(kl_warmup_steps, free_nats, free_nats_steps, prior_floor_steps)
+        objective.validate(len(self.config.levels))
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             # Keras sums the replicas' gradients, and would need their noise told apart: `train/` does both.
@@ -177,7 +170,9 @@ class ElboModel(keras.Model):
 
     def compile_from_config(self, config: dict) -> None:
         """Compiles again as `get_compile_config` says."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        options = keras.saving.deserialize_keras_object(config)
+        options.pop("upper_kl_warmup_steps", None)  # of earlier versions
+        self.compile(**options)
 
 
 def _refuse_weights(method: Callable, *args, **kwargs) -> None:

@@ -146,12 +146,12 @@ def hierarchical_tiny() -> Config:
         train=TrainConfig(
             steps=10_000,
             batch_size=32,
-            learning_rate_warmup_steps=200,
+            learning_rate_warmup_steps=50,
             learning_rate_decay="cosine",
-            clip_norm=1000.0,
-            kl_warmup_steps=500,
-            upper_kl_warmup_steps=1_000,
-            prior_floor_steps=300,
+            # About 5 per sub-pixel, as the paper's program has it.
+            clip_norm=15_000.0,
+            kl_warmup_steps=(200,),
+            prior_floor_steps=200,
             average_decay=0.999,
             evaluate_every=2_000,
             checkpoint_every=500,

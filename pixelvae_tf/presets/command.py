@@ -22,8 +22,12 @@ def command_for(config: Config, workdir: str) -> str | None:
     if not changes:
         return None
     preset, fields = min(changes, key=lambda change: len(change[1]))
-    flags = [f"--config.{field}={value}" for field, value in fields]
+    flags = [f"--config.{field}={_as_flag(value)}" for field, value in fields]
     return shlex.join(["pixelvae-train", f"--config={preset}", *flags, f"--workdir={workdir}"])
+
+
+def _as_flag(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _reachable(config: Config) -> list[tuple[str, list[tuple[str, Any, Any]]]]:

@@ -45,8 +45,8 @@ def gated_pixel_vae() -> Config:
             learning_rate_decay="cosine",
             learning_rate_warmup_steps=100,
             clip_norm=100.0,
-            kl_warmup_steps=500,
-            free_nats=18.0,
+            kl_warmup_steps=(500,),
+            free_nats=(18.0,),
             average_decay=0.998,
             log_every=100,
             evaluate_every=250,
@@ -58,7 +58,7 @@ def gated_pixel_vae() -> Config:
 def _train_for(config: Config, steps: int) -> None:
     """A shorter run, for models with little against overfitting: 1,197 images are soon known by heart."""
     config.train.steps, config.train.evaluate_every, config.train.checkpoint_every = steps, 100, 100
-    config.train.learning_rate_warmup_steps, config.train.kl_warmup_steps = 50, steps // 2
+    config.train.learning_rate_warmup_steps, config.train.kl_warmup_steps = 50, (steps // 2,)
 
 
 @preset("digits/gated_pixel_vae_no_upsampling")
@@ -72,7 +72,7 @@ def gated_pixel_vae_no_upsampling() -> Config:
     config = gated_pixel_vae()
     config.model.levels[0].upsampling = False
     # A vector cannot say what stands where: more of that is left to the network, and the latents may carry less.
-    config.model.pixels.num_layers, config.train.free_nats = 3, 0.0
+    config.model.pixels.num_layers, config.train.free_nats = 3, (0.0,)
     return config
 
 
@@ -112,7 +112,7 @@ def vae() -> Config:
     """
     config = gated_pixel_vae()
     config.model.pixels = IndependentConfig()
-    config.train.free_nats = 0.0
+    config.train.free_nats = (0.0,)
     _train_for(config, 400)
     return config
 
@@ -266,6 +266,6 @@ def hierarchical() -> Config:
         LevelConfig(dim=8, filters=(64,), upsampling=True, batch_norm=True),
     ]
     config.model.pixels = MaskedResidualConfig(num_layers=1, filters=32, first_kernel_size=3, embedding_dim=8)
-    config.train.free_nats = 0.0
-    config.train.upper_kl_warmup_steps = config.train.prior_floor_steps = 200
+    config.train.free_nats = (0.0,)
+    config.train.prior_floor_steps = 200
     return config

@@ -282,5 +282,5 @@ def mnist_one_level() -> Config:
             ],
             pixels=MaskedResidualConfig(num_layers=2, filters=32, embedding_dim=16),
         ),
-        train=TrainConfig(steps=250_000, batch_size=100, kl_warmup_steps=5_000),
+        train=TrainConfig(steps=250_000, batch_size=100, kl_warmup_steps=(5_000,)),
     )

@@ -67,8 +67,7 @@ def _hierarchy(
             steps=200_000,
             batch_size=64,
             learning_rate_decay="drop",
-            kl_warmup_steps=2_000,
-            upper_kl_warmup_steps=5_000,
+            kl_warmup_steps=(2_000, 5_000),
             prior_floor_steps=1_000,
             evaluate_every=EVALUATE_EVERY,
         ),
@@ -148,7 +147,7 @@ def lsun_64_hierarchical() -> Config:
     """
     pixels = MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
     config = _hierarchy("lsun_64", 8, (64, 64, 128, 256, 512), (64, 512), 256, pixels)
-    config.train.upper_kl_warmup_steps = 10_000
+    config.train.kl_warmup_steps = (2_000, 10_000)
     return config
 
 
@@ -162,7 +161,7 @@ def lsun_64_hierarchical_small() -> Config:
     """
     pixels = MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
     config = _hierarchy("lsun_64", 16, (64, 64, 128, 256, 512), (64, 512), 256, pixels)
-    config.train.upper_kl_warmup_steps = 10_000
+    config.train.kl_warmup_steps = (2_000, 10_000)
     return config
 
 
@@ -179,7 +178,7 @@ def lsun_64_hierarchical_big() -> Config:
     train = config.train
     train.steps, train.batch_size = 400_000, 48
     train.learning_rate_drop_at, train.learning_rate_drop_factor = 0.45, 0.5  # halved at 180,000
-    train.kl_warmup_steps, train.upper_kl_warmup_steps, train.prior_floor_steps = 1_000, 10_000, 500
+    train.kl_warmup_steps, train.prior_floor_steps = (1_000, 10_000), 500
     return config
 
 

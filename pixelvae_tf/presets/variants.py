@@ -18,8 +18,10 @@ def two_level_vae(config: Config) -> Config:
 def one_level(config: Config) -> Config:
     """The vector alone, by one encoder and one decoder of the same widths; no latents on the grid."""
     lower, upper = config.model.levels
-    upper.decoder_filters = (*(upper.decoder_filters or reversed(upper.filters)), *lower.decoder_filters)
+    upper.decoder_filters = tuple(
+        filters for level in (upper, lower) for filters in level.decoder_filters or reversed(level.filters)
+    )
     upper.stem_filters, upper.filters = lower.stem_filters, (*lower.filters, *upper.filters)
     config.model.levels = [upper]
-    config.train.upper_kl_warmup_steps = config.train.prior_floor_steps = 0
+    config.train.kl_warmup_steps, config.train.prior_floor_steps = config.train.kl_warmup_steps[:1], 0
     return config
