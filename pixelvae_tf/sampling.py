@@ -29,9 +29,11 @@ from typing import Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
+from pixelvae_tf.layers.causal import Nest
 from pixelvae_tf.layers.masks import merge_groups
 
 Method = Literal["auto", "cached", "rows", "fixed_point", "oracle"]
+Begun = tuple[Nest, Nest]  # the constants and the state of `CausalLayer.begin`
 
 # Where "rows" is the faster one: the rule of "auto", measured by benchmarks/sampling.py (docs/sampling.md).
 ROWS_MAX_BATCH, ROWS_MIN_WIDTH, ROWS_MAX_VALUES = 16, 16, 2
@@ -109,7 +111,12 @@ def _sample(network, site, context, noise, temperature, method: Method, known: K
     faster = rows_are_faster(network, site, noise) if method == "auto" else method == "rows"
     if isinstance(faster, bool):
         return rows(*arguments)[0] if faster else cached(*arguments)
-    return tf.cond(faster, lambda: rows(*arguments)[0], lambda: cached(*arguments))
+    begun = _begin(network, context, noise)  # once, for both branches
+    return tf.cond(faster, lambda: rows(*arguments, begun)[0], lambda: cached(*arguments, begun))
+
+
+def _begin(network, context: tf.Tensor | None, noise: tf.Tensor) -> Begun:
+    return network.begin(context, tf.shape(noise)[0], tuple(noise.shape[1:3]))
 
 
 def rows_are_faster(network, site, noise: tf.Tensor) -> bool | tf.Tensor:
@@ -139,12 +146,17 @@ def _by_location(x: tf.Tensor, groups: int = 1) -> tf.Tensor:
 
 
 def cached(
-    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, known: Known | None = None
+    network,
+    site,
+    context: tf.Tensor | None,
+    noise: tf.Tensor,
+    temperature=1.0,
+    known: Known | None = None,
+    begun: Begun | None = None,
 ) -> tf.Tensor:
-    """The method "cached"; see `sample`."""
+    """The method "cached"; see `sample`. `begun` is what `network.begin` gave, where that is there already."""
     height, width, channels, groups = *noise.shape[1:3], site.channels, network.channel_groups
-    batch = tf.shape(noise)[0]
-    constants, state = network.begin(context, batch, (height, width))
+    constants, state = begun or _begin(network, context, noise)
     noise = _by_location(noise, groups)
     if known is not None:
         values, mask = _by_location(known.values, groups), _by_location(known.mask)
@@ -183,16 +195,21 @@ def cached(
 
 
 def rows(
-    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, known: Known | None = None
+    network,
+    site,
+    context: tf.Tensor | None,
+    noise: tf.Tensor,
+    temperature=1.0,
+    known: Known | None = None,
+    begun: Begun | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The method "rows"; see `sample`.
+    """The method "rows"; see `sample`, and `cached` for `begun`.
 
     Returns:
       Values [B, H, W, C], and the rounds that each row took, int32 [H].
     """
     height, width, channels = *noise.shape[1:3], site.channels
-    batch = tf.shape(noise)[0]
-    constants, state = network.begin(context, batch, (height, width))
+    constants, state = begun or _begin(network, context, noise)
     # Every round makes one more location (and group) right, if no more; the last one finds that all are.
     limit = width * network.channel_groups + 1
 
@@ -214,7 +231,7 @@ def rows(
         _, state = network.start_row(constants, told, values, row + 1)
         return row + 1, state, values, made.write(row, values), counts.write(row, count)
 
-    guess = tf.zeros((batch, width, channels), site.dtype)
+    guess = tf.zeros((tf.shape(noise)[0], width, channels), site.dtype)
     made = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[0], width, channels))
     _, _, _, made, counts = tf.while_loop(
         lambda row, *_: row < height,
