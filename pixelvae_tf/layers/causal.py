@@ -314,4 +314,6 @@ def take_row(rows: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
 
     Beyond the last row nothing is made, so the last one stands in for it.
     """
+    if rows.shape[1] == 1:
+        return tf.squeeze(rows, axis=1)
     return tf.gather(rows, tf.minimum(row, rows.shape[1] - 1), axis=1)

@@ -22,8 +22,8 @@ import tensorflow as tf
 from pixelvae_tf.layers import masks
 from pixelvae_tf.layers.causal import CausalLayer
 from pixelvae_tf.layers.context import Conditioned
-from pixelvae_tf.layers.shifts import first, shift_down
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
+from pixelvae_tf.layers.shifts import first, last, shift_down
+from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
 
 
 def without(config: dict, *names: str) -> dict:
@@ -83,8 +83,8 @@ class VerticalConv2D(StridedCausalConv2D):
 
     def start_row(self, constants, state, finished, row):
         """Convolves the finished row [B, W, C] with those above it to [B, W / strides, F]."""
-        window = tf.concat([state, tf.cast(finished, state.dtype)[:, None]], axis=1)
-        return self.row(window, *constants), window[:, 1:]
+        window = tf.concat([state, tf.expand_dims(tf.cast(finished, state.dtype), 1)], axis=1)
+        return self.row(window, *constants), last(window, state.shape[1], axis=1)
 
     def row(self, window: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
         """Convolves as many rows as the kernel has, [B, rows, W, C], to one [B, W / strides, F]."""
@@ -157,33 +157,47 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         """Type A is."""
         return self.mask_type == "A"
 
-    def begin(self, context, batch, size):
-        """Folds the kernel, and makes a matrix of it for each group; left of the image is zero.
+    @property
+    def _has_queue(self) -> bool:
+        """Whether there is a location to the left to remember, or a first group (of type A) that sees none."""
+        return bool(self.reach) or self.mask_type == "A"
 
-        The state is a queue [B, reach * C] of the locations to the left, each with its groups one after the other.
-        While a location is made, it grows by the groups that are known.
+    def begin(self, context, batch, size):
+        """Makes a matrix of the folded kernel, and one for each group; left of the image is zero.
+
+        The state is a queue [B, reach * C] of the locations to the left, each with its groups one after the other;
+        () where there are none. While a location is made, it grows by the groups that are known.
         """
         kernel, bias = self.folded()
+        matrix, channels = as_matrix(kernel), kernel.shape[2]
+        matrices = [matrix] if self.groups == 1 else self._matrices(kernel)
+        biases = []
+        if bias is not None:
+            shape = (batch, self.filters // self.groups)
+            # Tensors of one shape are added faster, and not fused with the product, which takes longer.
+            biases = [
+                tf.broadcast_to(masks.units_of_group(bias, group, self.groups), shape) for group in range(self.groups)
+            ]
+        constants = (matrix, bias, tuple(matrices), tuple(biases))
+        return constants, tf.zeros((batch, self.reach * channels), kernel.dtype) if self._has_queue else ()
+
+    def _matrices(self, kernel: tf.Tensor) -> list[tf.Tensor]:
+        """The matrix of each group, from the queue that has all which the group sees to its units."""
         taps, channels, groups = self.kernel_size[1], kernel.shape[2], self.groups
         # [taps, G, C / G, G, F / G]: the groups of the input, then those of the output.
         by_group = tf.reshape(kernel, (taps, channels // groups, groups, self.filters // groups, groups))
         by_group = tf.transpose(by_group, (0, 2, 1, 4, 3))
-        matrices, biases = [], []
+        matrices = []
         for group in range(groups):
             matrix = tf.reshape(by_group[..., group, :], (taps * channels, self.filters // groups))
             visible = group + 1 if self.mask_type == "B" else group
             matrices.append(matrix[: self.reach * channels + visible * channels // groups])
-            if bias is not None:
-                # Tensors of one shape are added faster, and not fused with the product, which takes longer.
-                of_group = masks.units_of_group(bias, group, groups)
-                biases.append(tf.broadcast_to(of_group, (batch, self.filters // groups)))
-        constants = (kernel, bias, tuple(matrices), tuple(biases))
-        return constants, tf.zeros((batch, self.reach * channels), kernel.dtype)
+        return matrices
 
     def start_row(self, constants, state, finished, row):
         """Convolves the finished row [B, W, C] to [B, W, F], and empties the queue."""
         y = None if finished is None else self.convolve_row(constants, finished)
-        return y, tf.zeros_like(state)
+        return y, tf.zeros_like(state) if self._has_queue else ()
 
     def whole_row(self, constants, state, x, row):
         """Convolves a row [B, W, C] to [B, W, F]."""
@@ -191,41 +205,45 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
 
     def convolve_row(self, constants, x: tf.Tensor) -> tf.Tensor:
         """Convolves a row [B, W, C] to [B, W, F]; needs no state."""
-        kernel, bias, _, _ = constants
+        matrix, bias, _, _ = constants
         width, taps = x.shape[1], self.kernel_size[1]
-        x = tf.cast(x, kernel.dtype)
+        x = tf.cast(x, matrix.dtype)
         if self.reach:
             # As one matrix product: for a single row a convolution has more to set up than to do.
             x = tf.pad(x, ((0, 0), (self.reach, 0), (0, 0)))
-            x = tf.concat([x[:, tap : tap + width] for tap in range(taps)], axis=-1)
-        flat = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), tf.reshape(kernel, (-1, self.filters)))
-        return add_optional(tf.reshape(flat, (-1, width, self.filters)), bias)
+            size = tf.constant((-1, width, -1))
+            x = tf.concat([tf.slice(x, (0, tap, 0), size) for tap in range(taps)], axis=-1)
+        return add_optional(matrix_product(x, matrix), bias)
 
     def step(self, constants, state, x, row, column, group):
         """Applies the group's matrix to the queue, which in type B has x [B, C / G] already."""
         _, _, matrices, biases = constants
-        window = state
         if self.mask_type == "B":
-            x = tf.cast(x, state.dtype)
-            window, state = self._grown(state, x), self._queue(state, x, group)
+            window = self._grown(state, tf.cast(x, matrices[group].dtype))
+            state = self._queue(window, group)
+        else:
+            window = state
         y = tf.matmul(window, matrices[group])
         return (y + biases[group] if biases else y), state
 
     def observe(self, constants, state, x, row, column, group):
         """Type A queues x only now, when it is known."""
-        return self._queue(state, tf.cast(x, state.dtype), group) if self.mask_type == "A" else state
+        if self.mask_type == "B":
+            return state
+        return self._queue(self._grown(state, tf.cast(x, constants[0].dtype)), group)
 
-    def _grown(self, state, x):
+    @staticmethod
+    def _grown(state, x):
         """The queue with one group more."""
-        return tf.concat([state, x], axis=-1) if state.shape[-1] else x
+        return x if isinstance(state, tuple) else tf.concat([state, x], axis=-1)
 
-    def _queue(self, state, x, group):
-        """The queue once x is known; with the last group the leftmost location leaves it."""
+    def _queue(self, grown, group):
+        """The queue after a group; with the last one the leftmost location leaves it."""
         if group < self.groups - 1:
-            return self._grown(state, x)
-        if not self.reach and self.groups == 1:
-            return state  # nothing is ever kept
-        return self._grown(state, x)[:, self.groups * x.shape[-1] :]
+            return grown
+        if not self._has_queue:
+            return ()
+        return last(grown, grown.shape[-1] * self.reach // (self.reach + 1), axis=1)
 
     def get_config(self) -> dict:
         """Keras' config."""

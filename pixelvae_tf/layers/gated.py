@@ -23,7 +23,7 @@ from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout
 from pixelvae_tf.layers.masks import MaskType, check_groups, units_of_group
 from pixelvae_tf.layers.shifts import shift_down
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
+from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
 
 
 def gate(x: tf.Tensor) -> tf.Tensor:
@@ -133,7 +133,7 @@ class GatedBlock(Conditioned):
         constants, state = {}, {}
         for name in ("vertical", "horizontal", "output_projection"):
             constants[name], state[name] = getattr(self, name).begin(None, batch, size)
-        constants["vertical_to_horizontal"] = self.vertical_to_horizontal.folded()
+        constants["vertical_to_horizontal"] = as_matrix(self.vertical_to_horizontal.folded()[0])
         constants["horizontal_context"] = self.project("horizontal_context", context)
         if self.keep_vertical:
             constants["vertical_context"] = self.project("vertical_context", context)
@@ -144,7 +144,7 @@ class GatedBlock(Conditioned):
     def start_row(self, constants, state, finished, row):
         """Moves the vertical stream one row on, and prepares what the new row gets from it."""
         above, vertical = self.vertical.start_row(constants["vertical"], state["vertical"], finished, row)
-        from_above = self.vertical_to_horizontal.convolve(above[:, None], *constants["vertical_to_horizontal"])[:, 0]
+        from_above = matrix_product(above, constants["vertical_to_horizontal"])
         _, horizontal = self.horizontal.start_row(constants["horizontal"], state["horizontal"], None, row)
         state = {
             "vertical": vertical,

@@ -13,6 +13,13 @@ def first(x: tf.Tensor, number: int, axis: int) -> tf.Tensor:
     return tf.slice(x, [0] * x.shape.rank, size)
 
 
+def last(x: tf.Tensor, number: int, axis: int) -> tf.Tensor:
+    """The last `number` places of x along an axis."""
+    begin, size = [0] * x.shape.rank, [-1] * x.shape.rank
+    begin[axis], size[axis] = x.shape[axis] - number, number
+    return tf.slice(x, begin, size)
+
+
 def shift(x: tf.Tensor, axis: int) -> tf.Tensor:
     """Moves x one place along an axis; the first place becomes zero, the last one is lost."""
     paddings = [(0, 0)] * x.shape.rank

@@ -97,6 +97,17 @@ def multiply_adds(layer: keras.layers.Layer) -> int:
     return sum(part.multiply_adds for part in layer._flatten_layers() if isinstance(part, WeightNormalized))
 
 
+def as_matrix(kernel: tf.Tensor) -> tf.Tensor:
+    """A kernel [..., C, F] as a matrix, from all that it sees to its units; itself if it is one."""
+    return kernel if kernel.shape.rank == 2 else tf.reshape(kernel, (-1, kernel.shape[-1]))
+
+
+def matrix_product(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """x [..., C] times a matrix [C, F], as one product: [..., F]. All dimensions but the first are static."""
+    flat = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), matrix)
+    return tf.reshape(flat, (-1, *x.shape[1:-1], matrix.shape[-1]))
+
+
 def add_optional(x: tf.Tensor, addend: tf.Tensor | None) -> tf.Tensor:
     """x + addend, or x where there is none."""
     return x if addend is None else x + addend
@@ -172,8 +183,7 @@ class WeightNormConv2D(WeightNormalized):
         """Convolves x [B, H, W, C] with a kernel folded before."""
         if self.kernel_size == (1, 1) and self.strides == 1:
             # The same as a matrix product, which has less to set up.
-            flat = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), kernel[0, 0])
-            y = tf.reshape(flat, (-1, *x.shape[1:-1], self.filters))
+            y = matrix_product(x, as_matrix(kernel))
         else:
             y = tf.nn.conv2d(x, kernel, self.strides, self.padding.upper())
         return add_optional(y, bias)
