@@ -19,7 +19,8 @@ The methods differ in how often they ask the network, and what of it they comput
 
 A network that does not look at the values (a VAE's) is asked once, for the whole image, but by "oracle".
 
-Called eagerly, `sample` makes graphs of its loops and keeps them: op by op they would take many times as long.
+`sample` makes graphs of its loops and keeps them: eagerly they would run operation by operation, and in graphs that
+sample more than once (the signatures of a SavedModel) they would be traced again and again.
 
 Legend: B batch, H height, W width, C channels, G channel groups, S random numbers of a location.
 """
@@ -29,6 +30,7 @@ from typing import Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
+from pixelvae_tf import control_flow
 from pixelvae_tf.layers.causal import Nest
 from pixelvae_tf.layers.masks import merge_groups
 
@@ -79,27 +81,32 @@ def sample(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}. Received: method={method!r}")
-    if tf.executing_eagerly():
-        # As a tensor of one dtype: a number would be a constant, every temperature another graph.
-        return _graph(network, site, method)(context, noise, tf.cast(temperature, tf.float64), known)
-    return _sample(network, site, context, noise, temperature, method, known)
+    # As a tensor of one dtype: a number would be a constant, every temperature another graph.
+    temperature = tf.cast(temperature, tf.float64)
+    return _graph(network, site, method, tf.executing_eagerly())(context, noise, temperature, known)
 
 
-# By network, site and method. They go when the network or the site goes.
+# By network, site, method, and whether they are for eager calls. They go when the network or the site goes.
 _graphs = weakref.WeakKeyDictionary()
 
 
-def _graph(network, site, method: Method) -> tf.types.experimental.PolymorphicFunction:
-    """`_sample` of a network, kept for calls from outside graphs; from the second size on the batch is left open."""
+def _graph(network, site, method: Method, eager: bool = True) -> tf.types.experimental.PolymorphicFunction:
+    """`_sample` of a network as one function, which is traced and optimized once for all graphs that call it.
+
+    In eager calls the batch is left open from the second size on.
+    """
     graphs = _graphs.setdefault(network, weakref.WeakKeyDictionary()).setdefault(site, {})
-    if method not in graphs:
+    if (method, eager) not in graphs:
         parts = weakref.ref(network), weakref.ref(site)
 
         def sampled(context, noise, temperature, known):
             return _sample(*(part() for part in parts), context, noise, temperature, method, known)
 
-        graphs[method] = tf.function(sampled, autograph=False, reduce_retracing=True)
-    return graphs[method]
+        # Not inlined, or each of the graphs would be optimized with a copy of it.
+        graphs[method, eager] = tf.function(
+            sampled, autograph=False, reduce_retracing=eager, experimental_attributes={"_noinline": True}
+        )
+    return graphs[method, eager]
 
 
 def _sample(network, site, context, noise, temperature, method: Method, known: Known | None) -> tf.Tensor:
@@ -112,7 +119,7 @@ def _sample(network, site, context, noise, temperature, method: Method, known: K
     if isinstance(faster, bool):
         return rows(*arguments)[0] if faster else cached(*arguments)
     begun = _begin(network, context, noise)  # once, for both branches
-    return tf.cond(faster, lambda: rows(*arguments, begun)[0], lambda: cached(*arguments, begun))
+    return control_flow.cond(faster, lambda: rows(*arguments, begun)[0], lambda: cached(*arguments, begun))
 
 
 def _begin(network, context: tf.Tensor | None, noise: tf.Tensor) -> Begun:
@@ -174,7 +181,7 @@ def cached(
 
     def make_row(row, state, made):
         pixels = tf.TensorArray(site.dtype, width, element_shape=(noise.shape[3], channels))
-        _, _, state, pixels = tf.while_loop(
+        _, _, state, pixels = control_flow.while_loop(
             lambda row, column, state, made: column < width,
             location,
             (row, tf.constant(0), state, pixels),
@@ -185,7 +192,7 @@ def cached(
         return row + 1, state, made.write(row, finished)
 
     made = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[3], width, channels))
-    _, _, made = tf.while_loop(
+    _, _, made = control_flow.while_loop(
         lambda row, state, made: row < height,
         make_row,
         (tf.constant(0), state, made),
@@ -222,7 +229,7 @@ def rows(
             drawn = tf.ensure_shape(drawn, values.shape)
             return count + 1, drawn, told, tf.reduce_any(drawn != values)
 
-        count, values, told, _ = tf.while_loop(
+        count, values, told, _ = control_flow.while_loop(
             lambda count, values, told, changed: changed,
             again,
             (tf.constant(0), guess, state, tf.constant(True)),
@@ -233,7 +240,7 @@ def rows(
 
     guess = tf.zeros((tf.shape(noise)[0], width, channels), site.dtype)
     made = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[0], width, channels))
-    _, _, _, made, counts = tf.while_loop(
+    _, _, _, made, counts = control_flow.while_loop(
         lambda row, *_: row < height,
         make_row,
         # The row above is the guess of a row.
@@ -262,7 +269,7 @@ def fixed_point(
         return count + 1, drawn, tf.reduce_any(drawn != values)
 
     nothing = _nothing(noise, channels, site.dtype)
-    count, values, _ = tf.while_loop(
+    count, values, _ = control_flow.while_loop(
         lambda count, values, changed: changed,
         again,
         (tf.constant(0), nothing, tf.constant(True)),
@@ -311,7 +318,7 @@ def oracle(
             values = tf.where(here & in_group, drawn[:, None, None, :], values)
         return index + 1, values
 
-    _, values = tf.while_loop(
+    _, values = control_flow.while_loop(
         lambda index, values: index < num_locations,
         location,
         (tf.constant(0), _nothing(noise, channels, site.dtype)),

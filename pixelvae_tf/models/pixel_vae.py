@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import checks, distributions, layers, noise, pixels, sampling
+from pixelvae_tf import checks, control_flow, distributions, layers, noise, pixels, sampling
 from pixelvae_tf.layers.weight_norm import PACKAGE
 from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import ModelConfig, PixelCNNPPConfig, decode
@@ -471,7 +471,7 @@ class PixelVAE(ElboModel):
                 [tf.ensure_shape(z, before.shape) for z, before in zip(encoded, latents, strict=True)],
             )
 
-        return tf.while_loop(
+        return control_flow.while_loop(
             lambda index, filled, latents: index <= num_rounds,
             fill_and_encode,
             (tf.constant(0), known.values, self.sample_prior(seeds, temperature, method)),
