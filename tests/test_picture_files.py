@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 from picture_bytes import app, chunk, exif, jpeg, packed, png
-from PIL import Image
+from PIL import Image, ImageFile
 
 from pixelvae_tf.data import decoding, metadata
 
@@ -233,6 +233,7 @@ MACHINE_ERRORS = [
     *(OSError(number, os.strerror(number)) for number in (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOMEM)),
     OSError(errno.ESTALE, "stale"),
     MemoryError(),
+    ImageFile._get_oserror(-9, encoder=False),  # of a decoder
 ]
 
 

@@ -107,7 +107,10 @@ def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Rea
 
 def is_of_the_machine(error: BaseException) -> bool:
     """Whether the machine, and not the file, is the reason for an error."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in ERRORS_OF_THE_FILE)
+    if not isinstance(error, OSError):
+        return isinstance(error, MemoryError)
+    # The last is how Pillow's decoders say it.
+    return error.errno not in ERRORS_OF_THE_FILE or str(error).startswith("out of memory")
 
 
 def _content(path: pathlib.Path) -> bytes:
