@@ -30,7 +30,8 @@ def places(tmp_path_factory):
     other = small_config(steps=2)
     other.model.pixels.filters = 12
     trainer.train_and_evaluate(other, base / "other", trainer.make_strategy("one_device"))
-    (base / "empty").mkdir()
+    for name in ("empty", "no_pictures"):
+        (base / name).mkdir()
     for name in ("swapped", "no_weights", "torn_config", "torn_images"):
         shutil.copytree(base / "run", base / name)
     for folder in (runs.CHECKPOINTS, runs.BEST):
@@ -124,7 +125,7 @@ CASES = {
     ),
     "schedule": (TRAIN, [PRESET, "--config.train.prior_floor_steps=3"], "must be 0 for a model of fewer than two"),
     "no folder": (TRAIN, ["--config=lsun_32/two_level_vae"], "data.folder must be given for 'lsun_32'"),
-    "empty folder": (TRAIN, [PRESET, "--config.data.folder={empty}"], "data.folder must hold images"),
+    "empty folder": (TRAIN, [PRESET, "--config.data.folder={no_pictures}"], "data.folder must hold images"),
     "folder": (TRAIN, [PRESET, "--config.data.folder={empty}/no"], "data.folder must be a directory of images"),
     "prepare nothing": (PREPARE, ["{empty}", "--size=8", "--output={empty}/out"], "folder must hold images"),
     "prepare no folder": (PREPARE, ["{empty}/no", "--size=8", "--output={empty}/out"], "folder must be a directory"),
