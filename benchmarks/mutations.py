@@ -73,9 +73,10 @@ def load(pattern: str) -> list[Mutant]:
     for path in sorted(MUTANTS.glob("*.toml")):
         for file, entries in tomllib.loads(path.read_text()).items():
             found += [Mutant(file, **entry) for entry in entries]
-    for mutant in found:
+    chosen = [mutant for mutant in found if re.search(pattern, f"{mutant.file}: {mutant.why}")]
+    for mutant in chosen:
         mutant.apply(ROOT)
-    return [mutant for mutant in found if re.search(pattern, f"{mutant.file}: {mutant.why}")]
+    return chosen
 
 
 @functools.cache
