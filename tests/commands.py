@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Callable
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 # Imported once, in a server that every command is forked from; the commands' own modules define flags.
@@ -13,7 +14,7 @@ _PROCESSES.set_forkserver_preload(["pixelvae_tf.train.trainer", "pixelvae_tf.exp
 TIMEOUT_SECONDS = 300
 
 
-def _run(module: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+def _run(module: str, arguments: list[str], folder: str, environment: dict[str, str], prepare) -> None:
     os.chdir(folder)
     os.environ.update(environment)
     # The server was started with pytest's own streams.
@@ -22,15 +23,20 @@ def _run(module: str, arguments: list[str], folder: str, environment: dict[str, 
             os.dup2(file.fileno(), number)
         setattr(sys, name, os.fdopen(number, "w", buffering=1))
     sys.argv = [module, *arguments]
+    if prepare:
+        prepare()
     importlib.import_module(f"pixelvae_tf.{module}").run()
 
 
-def run_command(module: str, *arguments, **environment: str) -> tuple[int, str, str]:
+def run_command(
+    module: str, *arguments, prepare: Callable[[], None] | None = None, **environment: str
+) -> tuple[int, str, str]:
     """What `python -m pixelvae_tf.<module> <arguments>` does, in a folder of its own.
 
     Args:
       module: below pixelvae_tf, with a function `run`.
       *arguments: of its command line.
+      prepare: a function of a module, called in its process before it.
       **environment: its own variables.
 
     Returns:
@@ -40,7 +46,9 @@ def run_command(module: str, *arguments, **environment: str) -> tuple[int, str, 
       TimeoutError: if it takes minutes.
     """
     with tempfile.TemporaryDirectory() as folder:
-        process = _PROCESSES.Process(target=_run, args=(module, list(map(str, arguments)), folder, environment))
+        process = _PROCESSES.Process(
+            target=_run, args=(module, list(map(str, arguments)), folder, environment, prepare)
+        )
         process.start()
         process.join(TIMEOUT_SECONDS)
         if process.exitcode is None:

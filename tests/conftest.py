@@ -1,5 +1,6 @@
 """What all tests share: two logical CPUs (set before TensorFlow starts), seeds, the real images."""
 
+import functools
 import gc
 import os
 import pathlib
@@ -48,3 +49,26 @@ def tfds_dir() -> str:
     if not (directory / "binarized_mnist").is_dir():
         pytest.skip("no TFDS directory ../shared/data/tfds beside this checkout")
     return str(directory)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> pathlib.Path:
+    """A folder of this run of pytest, the same for all of its processes."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def export(shared_folder):
+    """From a name to a model and its SavedModel, see exports.py; exported once per run of pytest."""
+    import exports
+
+    return functools.cache(functools.partial(exports.export, shared_folder))
+
+
+@pytest.fixture(scope="session")
+def trained_run(shared_folder) -> pathlib.Path:
+    """The workdir of a small run on digits, trained once per run of pytest. Copy it to change it."""
+    import shared
+
+    return shared.make_once(shared_folder, "digits_run", shared.train)

@@ -1,24 +1,61 @@
-"""SavedModels of the family for the tests that serve them, and what they must give."""
+"""SavedModels of the family for the tests that serve them, and what they must answer."""
 
 import functools
 import pathlib
-import tempfile
-from typing import NamedTuple
+import shutil
+import subprocess
 from unittest import mock
 
 import numpy as np
 import tensorflow as tf
-from family import make_model
+from family import MODELS, make_model
+from shared import make_once
 
-from pixelvae_tf.export import exporter
+from pixelvae_tf.config import (
+    Config,
+    GatedPixelCNNConfig,
+    IndependentConfig,
+    LevelConfig,
+    MaskedResidualConfig,
+    ModelConfig,
+)
+from pixelvae_tf.export import card, exporter
+from pixelvae_tf.export.options import Options
 from pixelvae_tf.models import PixelVAE
 
 # The image of this seed is drawn alone, and as one of sixteen.
 SEED, PLACE, BATCH = 7, 5, 16
-_FOLDER = tempfile.TemporaryDirectory(prefix="pixelvae_exports_")
+# XLA compiles every batch size anew.
+MAX_BATCH = 2
+_MASKED = MaskedResidualConfig(num_layers=1, filters=2, first_kernel_size=3)
 
 
-class Export(NamedTuple):
+# Three levels of latents and three classes, as small as they can be.
+THREE_LEVELS = ModelConfig(
+    (5, 3, 1),
+    4,
+    [
+        LevelConfig(2, (3,), True, (3, 2), stem_filters=2, num_blocks=1, batch_norm=True, prior=_MASKED),
+        LevelConfig(2, (3,), True, (2, 1), prior=IndependentConfig()),
+        LevelConfig(2, (3,), upsampling=True),
+    ],
+    _MASKED,
+    num_classes=3,
+)
+ONE_LAYER = ModelConfig(
+    (4, 5, 1), 2, [], GatedPixelCNNConfig(num_layers=1, filters=2, kernel_size=3, first_kernel_size=3)
+)
+# Exports beside those of the family's models with default options: {name: (model, options)}.
+_SPECIAL = {
+    "three_levels_and_classes": (THREE_LEVELS, Options()),
+    "at_most_2": (ONE_LAYER, Options(MAX_BATCH, warmup=(1, 2), completion_rounds=3)),
+    "at_most_2_by_xla": (ONE_LAYER, Options(MAX_BATCH, warmup=(1, 2), xla=True)),
+}
+# A model with latents, one of several channels without, options, XLA. (All of the family are checked as slow tests.)
+CHECKED = ("gated_pixel_vae", "gated_pixel_cnn_embedded", "at_most_2", "at_most_2_by_xla")
+
+
+class Export:
     """A model and its SavedModel.
 
     Attributes:
@@ -26,8 +63,20 @@ class Export(NamedTuple):
       path: of the version.
     """
 
-    model: PixelVAE
-    path: pathlib.Path
+    def __init__(self, model: PixelVAE, folder: pathlib.Path):
+        self.model, self.path = model, folder / "base" / "1"
+        self._cases = folder / "cases.npz"
+
+    @functools.cached_property
+    def loaded(self):
+        """The SavedModel, loaded in this process."""
+        return tf.saved_model.load(str(self.path))
+
+    @property
+    def cases(self) -> dict[str, np.ndarray]:
+        """For those of CHECKED, what `exporter.check` compares: inputs of all signatures, the model's own outputs."""
+        with np.load(self._cases) as cases:
+            return dict(cases)
 
     def inputs(self, batch: int) -> dict[str, np.ndarray]:
         """Inputs of `sample`: SEED alone, or at its place among others."""
@@ -40,6 +89,7 @@ class Export(NamedTuple):
             inputs["label"] = (np.arange(batch) - place) % self.model.config.num_classes
         return inputs
 
+    @functools.cache  # noqa: B019 - as many as there are exports
     def images(self, batch: int) -> np.ndarray:
         """What the model itself draws from them."""
         inputs = self.inputs(batch)
@@ -47,13 +97,34 @@ class Export(NamedTuple):
         return images.numpy().astype(np.uint8)
 
 
-@functools.cache
-def export(name: str) -> Export:
-    """A model of family.py, exported once a process."""
-    model = make_model(name)
-    # `test_export.py` has the check. Here every test compares, and most in a process of its own.
-    with mock.patch.object(exporter, "check"):
-        return Export(model, exporter.export(model, {}, pathlib.Path(_FOLDER.name, name)))
+def export(folder: pathlib.Path, name: str) -> Export:
+    """Exports a model, unless a process of this run of pytest has.
+
+    What the check would compare in a fresh process is kept for a test that compares it in its own.
+
+    Args:
+      folder: of the run of pytest.
+      name: of a model of family.py, or one of _SPECIAL.
+
+    Returns:
+      The model and its SavedModel.
+    """
+    config, options = _SPECIAL[name] if name in _SPECIAL else (MODELS[name], Options())
+    model = make_model(config)
+
+    def make(unfinished: pathlib.Path) -> None:
+        def keep(saved_model: pathlib.Path, cases: pathlib.Path) -> subprocess.CompletedProcess:
+            shutil.copy(cases, unfinished)
+            return subprocess.CompletedProcess([], 0)
+
+        check = (
+            mock.patch.object(exporter, "_run_check", keep) if name in CHECKED else mock.patch.object(exporter, "check")
+        )
+        with check:
+            about = card.make_card(Config(model=config), "best", 3)
+            exporter.export(model, about, unfinished / "base", options)
+
+    return Export(model, make_once(folder, f"export_{name}", make))
 
 
 def same_images(run, exported: Export) -> None:

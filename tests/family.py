@@ -69,9 +69,10 @@ MODELS = {
 }
 
 
-def make_model(name: str, dtype: str = "float32"):
-    """A model with fresh weights whose sites are far from uniform."""
-    model = pixelvae_tf.build(Config(model=MODELS[name], train=TrainConfig(dtype=dtype)))
+def make_model(model: str | ModelConfig, dtype: str = "float32"):
+    """A model, by name or config, with fresh weights whose sites are far from uniform."""
+    config = MODELS[model] if isinstance(model, str) else model
+    model = pixelvae_tf.build(Config(model=config, train=TrainConfig(dtype=dtype)))
     # Larger weights at the output make every part of the network matter to a sample.
     params = model.network.layers[-1]
     params.g.assign(2.0 * params.g / params.gain)

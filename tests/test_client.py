@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import run_command
-from exports import export
 from PIL import Image
 from servers import Model, serve_grpc, serve_http, serve_rest
 
@@ -58,7 +57,7 @@ def _stand_in(num_classes: int) -> tf.Module:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory, export):
     """All that is served."""
     served = {"gated_pixel_vae": Model(export("gated_pixel_vae").path)}
     for name, num_classes in (("stand_in", 0), ("stand_in_classes", 3)):
@@ -87,7 +86,7 @@ def _client(*arguments) -> str:
     return out
 
 
-def test_sample_writes_the_models_images(server, tmp_path):
+def test_sample_writes_the_models_images(export, server, tmp_path):
     output = tmp_path / "grid.png"
     arguments = ["--model=gated_pixel_vae", "--num_values=4", f"--output={output}", "--num_images=5", "--batch_size=2"]
     out = _client("sample", *server, *arguments, "--seed=3", "--temperature=0.7", "--scale=2")
@@ -105,7 +104,7 @@ def test_sample_of_a_class(server, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(output)), pictures.tile(drawn, NUM_VALUES)[..., 0])
 
 
-def test_encode_prints_the_latents_of_pictures(server, tmp_path):
+def test_encode_prints_the_latents_of_pictures(export, server, tmp_path):
     model = export("gated_pixel_vae").model
     images = model.sample(np.arange(3)).numpy()
     paths = [tmp_path / f"{number}.png" for number in range(3)]
@@ -144,7 +143,7 @@ def test_complete_keeps_what_the_mask_keeps(server, mask, label, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(output)), grid[..., 0])
 
 
-def test_complete_draws_the_models_completions(rest, tmp_path):
+def test_complete_draws_the_models_completions(export, rest, tmp_path):
     model, output = export("gated_pixel_vae").model, tmp_path / "completions.png"
     image = model.sample(np.array([9])).numpy().astype(np.uint8)
     pictures.write_png(tmp_path / "image.png", pixels.to_uint8_picture(image[0], 4))
@@ -266,6 +265,18 @@ def test_a_server_of_something_else(status, body, message):
         client.Rest(address, "digits", timeout=5)
 
 
+def test_a_models_name_is_one_part_of_the_path():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404, self.path)
+
+        def log_message(self, format, *args):
+            pass
+
+    with serve_http(Handler) as address, pytest.raises(client.ServerError, match="/v1/models/a%2Fb%3F/metadata"):
+        client.Rest(address, "a/b?", timeout=5)
+
+
 def test_a_server_that_is_too_slow(models):
     class Slow(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -299,6 +310,7 @@ def test_a_model_of_something_else():
     ("outputs", "message"),
     [
         ({"images": [[[0]]], "error": [""]}, r"images of shape \(1, 1, 1\) for \(2, 2, 1\)"),
+        ({"images": [[[0], [1]]], "error": [""]}, r"images of shape \(1, 2, 1\) for \(2, 2, 1\)"),
         ({"images": [[0, 0], [0, 0]], "error": ["", ""]}, r"images of shape \(2, 2\) for \(2, 2, 1\)"),
         ({"images": [], "error": []}, r"images of shape \(0,\)"),
         ({"images": [[[0], [1.7]]] * 2, "error": ["", ""]}, "images must hold values of uint8. Received: 1.7"),
@@ -338,7 +350,7 @@ def test_other_inputs_are_named(rest):
         server.predict("sample", {"seed": np.zeros(1)})
 
 
-def test_rest_needs_no_tensorflow(rest):
+def test_rest_needs_no_tensorflow(export, rest):
     """The file may be copied to where neither TensorFlow nor this package is."""
     code = (
         "import sys, numpy as np, client;"

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,28 +13,16 @@ import time
 
 import pytest
 from commands import run_command
-from small_run import small_config
 
 from pixelvae_tf import console, runs
 from pixelvae_tf.train import trainer
 
 
-def test_evaluate_prints_one_json_line(tmp_path):
-    config = small_config(steps=2)
-    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
-    status, out, errors = run_command("train.evaluate_main", f"--workdir={tmp_path}", "--importance_samples=3")
-    assert status == 0, errors
-    report = json.loads(out)
-    assert report["data"] == "digits/test" and report["num_images"] == 400 and report["importance_samples"] == 3
-    assert "17 grey levels" in report["binarization"] and report["weights"] == "best (average)" and report["step"] == 2
-    assert report["importance_weighted_nats"] < report["bound_nats"] + 0.1
-
-
-def test_evaluate_prints_what_it_cannot_leave_in_the_workdir(tmp_path):
-    config = small_config("digits/vae", steps=2)
-    trainer.train_and_evaluate(config, tmp_path, trainer.make_strategy("one_device"))
-    (tmp_path / runs.EVALUATIONS).write_text("no folder")
-    status, out, errors = run_command("train.evaluate_main", f"--workdir={tmp_path}", "--split=validation")
+def test_evaluate_prints_what_it_cannot_leave_in_the_workdir(trained_run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained_run, workdir)
+    (workdir / runs.EVALUATIONS).write_text("no folder")
+    status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", "--split=validation")
     assert status == 0 and json.loads(out)["data"] == "digits/validation"
     assert "pixelvae-evaluate: the report is not left in" in errors and "Traceback" not in errors
 
@@ -92,15 +81,12 @@ def test_the_same_command_goes_on_after_a_signal(tmp_path, number):
     assert runs.load(pathlib.Path(tmp_path), "latest")[2] == 400
 
 
-def test_a_signal_before_the_first_step_is_answered_too(tmp_path):
-    script = """
-import os, signal
-from pixelvae_tf.train import main, trainer
+def end_while_it_starts():
+    trainer.prepare = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
 
-trainer.prepare = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
-main.run()
-"""
-    command = [sys.executable, "-c", script, "--config=digits/vae", f"--workdir={tmp_path / 'run'}"]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert outcome.returncode == 128 + signal.SIGTERM and "Traceback" not in outcome.stderr
-    assert "pixelvae-train: stopped by signal 15 outside of training" in outcome.stderr
+
+def test_a_signal_before_the_first_step_is_answered_too(tmp_path):
+    arguments = ["--config=digits/vae", f"--workdir={tmp_path / 'run'}"]
+    status, _, errors = run_command("train.main", *arguments, prepare=end_while_it_starts)
+    assert status == 128 + signal.SIGTERM and "Traceback" not in errors
+    assert "pixelvae-train: stopped by signal 15 outside of training" in errors

@@ -6,12 +6,8 @@ import pathlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import flags
 from PIL import Image
-from small_run import small_config
-
-from pixelvae_tf.train import trainer
 
 _PATH = pathlib.Path(__file__).parents[1] / "benchmarks" / "figures.py"
 
@@ -51,10 +47,8 @@ def test_unlike_budgets_are_not_put_into_one_figure(figures, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_completions_keep_what_they_are_given(figures, tmp_path):
-    config = small_config(steps=2, evaluate_every=2, checkpoint_every=2)
-    trainer.train_and_evaluate(config, tmp_path / "run", tf.distribute.get_strategy())
-    figures.draw_completions(str(tmp_path / "run"), tmp_path)
+def test_completions_keep_what_they_are_given(figures, trained_run, tmp_path):
+    figures.draw_completions(str(trained_run), tmp_path)
     side, across = 3 * 9, 2 + figures.COMPLETIONS
     picture = np.asarray(Image.open(tmp_path / "completions.png"))
     assert picture.shape == (figures.NUM_COMPLETED * side, across * side)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import BATCH, PLACE, constants, export, same_images
+from exports import BATCH, PLACE, constants, same_images
 from servers import Model, serve_grpc, serve_rest
 
 from pixelvae_tf import sampling
@@ -37,7 +37,7 @@ ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES"
 
 
 @pytest.fixture(params=QUICK + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW])
-def exported(request):
+def exported(request, export):
     return export(request.param)
 
 
@@ -97,7 +97,7 @@ def test_a_keras_layer(exported):
 
 
 def test_a_tf_data_pipeline(exported):
-    loaded = tf.saved_model.load(str(exported.path))
+    loaded = exported.loaded
 
     def run(inputs):
         pipeline = tf.data.Dataset.from_tensor_slices(constants(inputs)).batch(BATCH)
@@ -113,10 +113,10 @@ def test_a_tf_data_pipeline(exported):
         np.testing.assert_allclose(means, exported.model.posterior(images)[0].mean(), rtol=1e-4, atol=1e-5)
 
 
-def test_an_image_is_the_same_where_another_method_draws_it():
+def test_an_image_is_the_same_where_another_method_draws_it(export):
     """Up to 16 wide binary images are drawn by "rows", more by "cached": `sampling.rows_are_faster`."""
     exported = export("gated_pixel_vae_wide")
-    sample = tf.saved_model.load(str(exported.path)).signatures["sample"]
+    sample = exported.loaded.signatures["sample"]
     largest = sampling.ROWS_MAX_BATCH
     drawn = {number: sample(**constants(exported.inputs(number)))["images"] for number in (1, largest, largest + 1)}
     alone = drawn.pop(1)[0]
@@ -144,7 +144,9 @@ def draw_by_cli(python, path, folder):
 
 
 def test_saved_model_cli(exported, tmp_path):
-    same_images(draw_by_cli(sys.executable, exported.path, tmp_path), exported)
+    """Sixteen images: what one process draws alone is compared above."""
+    images = draw_by_cli(sys.executable, exported.path, tmp_path)(exported.inputs(BATCH))
+    np.testing.assert_array_equal(images, exported.images(BATCH))
 
 
 @pytest.fixture(scope="module")
@@ -162,14 +164,13 @@ def older_python(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK + SLOW)
-def test_tensorflow_2_20(older_python, name, tmp_path, monkeypatch):
+def test_tensorflow_2_20(older_python, name, export, tmp_path, monkeypatch):
     """All signatures, held against the model by the check that every export passes; and the same images."""
     exported = export(name)
     same_images(draw_by_cli(older_python, exported.path, tmp_path), exported)
-    model, path = exported
     endpoints = {
         name: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
-        for name, signature in signatures(model).items()
+        for name, signature in signatures(exported.model).items()
     }
     monkeypatch.setattr(sys, "executable", older_python)
-    exporter.check(endpoints, path)
+    exporter.check(endpoints, exported.path)
