@@ -1,5 +1,6 @@
-"""The examples of the docs run as they stand, one after the other; the linear probe reads what they export."""
+"""The examples of the docs run as they stand, one after the other; the linear probe reads a SavedModel."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -8,24 +9,40 @@ import sys
 import pytest
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "python_api.md"
+TEXT = PAGE.read_text()
+BLOCKS = list(re.finditer(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", ["python_api.md"])
-def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = (DOCS / page).read_text()
-    blocks = list(re.finditer(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
-    assert blocks
-    names = {}
-    for block in blocks:
-        # Blank lines before it, so that a traceback gives the line of the page.
-        code = "\n" * text[: block.start(1)].count("\n") + block.group(1)
-        exec(compile(code, page, "exec"), names)
-    _probe("models/digits/1")
+@pytest.fixture(scope="module")
+def run_until(tmp_path_factory):
+    """Runs the examples up to one, each once, in a folder of their own."""
+    names, folder, before, left = {}, tmp_path_factory.mktemp("docs"), os.getcwd(), list(BLOCKS)
+
+    def run(last):
+        os.chdir(folder)
+        try:
+            while left and left[0].start() <= last.start():
+                block = left.pop(0)
+                # Blank lines before it, so that a traceback gives the line of the page.
+                code = "\n" * TEXT[: block.start(1)].count("\n") + block.group(1)
+                exec(compile(code, PAGE.name, "exec"), names)
+        finally:
+            os.chdir(before)
+        return folder
+
+    return run
 
 
-def _probe(saved_model: str) -> None:
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"line {TEXT[: block.start(1)].count(chr(10)) + 1}")
+def test_an_example_runs(run_until, block):
+    """After those before it."""
+    assert run_until(block).is_dir()
+
+
+def test_a_linear_probe_reads_the_last_examples_export(run_until):
     """Ten labelled digits of each class are enough to read most of the others from pixels, and many from the means."""
+    saved_model = run_until(BLOCKS[-1]) / "models/digits/1"
     command = [sys.executable, DOCS / "linear_probe.py", f"--saved_model={saved_model}", "--labels=100", "--draws=2"]
     outcome = subprocess.run(command, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
