@@ -268,7 +268,9 @@ def test_a_server_of_something_else(status, body, message):
 def test_a_models_name_is_one_part_of_the_path():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_error(404, self.path)
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(self.path.encode())
 
         def log_message(self, format, *args):
             pass
