@@ -55,3 +55,9 @@ def run_command(
             process.kill()
             raise TimeoutError(f"{module} {arguments} ran for more than {TIMEOUT_SECONDS} s")
         return process.exitcode, *(pathlib.Path(folder, name).read_text() for name in ("stdout", "stderr"))
+
+
+def run_function(function):
+    """What a function of a test's module returns, called in a process of its own."""
+    with _PROCESSES.Pool(1) as pool:
+        return pool.apply(function)

@@ -44,9 +44,10 @@ def test_every_weight_gets_a_gradient(name):
         assert unused or np.any(gradient), variable.path
 
 
-@pytest.mark.parametrize("name", ["gated_pixel_vae", "hierarchy", "pixel_cnn_pp_classes", "diagonal_bilstm"])
+# Gated chains, encoders and decoders with moving statistics; two streams with dropout; a loop inside.
+@pytest.mark.parametrize("name", ["latents_on_a_grid", "pixel_cnn_pp_binary", "diagonal_bilstm"])
 def test_rematerialised_activations_change_no_gradient(name):
-    model = make_model(name)
+    model = make_model(name, "float64")
     images = np.random.default_rng(0).integers(0, model.config.num_values, (4, *model.config.image_shape))
     variables = [variable.value for variable in model.trainable_variables]
 
@@ -67,13 +68,13 @@ def test_rematerialised_activations_change_no_gradient(name):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(kept, again)
     for a, b in zip(kept_gradients, gradients, strict=True):
-        # The same numbers, added in another order.
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max())
+        # The same numbers, added in another order: float64 leaves 1e-14 of terms that cancel.
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * np.abs(a).max())
     # And what is inside the networks' layers is computed twice: the gates' sigmoids, where no loop hides them.
     if name == "diagonal_bilstm":
         return
     once, twice = (sum(op.type == "Sigmoid" for op in graph.graph.get_operations()) for graph in graphs)
-    gates = {"gated_pixel_vae": 7, "hierarchy": 2, "pixel_cnn_pp_classes": 10}
+    gates = {"latents_on_a_grid": 7, "pixel_cnn_pp_binary": 10}
     assert twice == once + gates[name]
 
 
@@ -126,9 +127,9 @@ def test_data_dependent_start_survives_constant_images(value):
 @pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].num_classes])
 def test_the_class_matters(name):
     model = make_model(name)
-    seeds = tf.zeros(3, tf.int64)
-    latents = model.sample_prior(seeds)
-    image = tf.repeat(model.decode(latents, seeds, labels=tf.zeros(3, tf.int64))[:1], 3, axis=0)
+    latents = [tf.zeros((3, *level.shape)) for level in model.config.levels]
+    image = np.random.default_rng(0).integers(0, model.config.num_values, (1, *model.config.image_shape))
+    image = image.repeat(3, axis=0)
     log_prob = model.likelihood(latents, labels=tf.range(3)).log_prob(image).numpy()
     assert len(set(log_prob)) == 3
     # Labels are the images' own: in another order, the same numbers in that order.
@@ -144,7 +145,8 @@ def test_config_round_trip(dtype):
     assert twin.dtype_policy == model.dtype_policy == twin.network.layers[2].vertical.dtype_policy
     twin.set_weights(model.get_weights())
     seeds = tf.range(3, dtype=tf.int64)
-    np.testing.assert_array_equal(twin.sample(seeds), model.sample(seeds))
+    for a, b in zip(bounds.elbo(twin, _images(), seeds), bounds.elbo(model, _images(), seeds), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_same_seed_same_weights_other_seed_others():
@@ -187,7 +189,7 @@ def test_fig_6_one_level_of_noise_can_be_held():
     assert (model.decode(model.sample_prior(two), one).numpy() != model.sample(one).numpy()).any()
 
 
-@pytest.mark.parametrize("name", ["gated_pixel_vae", "hierarchy_classes", "pixel_cnn"])
+@pytest.mark.parametrize("name", ["hierarchy_classes", "pixel_cnn"])
 def test_completion_encodes_and_fills_in_rounds(name):
     model = make_model(name, "float64")
     number, shape = 3, model.config.image_shape
