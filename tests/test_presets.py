@@ -6,18 +6,13 @@ from pixelvae_tf import presets, runs
 from pixelvae_tf.presets import costs, registry
 
 COSTS = registry.costs()
-# Counting a large model takes up to two seconds, most of it for masks of its kernels.
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in COSTS and COSTS[name].multiply_adds > 1e9 else [])
-    for name in presets.names()
-]
 
 
 def test_every_preset_has_a_cost():
     assert list(COSTS) == presets.names(), "run python -m pixelvae_tf.presets.costs"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", presets.names())
 def test_costs_are_those_of_the_model(name):
     assert costs.count(presets.get(name)) == COSTS[name], "run python -m pixelvae_tf.presets.costs"
 
