@@ -11,6 +11,7 @@ from small_run import largest_difference, run_steps, small_config
 
 from pixelvae_tf import data, runs
 from pixelvae_tf.config import DataConfig
+from pixelvae_tf.data import records
 from pixelvae_tf.train import trainer
 from pixelvae_tf.train.interruption import Interruption
 
@@ -174,3 +175,20 @@ def test_a_file_that_is_damaged_before_is_found_at_the_start(tmp_path, harm):
     HARMS[harm](sorted(path.glob("*-train.*"))[1])
     with pytest.raises(ValueError, match=r"data\.data_dir must hold images .* for photos/train"):
         _load(tmp_path)
+
+
+def test_images_of_another_size_are_no_part_of_the_set():
+    class Source(list):
+        def __getitems__(self, places):
+            return [self[place] for place in places]
+
+    class Features:
+        @staticmethod
+        def deserialize_example_np(height):
+            return {"image": np.zeros((height, 4, 1), np.uint8)}
+
+    images = records.Records(Source([4, 4, 5, 5]), Features, "photos/train")
+    assert images[np.array([0, 1])].shape == (2, 4, 4, 1)
+    for places in ([2, 3], [1, 2]):
+        with pytest.raises(OSError, match="must hold images of one size for photos/train"):
+            images[np.array(places)]
