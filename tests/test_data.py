@@ -1,12 +1,14 @@
 """Data: batch t is a function of (seed, t); evaluation sees every image once."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from pixelvae_tf import data
-from pixelvae_tf.config import DataConfig
+from pixelvae_tf.config import DataConfig, ModelConfig
 from pixelvae_tf.data import sources
 
 
@@ -128,3 +130,19 @@ def test_unknown_names():
         data.load(DataConfig("imagenet"), "train")
     with pytest.raises(ValueError, match="split must be one of train, validation, test"):
         data.load(DataConfig("digits"), "dev")
+
+
+def test_a_fingerprint_is_of_every_image():
+    image_set, other = _image_set(30), _image_set(30)
+    assert image_set.fingerprint() == other.fingerprint()
+    other.images[-1] += 1
+    assert image_set.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("labels", [[0, 3, 1], [0, -1, 2]])
+def test_labels_must_be_classes_of_the_model(labels):
+    model = ModelConfig((1, 1, 1), 256, num_classes=3)
+    image_set = dataclasses.replace(_image_set(3), labels=np.array([0, 2, 1]))
+    data.check_fits(image_set, model)
+    with pytest.raises(ValueError, match=r"model\.num_classes must be 0, or fit the labels of numbers"):
+        data.check_fits(dataclasses.replace(image_set, labels=np.array(labels)), model)
