@@ -31,6 +31,16 @@ def small_config(preset="digits/gated_pixel_vae", **train):
     return config
 
 
+def mirrored_config(**train):
+    """The one model that tests train on several replicas of this process: its collectives' shapes must not change.
+
+    TensorFlow keeps those of the first ones for as long as a process lives. Labels are part of it.
+    """
+    config = small_config("digits/vae", **train)
+    config.model.num_classes = 10
+    return config
+
+
 def steady_adam(rate=1e-3):
     """An Adam whose steps are about `rate` times the gradient, to compare runs that round otherwise.
 
@@ -41,13 +51,14 @@ def steady_adam(rate=1e-3):
 
 
 def run_steps(config, strategy, number, optimizer=None):
-    """Trains without a trainer around it; returns the weights, their average and the totals."""
+    """Trains from the data's start, without a trainer; returns the weights, their average and the totals."""
+    images = data.load(config.data, "train")
     with strategy.scope():
         state = steps.TrainState(config)
         if optimizer is not None:
             state.optimizer = optimizer()
             state.optimizer.build(state.model.trainable_variables)
-    images = data.load(config.data, "train")
+    state.start_from(images)
     dataset = strategy.distribute_datasets_from_function(
         lambda context: data.training_batches(images, config.train.batch_size, 0, input_context=context)
     )

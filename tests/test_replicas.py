@@ -1,81 +1,74 @@
 """Several replicas: the same numbers as one device."""
 
+import copy
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import run_command
-from small_run import CPUS, largest_difference, run_steps, small_config, steady_adam
+from small_run import CPUS, largest_difference, mirrored_config, run_steps, small_config, steady_adam
 
 from pixelvae_tf import bounds, data, runs
 from pixelvae_tf.train import steps
 
+ONE, TWO = (lambda: tf.distribute.OneDeviceStrategy("CPU:0")), (lambda: tf.distribute.MirroredStrategy(CPUS))
 
-@pytest.mark.parametrize(
-    ("optimizer", "number"),
-    [(steady_adam, 10), (None, 1)],
-    ids=["steady", "adam"],
-)
-def test_replicas_equal_one_device(optimizer, number):
-    config = small_config(clip_norm=1.0, kl_warmup_steps=5)
-    config.model.pixels.dropout = 0.0  # its numbers are each replica's own
-    one = run_steps(config, tf.distribute.OneDeviceStrategy("CPU:0"), number, optimizer)
-    two = run_steps(config, tf.distribute.MirroredStrategy(CPUS), number, optimizer)
+
+@pytest.fixture(scope="module")
+def one_device():
+    """A config, and what steps with it give on one device: labels, a clipped gradient, a warm-up, free bits."""
+    config = mirrored_config(clip_norm=1.0, kl_warmup_steps=5, free_nats=(0.1,))
+    return config, run_steps(config, ONE(), 10, steady_adam)
+
+
+def _check_equal(one, other):
     # Sums over 16 images taken in another order: float32 rounds at 6e-8 of weights of order one.
-    assert largest_difference(one[0], two[0]) < 1e-6
-    assert largest_difference(one[1], two[1]) < 1e-6
-    for a, b in zip(tf.nest.flatten(one[2]), tf.nest.flatten(two[2]), strict=True):
+    for weights in range(2):
+        assert largest_difference(one[weights], other[weights]) < 1e-6
+    for a, b in zip(tf.nest.flatten(one[2]), tf.nest.flatten(other[2]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)  # metrics are the global batch's
 
 
-def test_compiled_replicas_equal_one_device_that_is_not():
-    config = small_config(clip_norm=1.0, free_nats=0.1)
-    config.model.pixels.dropout = 0.0  # XLA draws other numbers
-    plain = run_steps(config, tf.distribute.OneDeviceStrategy("CPU:0"), 3, steady_adam)
+def test_replicas_equal_one_device(one_device):
+    config, one = one_device
+    _check_equal(one, run_steps(config, TWO(), 10, steady_adam))
+    fresh = runs.build(config)
+    fresh.start_from(*data.load(config.data, "train").some())
+    assert largest_difference(fresh.get_weights(), one[0]) > 1e-5
+    assert largest_difference(runs.build(config).get_weights(), one[0]) > 0.1, "they start from the data"
+
+
+def test_replicas_with_the_runs_own_optimizer_equal_one_device():
+    """For one step: Adam moves a weight by the rate whatever its gradient, and rounding may decide its sign."""
+    config = mirrored_config(learning_rate_warmup_steps=3)
+    _check_equal(*(run_steps(config, strategy(), 1) for strategy in (ONE, TWO)))
+
+
+def test_compiled_replicas_equal_one_device_that_is_not(one_device):
+    """XLA adds in an order of its own."""
+    config, one = one_device
+    config = copy.deepcopy(config)
     config.train.jit_compile = config.train.rematerialize = True
-    compiled = run_steps(config, tf.distribute.MirroredStrategy(CPUS), 3, steady_adam)
-    # As above; and XLA adds in an order of its own.
-    assert largest_difference(plain[0], compiled[0]) < 1e-6
-    np.testing.assert_allclose(plain[2].loss_nats, compiled[2].loss_nats, rtol=1e-5)
-
-
-def test_replicas_equal_one_device_with_labels_and_a_start_from_the_data(tmp_path):
-    """In processes of their own: TensorFlow keeps the shapes of a process's first collectives."""
-    options = ["--config=digits/pixel_cnn_pp_class_conditional", "--config.model.pixels.dropout=0.0"]
-    options += [
-        "--config.model.pixels.filters=8",
-        "--config.model.pixels.num_scales=1",
-        "--config.train.steps=1",
-        "--config.train.batch_size=16",
-    ]
-    found = []
-    for name, strategy in (("one", ["one_device"]), ("two", ["mirrored", "--virtual_cpus=2"])):
-        workdir = tmp_path / name
-        status, _, errors = run_command("train.main", *options, f"--workdir={workdir}", "--strategy", *strategy)
-        assert status == 0, errors
-        found.append(runs.load(workdir, "latest")[0].get_weights())
-    fresh = runs.build(runs.read_config(tmp_path / "one")).get_weights()
-    assert largest_difference(fresh, found[0]) > 0.1
-    # Adam's first step is the sign of a gradient: where that is next to zero, rounding decides. The rate is 4e-5 then.
-    assert largest_difference(*found) < 1e-4
+    _check_equal(one, run_steps(config, TWO(), 10, steady_adam))
 
 
 def test_free_bits_are_of_the_global_batch():
     """The allowance lies between the mean KL of the whole batch and that of one replica."""
-    config = small_config(kl_warmup_steps=0)
-    config.model.pixels.dropout = 0.0
-    batch = next(iter(data.training_batches(data.load(config.data, "train"), 16, 0)))
-    kl = bounds.elbo(runs.build(config), batch["images"], batch["seeds"]).kl_nats.numpy()[:, 0]
+    config = mirrored_config(kl_warmup_steps=0)
+    train = data.load(config.data, "train")
+    batch, model = next(iter(data.training_batches(train, 16, 0))), runs.build(config)
+    model.start_from(*train.some())
+    kl = bounds.elbo(model, batch["images"], batch["seeds"], labels=batch["labels"]).kl_nats.numpy()[:, 0]
     replicas = kl[:8].mean(), kl[8:].mean()
     config.train.free_nats = (float(kl.mean() + max(replicas)) / 2,)
     assert min(replicas) < kl.mean() < config.train.free_nats[0] < max(replicas)
 
     def one_step(strategy):
-        return run_steps(config, strategy, 1, lambda: steady_adam(1e-2))[0]
+        return run_steps(config, strategy(), 1, lambda: steady_adam(1e-2))[0]
 
-    one = one_step(tf.distribute.OneDeviceStrategy("CPU:0"))
-    assert largest_difference(one, one_step(tf.distribute.MirroredStrategy(CPUS))) < 1e-6
+    one = one_step(ONE)
+    assert largest_difference(one, one_step(TWO)) < 1e-6
     config.train.free_nats = (0.0,)  # and it makes a difference
-    assert largest_difference(one, one_step(tf.distribute.OneDeviceStrategy("CPU:0"))) > 1e-5
+    assert largest_difference(one, one_step(ONE)) > 1e-5
 
 
 def test_replicas_drop_out_different_units():

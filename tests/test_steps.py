@@ -1,9 +1,11 @@
 """Schedules, the optimizer's step, and what is not finite."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_run import largest_difference, small_config
+from small_run import largest_difference, small_config, steady_adam
 
 from pixelvae_tf import data
 from pixelvae_tf.train import schedules, steps, strategies
@@ -48,14 +50,19 @@ def test_the_optimizer_takes_the_steps_of_keras_own(dtype):
 
 
 def test_the_first_step_that_is_not_finite_is_reported_and_its_parts():
-    """And the optimizer's step makes weights of it that are not finite."""
-    config = small_config("digits/vae", clip_norm=1e-3)
+    """And gradients are clipped: with the steps of `steady_adam`, which are as long as they are."""
+    config, rate = small_config("digits/vae", clip_norm=1e-3), 1e-3
     strategy, state = strategies.make_strategy("one_device"), steps.TrainState(config)
-    loop = steps.make_training_loop(strategy, state, config)
+    state.optimizer = steady_adam(rate)
+    state.optimizer.build(state.model.trainable_variables)
+    loop, start = steps.make_training_loop(strategy, state, config), state.model.get_weights()
     iterator = iter(data.training_batches(data.load(config.data, "train"), config.train.batch_size, 0))
     totals = loop(iterator, tf.constant(2))
     assert int(totals.bad_step) == -1 and not totals.bad_parts.numpy().any() and state.is_finite()
-    assert int(state.step) == 2 and float(totals.clipped) == 2
+    assert int(state.step) == 2 and float(totals.clipped) == 2 and float(totals.gradient_norm) > 1
+    # Two steps of at most twice the rate times the norm, and rounding of weights of about 1.
+    assert largest_difference(start, state.model.get_weights()) < 4 * rate * 1e-3 + 1e-6
+
     state.model.levels[0].posterior_head.bias.assign(float("nan") * tf.ones(8))
     assert not state.is_finite()
     totals = loop(iterator, tf.constant(3))
@@ -86,6 +93,18 @@ def test_strategies():
     assert strategies.make_strategy("mirrored").num_replicas_in_sync == 2
     with pytest.raises(ValueError, match="strategy must be one of"):
         strategies.make_strategy("magic")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"), [([], "one CPU:0"), (["GPU:0"], "one GPU:0"), (["GPU:0", "GPU:1"], "mirrored")]
+)
+def test_auto_mirrors_over_several_gpus_alone(monkeypatch, gpus, expected):
+    devices = {"GPU": gpus, "CPU": ["CPU:0", "CPU:1"]}
+    named = {kind: [types.SimpleNamespace(name=name) for name in names] for kind, names in devices.items()}
+    monkeypatch.setattr(tf.config, "list_logical_devices", named.get)
+    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda name: f"one {name}")
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda names: "mirrored" if names == gpus else names)
+    assert strategies.make_strategy("auto") == expected
 
 
 def test_a_cpu_is_not_split_for_nothing(monkeypatch):
