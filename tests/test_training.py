@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_run import small_config
+from small_run import mirrored_config, small_config
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 # Only TensorFlow itself can switch it off again.
@@ -103,16 +103,19 @@ def _without_evaluation(config, workdir, strategy):
     return runner
 
 
-def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, deterministic_ops):
-    config = small_config(steps=6, clip_norm=50.0, kl_warmup_steps=4, learning_rate_warmup_steps=3, checkpoint_every=9)
-    config.model.pixels.dropout = 0.3
+def test_a_run_that_was_killed_ends_with_the_same_weights_bit_for_bit(tmp_path, deterministic_ops):
+    """Killed at step 5, with step 3 saved: TensorBoard gets steps 4 and 5 twice, and shows them once."""
+    config = small_config(steps=6, clip_norm=50.0, kl_warmup_steps=4, checkpoint_every=3, log_every=1)
+    config.train.learning_rate_warmup_steps, config.model.pixels.dropout = 3, 0.3
     whole = _without_evaluation(config, tmp_path / "whole", "one_device")
     whole.run(Interruption())
-    stopped = _without_evaluation(config, tmp_path / "resumed", "one_device")
-    with pytest.raises(trainer.Interrupted):
-        stopped.run(StopAt(stopped, 4))
+
+    killed = _without_evaluation(config, tmp_path / "resumed", "one_device")
+    killed.loop = _killed_at(5, killed)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run(Interruption())
     resumed = _without_evaluation(config, tmp_path / "resumed", "one_device")
-    assert resumed.step == stopped.step == 4
+    assert (killed.step, resumed.step) == (5, 3)
     resumed.run(Interruption())
     for state in (resumed.state, whole.state):
         assert (int(state.step), float(state.best_bound_nats)) == (6, 3.0)
@@ -120,10 +123,26 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, deterministic_ops):
         variables = (getattr(runner.state, of_state).variables for runner in (resumed, whole))
         for a, b in zip(*variables, strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    shown = [
+        EventAccumulator(str(tmp_path / name / runs.TENSORBOARD / "train")).Reload() for name in ("whole", "resumed")
+    ]
+    shown = [{event.step: tf.make_ndarray(event.tensor_proto) for event in run.Tensors("loss_nats")} for run in shown]
+    assert list(shown[1]) == list(range(1, 7)) and shown[0] == shown[1]
+
+
+def _killed_at(step, runner):
+    loop = runner.loop
+
+    def killed(iterator, count):
+        if runner.step == step:
+            raise KeyboardInterrupt
+        return loop(iterator, count)
+
+    return killed
 
 
 def test_a_mirrored_run_goes_on_and_stays_finished(tmp_path):
-    config = small_config("digits/vae", steps=4)
+    config = mirrored_config(steps=4)
     runner = _without_evaluation(config, tmp_path, "mirrored")
     with pytest.raises(trainer.Interrupted):
         runner.run(StopAt(runner, 2))
@@ -202,22 +221,3 @@ def test_initial_weights_must_be_there_and_fit(run, tmp_path):
         ValueError, match=r"must be the directory of a run .*lineage\.json of workdir must be as a run writes it"
     ):
         initial_weights.load(config, model)
-
-
-def test_a_run_that_is_killed_and_goes_on_is_shown_once(tmp_path):
-    """Killed after step 6, with step 4 saved: TensorBoard gets steps 5 and 6 twice."""
-    config = small_config("digits/vae", steps=8, steps_per_loop=1, log_every=1, evaluate_every=8)
-    runner = _without_evaluation(config, tmp_path, "one_device")
-    loop = runner.loop
-
-    def killed(iterator, count):
-        if runner.step == 6:
-            raise KeyboardInterrupt
-        return loop(iterator, count)
-
-    runner.loop = killed
-    with pytest.raises(KeyboardInterrupt):
-        runner.run(Interruption())
-    _without_evaluation(config, tmp_path, "one_device").run(Interruption())
-    accumulator = EventAccumulator(str(tmp_path / runs.TENSORBOARD / "train")).Reload()
-    assert [event.step for event in accumulator.Tensors("loss_nats")] == list(range(1, 9))
