@@ -1,8 +1,10 @@
 """Several processes: the weights of one, one set of files, a death survived."""
 
 import concurrent.futures
+import dataclasses
 import json
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -15,22 +17,19 @@ import tensorflow as tf
 from commands import run_command
 from small_run import largest_difference
 
-from pixelvae_tf import data, runs
-from pixelvae_tf.train import evaluation, launch, workers
+from pixelvae_tf import data, presets, runs
+from pixelvae_tf.train import evaluation, launch, strategies, trainer, workers
 
-# No dropout: its numbers are each replica's own. A low rate: see `test_the_weights_of_one_process`.
-RUN = [
-    "--config=digits/gated_pixel_vae",
-    "--config.model.pixels.filters=8",
-    "--config.model.pixels.num_layers=1",
-    "--config.model.pixels.dropout=0.0",
-    "--config.train.learning_rate=1e-4",
-    "--config.train.learning_rate_warmup_steps=0",
-    "--config.train.steps=6",
-    "--config.train.batch_size=16",
-    "--config.train.checkpoint_every=3",
-    "--config.train.evaluate_every=3",
-]
+# A low rate: see `test_the_weights_and_the_files_of_one_process`.
+TRAIN = {
+    "learning_rate": 1e-4,
+    "learning_rate_warmup_steps": 0,
+    "steps": 6,
+    "batch_size": 16,
+    "checkpoint_every": 3,
+    "evaluate_every": 3,
+}
+RUN = ["--config=digits/vae", *(f"--config.train.{name}={value}" for name, value in TRAIN.items())]
 
 
 def _train_together(number, *arguments):
@@ -54,9 +53,9 @@ def _files(workdir):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The workdir of one process."""
-    workdir = tmp_path_factory.mktemp("alone")
-    status, _, errors = run_command("train.main", *RUN, f"--workdir={workdir}", "--strategy=one_device")
-    assert status == 0, errors
+    workdir, config = tmp_path_factory.mktemp("alone"), presets.get("digits/vae")
+    config.train = dataclasses.replace(config.train, **TRAIN)
+    trainer.train_and_evaluate(config, workdir, strategies.make_strategy("one_device"))
     return workdir
 
 
@@ -80,6 +79,38 @@ def test_the_weights_and_the_files_of_one_process(alone, number, tmp_path):
     reader = tf.train.load_checkpoint(str(tmp_path / runs.BEST))
     together = reader.get_tensor("best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE")
     assert together == pytest.approx(evaluation.Evaluator(found)(validation)["bound_nats"], rel=1e-5)
+
+
+def test_workers_must_agree():
+    """On every number, whichever replica says something else."""
+
+    class Three(workers.Workers):
+        """Workers of which the last has a number of its own."""
+
+        parted = 0
+
+        def exchange(self, numbers):
+            return np.array([numbers, numbers, [*numbers[:-1], 7]])
+
+        def part(self):
+            self.parted += 1
+
+    three = Three(tf.distribute.get_strategy())
+    three.check_equal({"seed": 5, "step": 7})
+    assert three.parted == 0
+    with pytest.raises(ValueError, match=r"the same images\. Received: step is 6, 6, 7 on the workers' replicas"):
+        three.check_equal({"seed": 5, "step": 6})
+    assert three.parted == 1
+
+
+def test_workers_start_with_the_chiefs_weights(monkeypatch):
+    """What each computed for itself may differ in the last bit."""
+    two = workers.Workers(tf.distribute.get_strategy())
+    monkeypatch.setattr(two, "_alone", False)
+    monkeypatch.setattr(two, "_of_first", lambda values: [value + 1 for value in values])
+    variables = [tf.Variable([1.0, 2.0]), tf.Variable(3.0)]
+    two.copy_from_chief(variables)
+    assert variables[0].numpy().tolist() == [2.0, 3.0] and variables[1].numpy() == 4.0
 
 
 def test_workers_of_different_runs_do_not_train(tmp_path):
@@ -277,7 +308,8 @@ def test_a_stop_before_a_restart_is_instead_of_it(monkeypatch):
 def test_no_worker_outlives_a_killed_launcher(tmp_path):
     script = f"""
 import os, pathlib, sys, time
-from pixelvae_tf.train import launch
+sys.path.insert(0, {str(pathlib.Path(launch.__file__).parent)!r})
+import launch  # alone: the package imports TensorFlow
 worker = "import os, pathlib, time; pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(600)"
 launch.Launcher([sys.executable, "-c", worker], 2, 0, print).run()
 """
