@@ -74,3 +74,13 @@ def test_no_two_layers_drop_units_by_the_same_numbers(config, monkeypatch):
     model = pixelvae_tf.build(Config(model=config))
     bounds.elbo(model, images, tf.constant([3], tf.int64), training=True, dropout_seed=tf.constant([1, 2]))
     assert len(set(seeds)) == len(seeds) >= 6
+
+
+def test_a_chain_has_what_its_layers_have():
+    plain, masked = layers.HorizontalConv2D(6, 1), layers.MaskedConv2D(6, 3, "A", groups=3)
+    chain = layers.Chain([masked, plain])
+    assert chain.reads_values and chain.strict and chain.channel_groups == 3 and not chain.scans_rows
+    scanning = layers.Chain([masked, layers.DiagonalBiLSTM(6, groups=3)])
+    assert scanning.scans_rows
+    from_context = layers.Chain([layers.FromContext(), plain])
+    assert not from_context.reads_values and not from_context.strict and from_context.channel_groups == 1
