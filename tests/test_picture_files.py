@@ -257,3 +257,14 @@ def test_only_regular_files_are_opened(tmp_path):
     notes = {path.name: decoding.read(tmp_path, path.name, 4, 1).note for path in tmp_path.iterdir()}
     assert len(notes) == 5 and all(notes.values())
     assert notes["pipe.jpg"] == notes["null.jpg"] == "ValueError: not a regular file"
+
+
+def test_a_jpeg_file_says_in_its_adobe_segment_that_its_colours_are_rgb(read):
+    content = bytearray(_saved(Image.new("RGB", (8, 8), (200, 30, 60)), "JPEG", quality=95, keep_rgb=True))
+    # Without these letters nothing else says so: components 1, 2 and 3 are taken for luma and chroma.
+    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        start = content.index(marker) + first
+        assert content[start : start + 3 * step : step] == b"RGB"
+        content[start : start + 3 * step : step] = b"\1\2\3"
+    # JPEG's quantisation at this quality.
+    np.testing.assert_allclose(read(content, channels=3).pixels[0, 0], (200, 30, 60), atol=3)
