@@ -16,7 +16,7 @@ import pathlib
 import numpy as np
 from absl import app, flags
 
-from pixelvae_tf import console
+from pixelvae_tf import console, limits
 from pixelvae_tf.export import client
 
 _SERVER = flags.DEFINE_string("server", None, "host:port, of REST (often 8501) or gRPC (often 8500).", required=True)
@@ -32,13 +32,13 @@ _NUM_VALUES = flags.DEFINE_integer(
 )
 _PROTOCOL = flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], "grpc needs the package tensorflow-serving-api.")
 _TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that a call may take.", 0.001, 86400)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images a call; does not change them.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images a call; does not change them.", 1, limits.MAX_BATCH)
 _IMAGES = console.define_paths("images", None, "encode, complete: picture files.")
 _MASK = console.define_path(
     "mask", None, "complete: what is kept, the top, bottom, left or right half, or what is light in a picture file."
 )
 _OUTPUT = console.define_path("output", None, "sample, complete: the PNG to write.")
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 16, "sample, complete: how many, of each image.", lower_bound=1)
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 16, "sample, complete: how many, of each image.", 1, limits.MAX_BATCH)
 _SEED = flags.DEFINE_integer(
     "seed", 0, "sample, complete: seed of the first image; the next ones count on.", -(2**62), 2**62
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from pixelvae_tf.limits import MAX_BATCH, MAX_PARALLEL
 from pixelvae_tf.models.pixel_vae import COMPLETION_ROUNDS
 from pixelvae_tf.noise import MAX_DRAWS
 
@@ -32,9 +33,12 @@ class Options:
     def __post_init__(self):
         if self.max_batch < 1:
             raise ValueError(f"max_batch must be at least 1. Received: {self.max_batch}")
-        if not 1 <= self.xla_parts <= (self.max_batch if self.xla else 1):
-            limits = f"1..{self.max_batch}, the max_batch, and 1 without xla"
-            raise ValueError(f"xla_parts must be in {limits}. Received: {self.xla_parts}, xla={self.xla}")
+        if self.max_batch > MAX_BATCH:
+            raise ValueError(f"max_batch must be at most {MAX_BATCH}. Received: {self.max_batch}")
+        if not 1 <= self.xla_parts <= (min(self.max_batch, MAX_PARALLEL) if self.xla else 1):
+            limit = MAX_PARALLEL if self.max_batch > MAX_PARALLEL else f"{self.max_batch}, the max_batch"
+            expected = f"1..{limit}, and 1 without xla"
+            raise ValueError(f"xla_parts must be in {expected}. Received: {self.xla_parts}, xla={self.xla}")
         if not 0 <= self.completion_rounds < MAX_DRAWS:
             raise ValueError(f"completion_rounds must be in 0..{MAX_DRAWS - 1}. Received: {self.completion_rounds}")
         if not all(1 <= size <= self.max_batch for size in self.warmup):

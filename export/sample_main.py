@@ -15,11 +15,11 @@ import pathlib
 import numpy as np
 from absl import app, flags
 
-from pixelvae_tf import console
+from pixelvae_tf import console, limits
 
 _SAVED_MODEL = console.define_path("saved_model", None, "Directory of a version.", required=True)
 _OUTPUT = console.define_path("output", None, "The PNG to write.", required=True)
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 64, "How many samples.", lower_bound=1)
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 64, "How many samples.", 1, limits.MAX_BATCH)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.", -(2**62), 2**62)
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", 1.0, "Below 1: likelier images, above: stranger ones; 1e-6 (greedy) to 1e6."
@@ -28,7 +28,7 @@ _LABEL = flags.DEFINE_integer("label", None, "The class of all samples; by defau
 _VARY = flags.DEFINE_enum("vary", None, ["top", "middle", "pixels"], "What varies along a row; by default everything.")
 _SCALE = flags.DEFINE_integer("scale", 4, "How many picture pixels a pixel is wide.", 1, 64)
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 64, "Images at once, up to max_batch; does not change them.", lower_bound=1
+    "batch_size", 64, "Images at once, up to max_batch; does not change them.", 1, limits.MAX_BATCH
 )
 
 

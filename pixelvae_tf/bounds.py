@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import checks, distributions, noise
+from pixelvae_tf import checks, distributions, limits, noise
 from pixelvae_tf.layers.dropout import fold_in
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
@@ -246,6 +246,8 @@ class Objective(NamedTuple):
                 )
             if not all(setting >= 0 for setting in settings):
                 raise ValueError(f"{prefix}{name} must not be negative. Received: {value}")
+            for setting in settings:
+                limits.check_number(setting, f"{prefix}{name}")
         if self.prior_floor_steps and num_levels < 2:
             raise ValueError(
                 f"{prefix}prior_floor_steps must be 0 for a model of fewer than two levels, which has no prior that is "

@@ -4,6 +4,8 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
+
 from pixelvae_tf import bounds
 from pixelvae_tf.models.config import (
     DiagonalBiLSTMConfig,
@@ -141,9 +143,9 @@ class Config:
                 raise ValueError(f"train.{name} must not be negative. Received: {getattr(train, name)}")
         self.objective.validate(len(self.model.levels), "train.")
         for name in ("learning_rate_drop_at", "learning_rate_drop_factor"):
-            if not 0 < getattr(train, name) < 1:
+            if not 0 < np.float32(getattr(train, name)) < 1:
                 raise ValueError(f"train.{name} must be in (0, 1). Received: {getattr(train, name)}")
-        if not 0 <= train.average_decay < 1:
+        if not 0 <= np.float32(train.average_decay) < 1:
             raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
         _one_of("data.labels", self.data.labels, ("", FOLDERS))
         _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))
@@ -175,7 +177,7 @@ def from_json(text: str) -> Config:
     """
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # damaged, or a number of thousands of digits
         raise ValueError(f"config must be a JSON object as written by a run. Received: {error}") from error
     _update(data)
     return decode(Config, data, "config")

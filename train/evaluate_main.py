@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags
 
-from pixelvae_tf import console, files, noise, pretrained
+from pixelvae_tf import console, files, limits, noise, pretrained
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
@@ -19,7 +19,9 @@ _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted value; 0: none.", 0, noise.MAX_DRAWS
 )
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; does not change the result.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 100, "Images at once; does not change the result.", 1, limits.MAX_BATCH
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.", -(2**62), 2**62)
 _FOLDER = console.define_path("folder", None, "Folder of images, if it is not the run's.")
 _DATA_DIR = console.define_path("data_dir", None, "TFDS' data directory, if it is not the run's.")

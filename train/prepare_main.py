@@ -11,10 +11,10 @@ for test. With --labels=folders the next subfolder is the class. Interrupted, th
 from absl import app, flags
 from absl import logging as absl_logging
 
-from pixelvae_tf import console
+from pixelvae_tf import console, limits
 from pixelvae_tf.config import FOLDERS
 
-_SIZE = flags.DEFINE_integer("size", None, "Height and width of the images.", required=True, lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", None, "Height and width of the images.", 1, limits.MAX_SIDE, required=True)
 _OUTPUT = console.define_path("output", None, "Directory to write.", required=True)
 _CHANNELS = flags.DEFINE_enum("channels", "3", ["1", "3"], "1: grey, 3: RGB.")
 _DUPLICATE_DISTANCE = flags.DEFINE_integer(
@@ -25,7 +25,7 @@ _DUPLICATE_DISTANCE = flags.DEFINE_integer(
     lower_bound=-1,
     upper_bound=63,
 )
-_SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Files that make a shard.", lower_bound=1)
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Files that make a shard.", 1, limits.MAX_COUNT)
 _LABELS = flags.DEFINE_enum("labels", None, [FOLDERS], "folders: the subfolders are classes.")
 # Names printed of files that could not be read.
 SHOWN = 10

@@ -1,10 +1,13 @@
 """What a model is made of, as data. The only place for the defaults of models."""
 
 import dataclasses
-import math
 import types
 import typing
 from typing import Any
+
+import numpy as np
+
+from pixelvae_tf import limits
 
 
 @dataclasses.dataclass
@@ -351,7 +354,7 @@ def _validate_network(
         kernel = getattr(network, name, 3)
         if kernel < value or kernel % 2 == 0:
             raise ValueError(f"{where}.{name} must be odd and at least {value}. Received: {kernel}")
-    if not 0 <= getattr(network, "dropout", 0.0) < 1:
+    if not 0 <= np.float32(getattr(network, "dropout", 0.0)) < 1:
         raise ValueError(f"{where}.dropout must be in [0, 1). Received: {network.dropout}")
     for name in ("filters", "output_filters"):
         units = getattr(network, name, groups)
@@ -408,10 +411,8 @@ def decode(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{where} must be a list. Received: {value!r}")
         return origin(decode(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where} must be finite. Received: {value!r}")
-    if type(value) is not kind:
+    if type(value) is not kind and not (kind is float and type(value) is int):
         raise ValueError(f"{where} must be of type {kind.__name__}. Received: {value!r}")
-    return value
+    if kind in (int, float):
+        limits.check_number(value, where, kind)
+    return float(value) if kind is float else value
