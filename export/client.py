@@ -59,9 +59,25 @@ class _Client:
           ServerError: if it does not answer, or not with signatures.
         """
         self._server, self._model, self._timeout = server, model, timeout
-        if "://" in server:
-            raise self._unreachable("it begins with a scheme")
+        self._check_address()
+        self._connect()
         self._definitions = self._describe()
+
+    def _check_address(self) -> None:
+        if "://" in self._server:
+            raise self._unreachable("it begins with a scheme")
+        try:
+            address = urllib.parse.urlsplit(f"//{self._server}")
+            if not address.hostname or address.port == 0:
+                raise ValueError("host and port must not be empty or 0")
+            self._server.encode(), self._model.encode()
+        except UnicodeEncodeError as error:
+            raise ServerError(f"server and model must be UTF-8. Received: {self._server!r}, {self._model!r}") from error
+        except ValueError as error:
+            raise self._unreachable(error) from error
+
+    def _connect(self) -> None:
+        """Makes what calls go through."""
 
     def predict(self, name: str, inputs: Arrays) -> Arrays:
         """Calls a signature.
@@ -179,15 +195,14 @@ class Rest(_Client):
 class Grpc(_Client):
     """A served model by gRPC (port 8500 of TensorFlow Serving); needs the package tensorflow-serving-api."""
 
-    def __init__(self, server: str, model: str, timeout: float = 60.0):
-        """Args, Raises: as for `_Client`; ImportError without the package."""
+    def _connect(self) -> None:
+        """Makes a channel; raises an ImportError without the package."""
         import grpc
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
         # A batch of large images is more than the 4 MB that gRPC receives by default.
-        channel = grpc.insecure_channel(server, [("grpc.max_receive_message_length", -1)])
+        channel = grpc.insecure_channel(self._server, [("grpc.max_receive_message_length", -1)])
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        super().__init__(server, model, timeout)
 
     def _describe(self) -> dict[str, dict]:
         from google.protobuf import json_format

@@ -24,6 +24,7 @@ from pixelvae_tf.models import PixelVAE
 Endpoints = dict[str, tf.types.experimental.PolymorphicFunction]
 # Batch sizes of the check: what was traced must not remember a size.
 CHECKED_BATCHES = (2, 5)
+MAX_VERSION = 2**63 - 1
 
 
 def export(
@@ -76,11 +77,12 @@ def make_folder(base: str | pathlib.Path) -> pathlib.Path:
     """Makes a folder for a version that is not finished, and the directory around it.
 
     Raises:
-      ValueError: if that cannot be written.
+      ValueError: if that cannot be written, or there is no version left.
     """
     path = local_path(base, "export_dir")
     try:
         path.mkdir(parents=True, exist_ok=True)
+        _next_version(path)
         return pathlib.Path(tempfile.mkdtemp(prefix=".unfinished_", dir=path))
     except OSError as error:
         raise ValueError(
@@ -110,10 +112,20 @@ def _call(graph: tf.types.experimental.ConcreteFunction, specs) -> tf.types.expe
     return tf.function(lambda inputs: graph(inputs), input_signature=specs, autograph=False)
 
 
+def _next_version(base: pathlib.Path) -> int:
+    """The number behind the highest version; servers know numbers of 63 bits."""
+    version = max((int(child.name) for child in base.iterdir() if child.name.isdecimal()), default=0) + 1
+    if version > MAX_VERSION:
+        raise ValueError(
+            f"export_dir must have versions below {MAX_VERSION}, the highest that TensorFlow Serving knows. "
+            f"Received: {str(base)!r}, which has {version - 1}"
+        )
+    return version
+
+
 def _rename_to_next_version(unfinished: pathlib.Path, base: pathlib.Path) -> pathlib.Path:
     while True:
-        versions = [int(child.name) for child in base.iterdir() if child.name.isdecimal()]
-        target = base / str(max(versions, default=0) + 1)
+        target = base / str(_next_version(base))
         try:
             os.rename(unfinished, target)
             return target

@@ -24,6 +24,10 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) or "\0" in text:
         raise ValueError(f"{name} must be a path on this machine, not a URL. Received: {text!r}")
     try:
+        text.encode()
+    except UnicodeEncodeError as error:  # TensorFlow and JSON have no other texts
+        raise ValueError(f"{name} must be a path whose characters are UTF-8. Received: {text!r}") from error
+    try:
         return pathlib.Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(f"{name} must be a path on this machine. Received: {text!r}: {error}") from error

@@ -9,11 +9,11 @@ import sys
 
 from absl import app, flags
 
-from pixelvae_tf import console
+from pixelvae_tf import console, limits
 
-_WORKERS = flags.DEFINE_integer("workers", 2, "Processes that share each batch.", lower_bound=1)
+_WORKERS = flags.DEFINE_integer("workers", 2, "Processes that share each batch.", 1, limits.MAX_PARALLEL)
 _MAX_RESTARTS = flags.DEFINE_integer(
-    "max_restarts", 3, "How often all start again, from the last checkpoint, when one dies.", lower_bound=0
+    "max_restarts", 3, "How often all start again, from the last checkpoint, when one dies.", 0, limits.MAX_COUNT
 )
 
 
@@ -22,8 +22,6 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.train import launch
 
     given = argv[1:]
-    if not given:
-        raise app.UsageError("the flags of pixelvae-train are expected after --")
     if any(re.match("--?strategy(=|$)", flag) for flag in given):
         raise app.UsageError(f"--strategy must be left out: it is multi_worker here. Received: {' '.join(given)}")
 
@@ -36,9 +34,28 @@ def main(argv: list[str]) -> None:
     sys.exit(launcher.run())
 
 
+def _parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser of what stands before --; returns what stands behind it, the flags of pixelvae-train."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    reason = f"Received: {' '.join(argv[1:]) or 'none'}"
+    try:
+        rest = flags.FLAGS(argv[:end])[1:]
+    except flags.UnrecognizedFlagError as error:
+        rest, reason = [error.flagname], str(error)
+    except flags.Error:
+        return app.parse_flags_with_usage(argv)  # says what is wrong
+    given = argv[end + 1 :]
+    if rest or not given:
+        raise SystemExit(
+            "pixelvae-launch: the flags of pixelvae-train are expected after --, as in pixelvae-launch --workers=2 -- "
+            f"--config=PRESET --workdir=DIR. {reason}"
+        )
+    return [argv[0], *given]
+
+
 def run() -> None:
     """The console script."""
-    console.run(main)
+    console.run(main, flags_parser=_parse_flags)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from pixelvae_tf import console, presets
+from pixelvae_tf import console, limits, presets
 from pixelvae_tf.config import Config
 
 _CONFIG = config_flags.DEFINE_config_dataclass("config", Config(), "A preset; see --list.", parse_fn=presets.get)
@@ -29,7 +29,11 @@ _STRATEGY = flags.DEFINE_enum(
     "How the work is spread: auto mirrors over several GPUs; multi_worker is told by TF_CONFIG, see pixelvae-launch.",
 )
 _VIRTUAL_CPUS = flags.DEFINE_integer(
-    "virtual_cpus", 1, "CPU devices to mirror over, with --strategy=mirrored; best as many as cores.", lower_bound=1
+    "virtual_cpus",
+    1,
+    "CPU devices to mirror over, with --strategy=mirrored; best as many as cores.",
+    1,
+    limits.MAX_PARALLEL,
 )
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Equal weights, bit for bit, from equal runs (slower; TensorFlow's op determinism)."
@@ -103,6 +107,9 @@ def _fail_for_now(message: str) -> NoReturn:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     """absl's parser; what config_flags raises for a field that does not exist becomes one message."""
+    configs = [argument for argument in argv if re.match("--?config(=|$)", argument)]
+    if len(configs) > 1:  # the second one's fields would join the first's
+        raise SystemExit(f"pixelvae-train: --config must be given once. Received: {' '.join(configs)}")
     fields = " ".join(argument for argument in argv if argument.startswith(("--config.", "-config.")))
     try:
         return app.parse_flags_with_usage(argv)

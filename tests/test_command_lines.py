@@ -1,0 +1,103 @@
+"""Command lines that nearly say what is meant: one message that names the mistake."""
+
+import ast
+import pathlib
+
+import pytest
+from commands import run_command
+
+from pixelvae_tf.export import client, exporter
+from pixelvae_tf.files import local_path
+
+ROOT = pathlib.Path(__file__).parents[1]
+MAINS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
+
+
+@pytest.mark.parametrize("path", MAINS, ids=lambda path: path.stem)
+def test_every_integer_flag_has_both_bounds(path):
+    """Without, numbers of any size reach the computation. Those of an export and of a class are checked there."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "flags.DEFINE_integer":
+            named = [keyword.arg for keyword in node.keywords if keyword.arg in ("lower_bound", "upper_bound")]
+            name, default = map(ast.unparse, node.args[:2])
+            elsewhere = default.startswith("Options.") or (path.stem, name) == ("sample_main", "'label'")
+            assert elsewhere or len(node.args[3:] + named) == 2, ast.unparse(node)
+
+
+CONFIG, OTHER = "--config=digits/vae", "--config=digits/hierarchical"
+EXPECTED_AFTER = "the flags of pixelvae-train are expected after --, as in pixelvae-launch --workers=2 -- "
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("train.main", [CONFIG, OTHER], f"--config must be given once. Received: {CONFIG} {OTHER}"),
+        ("train.main", [CONFIG, "--config.train.steps=1", CONFIG], "--config must be given once. Received: "),
+        ("train.main", ["--config", "digits/vae", "-config=digits/vae"], "--config must be given once. Received: "),
+        (
+            "train.main",
+            [CONFIG, "--config.train.free_nats=(1e300,)", "--workdir=x"],
+            "free_nats[0] must be at most 1000000000",
+        ),
+        ("train.main", [CONFIG, "--workdir=\udcff"], "--workdir=\\udcff: it must be a path whose characters are UTF-8"),
+        ("train.launch_main", [], f"{EXPECTED_AFTER}--config=PRESET --workdir=DIR. Received: none"),
+        (
+            "train.launch_main",
+            ["--workers=2", CONFIG],
+            f"{EXPECTED_AFTER}--config=PRESET --workdir=DIR. Unknown command",
+        ),
+        (
+            "train.launch_main",
+            ["--worker=2", "--", CONFIG],
+            "Unknown command line flag 'worker'. Did you mean: workers",
+        ),
+        ("train.launch_main", ["digits/vae"], "--workdir=DIR. Received: digits/vae"),
+        ("train.launch_main", ["--workers=2", "--"], "--workdir=DIR. Received: --workers=2 --"),
+        ("train.launch_main", ["--workers=99999999999", "--", CONFIG], "--workers=99999999999"),
+        ("train.launch_main", ["--", CONFIG, "--strategy=auto"], "--strategy must be left out"),
+    ],
+)
+def test_a_command_line_that_is_nearly_right_is_refused_with_the_mistake(module, arguments, message):
+    status, out, errors = run_command(module, *arguments)
+    assert status not in (0, None) and message in out + errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        *("localhost:" + "1" * 400, "localhost:" + "1" * 5000, "localhost:65536", "localhost:-1", "localhost:0"),
+        *("localhost:http", ":8501", "", "[::1:8501", "localhost:8501:1"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [client.Rest, client.Grpc])
+def test_a_server_that_is_no_address_is_refused_before_it_is_called(server, protocol):
+    with pytest.raises(client.ServerError, match="server must be the host:port of one that answers"):
+        protocol(server, "digits")
+
+
+@pytest.mark.parametrize(("server", "model"), [("\udcff:1", "digits"), ("localhost:1", "\udcff")])
+def test_names_on_the_wire_are_utf_8(server, model):
+    with pytest.raises(client.ServerError, match="server and model must be UTF-8"):
+        client.Rest(server, model)
+
+
+@pytest.mark.parametrize("version", [2**63 - 1, 10**23])
+def test_an_export_needs_a_version_that_a_server_knows(tmp_path, version):
+    (tmp_path / str(version)).mkdir()
+    with pytest.raises(ValueError, match=r"export_dir must have versions below 9223372036854775807.*Received: .* has"):
+        exporter.make_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [str(version)]
+
+
+def test_the_last_version_can_still_be_written(tmp_path):
+    (tmp_path / str(2**63 - 2)).mkdir()
+    unfinished = exporter.make_folder(tmp_path)
+    assert exporter._rename_to_next_version(unfinished, tmp_path).name == str(2**63 - 1)
+
+
+def test_a_path_that_is_not_utf_8_is_refused_by_name():
+    with pytest.raises(
+        ValueError, match=r"workdir must be a path whose characters are UTF-8\. Received: '/tmp/\\udcff'"
+    ):
+        local_path("/tmp/\udcff", "workdir")
+    assert local_path("/tmp/画像", "workdir") == pathlib.Path("/tmp/画像")
