@@ -1,15 +1,13 @@
 """The examples of the docs run as they stand, one after the other; the linear probe reads a SavedModel."""
 
 import os
-import pathlib
 import re
-import subprocess
-import sys
 
+import numpy as np
 import pytest
+from scripts import ROOT, load_script
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
-PAGE = DOCS / "python_api.md"
+PAGE = ROOT / "docs" / "python_api.md"
 TEXT = PAGE.read_text()
 BLOCKS = list(re.finditer(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE))
 
@@ -40,16 +38,16 @@ def test_an_example_runs(run_until, block):
     assert run_until(block).is_dir()
 
 
-def test_a_linear_probe_reads_the_last_examples_export(run_until):
+def test_a_linear_probe_reads_the_last_examples_export(run_until, capsys):
     """Ten labelled digits of each class are enough to read most of the others from pixels, and many from the means."""
     saved_model = run_until(BLOCKS[-1]) / "models/digits/1"
-    command = [sys.executable, DOCS / "linear_probe.py", f"--saved_model={saved_model}", "--labels=100", "--draws=2"]
-    outcome = subprocess.run(command, capture_output=True, text=True)
-    assert outcome.returncode == 0, outcome.stderr
-    title, columns, numbers = outcome.stdout.splitlines()
+    probe = load_script("docs/linear_probe.py")
+    probe.FLAGS(["linear_probe", f"--saved_model={saved_model}", "--labels=100", "--draws=2"])
+    probe.main([])
+    title, columns, numbers = capsys.readouterr().out.splitlines()
     assert title.startswith("digits/test: 400 images, 16 means;") and columns.split() == ["labels", "means", "pixels"]
     number, means, _, _, pixels, _, _ = numbers.split()
     # Chance is 10%; a model of forty steps is behind the pixels, as it is not when it is trained.
     assert number == "100" and float(means) > 40 and float(pixels) > 70
-    refused = subprocess.run([*command[:-2], "--labels=105"], capture_output=True, text=True)
-    assert refused.returncode != 0 and "linear_probe: labels must be multiples of 10" in refused.stderr
+    with pytest.raises(SystemExit, match="linear_probe: labels must be multiples of 10"):
+        probe.draw(np.arange(1000) % 10, 105, np.random.default_rng(0))

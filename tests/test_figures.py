@@ -1,29 +1,14 @@
 """The script that redraws the paper's figures."""
 
-import functools
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
-
-_PATH = pathlib.Path(__file__).parents[1] / "benchmarks" / "figures.py"
+from scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def figures():
-    """benchmarks/figures.py as a module."""
-    spec = importlib.util.spec_from_file_location("figures", _PATH)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        # Its flags are its own, whatever commands this process has imported.
-        patch.setattr(flags, "FLAGS", flags.FlagValues())
-        for define in ("DEFINE_string", "DEFINE_list"):
-            patch.setattr(flags, define, functools.partial(getattr(flags, define), flag_values=flags.FLAGS))
-        spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/figures.py")
 
 
 def _point(figures, has_latents, num_layers, bound, budget="10 steps"):

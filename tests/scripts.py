@@ -1,0 +1,24 @@
+"""Imports the scripts outside the package."""
+
+import functools
+import importlib.util
+import pathlib
+import types
+
+import pytest
+from absl import flags
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def load_script(path: str) -> types.ModuleType:
+    """A script of the checkout as a module whose `FLAGS` are its own, whatever commands this process has imported."""
+    spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flags, "FLAGS", flags.FlagValues())
+        for define in ("DEFINE_string", "DEFINE_list", "DEFINE_integer"):
+            patch.setattr(flags, define, functools.partial(getattr(flags, define), flag_values=flags.FLAGS))
+        spec.loader.exec_module(module)
+        module.FLAGS = flags.FLAGS
+    return module
