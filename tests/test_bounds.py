@@ -226,3 +226,12 @@ def test_posterior_draws_use_each_images_seed(one_latent):
     z = model.sample_posterior([posterior], tf.constant([9], tf.int64), 2)[0]
     normal = noise.normal(tf.constant([9], tf.int64), noise.stream(noise.Kind.POSTERIOR, 0, 2), (1,))
     np.testing.assert_allclose(z, posterior.mean() + posterior.stddev() * normal, rtol=1e-6)
+
+
+def test_settings_are_one_per_level_or_one_for_all():
+    for levels in (0, 1, 2, 3):
+        bounds.Objective((5,), (3.0,)).validate(levels)
+    bounds.Objective((5, 6)).validate(2)
+    for settings, levels in (((5, 6), 1), ((5, 6, 7), 2), ((), 2)):
+        with pytest.raises(ValueError, match="kl_warmup_steps must be one number per level or one for all"):
+            bounds.Objective(settings).validate(levels, "train.")
