@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from pixelvae_tf import data
 from pixelvae_tf.config import DataConfig, ModelConfig
 from pixelvae_tf.data import sources
+from pixelvae_tf.train import evaluation
 
 
 def _image_set(number):
@@ -89,6 +90,36 @@ def test_evaluation_sees_every_image_once_with_its_own_seed(batch_size):
     np.testing.assert_array_equal(images, np.arange(10))
     seeds = np.concatenate([batch["seeds"] for batch in batches])[real]
     np.testing.assert_array_equal(seeds, next(data.evaluation_batches(_image_set(10), 10, seed=3))["seeds"])
+
+
+@pytest.mark.parametrize(
+    ("number", "largest", "replicas", "size"),
+    [
+        (4, 100, 1, 4),
+        (200, 40_000, 1, 200),
+        (200, 150, 1, 100),
+        (5, 2, 1, 2),
+        (3, 1, 1, 1),
+        (10, 10, 1, 10),
+        (5, 8, 4, 8),
+    ],
+)
+def test_no_batch_is_larger_than_what_there_is(number, largest, replicas, size):
+    assert data.even_batch_size(number, largest, replicas) == size
+
+
+def test_an_evaluation_computes_no_copies_of_a_small_split(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def batches(image_set, batch_size, seed):
+        raise Asked(batch_size)
+
+    monkeypatch.setattr(data, "evaluation_batches", batches)
+    config = ModelConfig(image_shape=(1, 1, 1), num_values=256, levels=[])
+    model = type("Model", (), {"config": config, "num_levels": 0})()
+    with pytest.raises(Asked, match=r"^7$"):
+        evaluation.Evaluator(model, batch_size=40_000)(_image_set(7))
 
 
 def test_digits():

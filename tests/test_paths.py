@@ -14,7 +14,7 @@ from small_run import small_config
 from pixelvae_tf import console, data, files, pictures, runs
 from pixelvae_tf.config import Config, DataConfig
 from pixelvae_tf.export import card, exporter, page
-from pixelvae_tf.train import evaluation, initial_weights, trainer, workdir
+from pixelvae_tf.train import initial_weights, trainer, workdir
 
 URLS = [
     "gs://bucket/run",
@@ -233,31 +233,3 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path):
     photos.rename(tmp_path / "moved")
     config.data.folder = str(tmp_path / "moved")
     assert data.load(config.data, "train", (SIDE, SIDE, 3)).fingerprint() == before
-
-
-class _Counting:
-    """An evaluator's `per_image` that counts what it computes."""
-
-    def __init__(self):
-        self.sizes = []
-
-    def __call__(self, images, seeds):
-        self.sizes.append(len(images))
-        rows = evaluation.tf.cast(images[:, 0, 0, 0], "float32")
-        return {"reconstruction_nats": rows, "kl_nats": evaluation.tf.zeros((len(images), 0))}
-
-
-@pytest.mark.parametrize(
-    ("number", "batch_size", "sizes"),
-    [(4, 100, [4]), (200, 40_000, [200]), (200, 150, [100, 100]), (5, 2, [2, 2, 2]), (3, 1, [1, 1, 1]), (10, 10, [10])],
-)
-def test_no_more_is_computed_than_there_is(number, batch_size, sizes):
-    config = small_config("digits/gated_pixel_cnn").model
-    config.image_shape = (1, 1, 1)
-    images = np.arange(number, dtype=np.uint8)[:, None, None, None]
-    model = type("Model", (), {"config": config, "num_levels": 0})()
-    evaluator = evaluation.Evaluator(model, batch_size=batch_size)
-    evaluator._per_image = counting = _Counting()
-    report = evaluator(data.ImageSet(images, None, "numbers", 256, "none"))
-    assert counting.sizes == sizes
-    assert report["num_images"] == number and report["bound_nats"] == pytest.approx((number - 1) / 2)

@@ -67,7 +67,8 @@ class Evaluator:
         self.model, self.seed, self.importance_samples = model, seed, importance_samples
         self.strategy = strategy or tf.distribute.get_strategy()
         self.workers = Workers(self.strategy)
-        self.batch_size = self._whole_shares(batch_size)
+        replicas = self.strategy.num_replicas_in_sync
+        self.batch_size = -(-batch_size // replicas) * replicas
 
         # What the functions below take of a batch.
         self._inputs = ("images", "seeds", "labels") if model.config.num_classes else ("images", "seeds")
@@ -86,11 +87,6 @@ class Evaluator:
             return {"importance_weighted_nats": -bound}
 
         self._parts, self._importance_weighted = parts, importance_weighted
-
-    def _whole_shares(self, number: int) -> int:
-        """The next multiple of the number of replicas."""
-        replicas = self.strategy.num_replicas_in_sync
-        return -(-number // replicas) * replicas
 
     def _run(self, function: Callable, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Calls a function on each replica's share of a batch."""
@@ -146,9 +142,7 @@ class Evaluator:
         collected: dict[str, list[np.ndarray]] = {}
         moments = [Moments(level.shape) for level in self.model.config.levels]
         number, done = len(image_set.images), 0
-        # Batches of equal sizes, so that the last one is filled up with as few copies as can be.
-        num_batches = -(-number // self.batch_size)
-        batch_size = self._whole_shares(-(-number // num_batches))
+        batch_size = data.even_batch_size(number, self.batch_size, self.strategy.num_replicas_in_sync)
         # Each image's pixels and latents are its own.
         share = batch_size // self.strategy.num_replicas_in_sync
         own = np.tile(np.arange(batch_size, dtype=np.int32)[:, None] % share, 1 + self.model.num_levels)

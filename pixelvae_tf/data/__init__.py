@@ -1,6 +1,6 @@
 """Images: from a name to arrays of pixel values, and from arrays to batches."""
 
-from pixelvae_tf.data.batches import check_batch_size, evaluation_batches, training_batches
+from pixelvae_tf.data.batches import check_batch_size, evaluation_batches, even_batch_size, training_batches
 from pixelvae_tf.data.sources import DATA_SETS, ImageSet, check_fits, describe, load
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "check_fits",
     "describe",
     "evaluation_batches",
+    "even_batch_size",
     "load",
     "training_batches",
 ]

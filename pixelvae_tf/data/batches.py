@@ -93,6 +93,19 @@ def _taker(image_set: ImageSet) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     return take
 
 
+def even_batch_size(num_images: int, largest: int, replicas: int = 1) -> int:
+    """A size for as few batches of a split as can be, so even that the last one needs few copies.
+
+    Args:
+      num_images: of the split.
+      largest: the size that is allowed.
+      replicas: what the size is a multiple of; rounding up to it may go beyond the largest.
+    """
+    num_batches = -(-num_images // largest)
+    size = -(-num_images // num_batches)
+    return -(-size // replicas) * replicas
+
+
 def evaluation_batches(image_set: ImageSet, batch_size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
     """A split in its order, once. An image's seed does not depend on the batch it is in.
 
