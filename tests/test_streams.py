@@ -10,9 +10,11 @@ import sys
 import keras
 import pytest
 import tensorflow as tf
+from photo_folder import picture
 
 import pixelvae_tf
 from pixelvae_tf import console, keras_backend, streams
+from pixelvae_tf.data import folder
 from pixelvae_tf.train import progress
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -113,6 +115,13 @@ def test_progress_without_standard_error_writes_nowhere(monkeypatch, capsys):
     bar.update(2)
     bar.close()
     assert capsys.readouterr().out == ""
+
+
+def test_a_folder_is_read_without_standard_error(monkeypatch, tmp_path):
+    (tmp_path / "train").mkdir()
+    picture(0).save(tmp_path / "train" / "0.png")
+    monkeypatch.setattr(sys, "stderr", None)
+    assert folder.load(tmp_path, "train", 8, 3)[0].shape == (1, 8, 8, 3)
 
 
 def test_another_backend_of_keras_is_named_with_what_to_set(monkeypatch):

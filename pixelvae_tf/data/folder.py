@@ -12,6 +12,7 @@ import dataclasses
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -194,8 +195,8 @@ def load(
     found = list_images(folder, "data.folder")
     paths, classes = found.splits[split], found.classes("data.folder") if labels else ()
     results = in_parallel(lambda path: read(folder, path, side, channels), paths)
-    # On a terminal alone (None).
-    bar = tqdm.tqdm(results, f"reading {split}", len(paths), unit="image", disable=None)
+    # On a terminal alone (None), which a program without standard error has not.
+    bar = tqdm.tqdm(results, f"reading {split}", len(paths), unit="image", disable=None if sys.stderr else True)
     good = []
     for result in bar:
         if result.pixels is None:
