@@ -50,13 +50,13 @@ def test_a_residual_block_whose_last_kernel_is_zero_is_the_identity(block):
 
 
 GATED_DROPOUT = dataclasses.replace(GATED, dropout=0.5)
-PRIOR = LevelConfig(2, (6,), True, (2, 2), prior=GATED_DROPOUT)
+PRIORS = [LevelConfig(2, (6,), True, grid, prior=GATED_DROPOUT) for grid in ((4, 4), (2, 2))]
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        ModelConfig((4, 4, 3), 4, [PRIOR, VECTOR], GATED_DROPOUT),
+        ModelConfig((8, 8, 3), 4, [*PRIORS, VECTOR], GATED_DROPOUT),
         dataclasses.replace(MODELS["pixel_vae_pp"], levels=[MAP], pixels=STREAMS),
     ],
     ids=["gated", "streams"],
