@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from pixelvae_tf.limits import MAX_BATCH, MAX_PARALLEL
-from pixelvae_tf.models.pixel_vae import COMPLETION_ROUNDS
-from pixelvae_tf.noise import MAX_DRAWS
+from pixelvae_tf.limits import MAX_BATCH, MAX_DRAWS, MAX_PARALLEL
+from pixelvae_tf.models.config import COMPLETION_ROUNDS
 
 
 @dataclasses.dataclass(frozen=True)

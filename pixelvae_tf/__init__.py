@@ -6,17 +6,36 @@ model, config, step = pixelvae_tf.load("runs/quickstart")
 model, config, step = pixelvae_tf.load_pretrained("digits/gated_pixel_vae")  # comes with the package
 """
 
+import importlib
+import importlib.metadata
+
 from pixelvae_tf import keras_backend
 
-__all__ = ["build", "load", "load_pretrained", "presets"]
+# Where each public name is. They are imported when they are first used (PEP 562): TensorFlow takes seconds to import,
+# and the commands that compute nothing, as --help, need none of it.
+_HOMES = {
+    "Config": "config",
+    "ModelConfig": "models.config",
+    "PixelVAE": "models.pixel_vae",
+    "build": "runs",
+    "load": "runs",
+    "load_pretrained": "pretrained",
+}
+_MODULES = ("bounds", "distributions", "layers", "models", "noise", "presets", "runs")
+__all__ = [*_HOMES, *_MODULES, "__version__"]
 
-if keras_backend.REFUSAL is None:
-    from pixelvae_tf import presets
-    from pixelvae_tf.pretrained import load_pretrained
-    from pixelvae_tf.runs import build, load
-else:
-    # The package itself can be imported: its commands then end with one line instead of a traceback.
-    def __getattr__(name: str):
-        if name in __all__:
+
+def __getattr__(name: str):
+    if name == "__version__":
+        return importlib.metadata.version("pixelvae_tf")
+    if name in _HOMES:
+        if name not in ("Config", "ModelConfig"):
             keras_backend.check()
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. Its public names are {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

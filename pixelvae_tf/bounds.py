@@ -19,8 +19,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import checks, distributions, limits, noise
+from pixelvae_tf import checks, distributions, limits
 from pixelvae_tf.layers.dropout import fold_in
+from pixelvae_tf.limits import MAX_DRAWS
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
 ACTIVE_VARIANCE = 0.01
@@ -326,8 +327,8 @@ def importance_weighted(
             "num_samples and chunk_size must be at least 1. "
             f"Received: num_samples={num_samples}, chunk_size={chunk_size}"
         )
-    if num_samples > noise.MAX_DRAWS:
-        raise ValueError(f"num_samples must be at most {noise.MAX_DRAWS}. Received: num_samples={num_samples}")
+    if num_samples > MAX_DRAWS:
+        raise ValueError(f"num_samples must be at most {MAX_DRAWS}. Received: num_samples={num_samples}")
     posteriors = model.posterior(images)
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
     images = tf.cast(images, model.site.dtype)

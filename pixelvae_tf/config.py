@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
+import typing
 from typing import Any
 
 import numpy as np
 
-from pixelvae_tf import bounds
 from pixelvae_tf.models.config import (
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
@@ -22,6 +22,9 @@ from pixelvae_tf.models.config import (
 
 # Of `DataConfig.labels`.
 FOLDERS = "folders"
+
+if typing.TYPE_CHECKING:
+    from pixelvae_tf import bounds
 
 __all__ = [
     "FOLDERS",
@@ -124,8 +127,10 @@ class Config:
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     @property
-    def objective(self) -> bounds.Objective:
+    def objective(self) -> "bounds.Objective":
         """What training minimises."""
+        from pixelvae_tf import bounds  # TensorFlow, which a config as such does not need
+
         return bounds.Objective(**{name: getattr(self.train, name) for name in bounds.Objective._fields})
 
     def validate(self) -> None:

@@ -38,21 +38,29 @@ def run(main: Callable[[list[str]], None], **options) -> None:
         print(f"{_command()}: stopped by Ctrl-C", file=sys.stderr)
         status = 128 + signal.SIGINT
     except Exception as error:
-        if not isinstance(error, MemoryError) and type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's
+        reason = _reason(error)
+        if not reason:
             raise
-        reason = str(error).partition("\n")[0]
-        status = f"{_command()}: there must be enough memory; smaller batches or fewer images take less. {reason}"
+        status = f"{_command()}: {reason}"
     output_status = streams.output_status(_command())
     sys.exit(status or output_status)
 
 
+def _reason(error: Exception) -> str:
+    """What to say of an error that no command expects; empty for one that is a bug."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's
+        first_line = str(error).partition("\n")[0]
+        return f"there must be enough memory; smaller batches or fewer images take less. {first_line}"
+    try:
+        # Whatever imports Keras first fails in a way of its own.
+        keras_backend.check()
+    except keras_backend.WrongBackend as wrong:
+        return str(wrong)
+    return ""
+
+
 def _command() -> str:
     return pathlib.Path(sys.argv[0]).stem
-
-
-if keras_backend.REFUSAL is not None:
-    # The modules of the commands import this one first; what they import after it would fail.
-    sys.exit(f"{_command()}: {keras_backend.REFUSAL}")
 
 
 class _PathParser(flags.ArgumentParser):

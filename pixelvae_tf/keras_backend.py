@@ -1,8 +1,15 @@
 """Keras must run on TensorFlow, whatever the environment or keras.json says."""
 
+import functools
 
-def _refusal() -> str | None:
-    """What is wrong with Keras here; None if it runs on TensorFlow."""
+
+class WrongBackend(ImportError):
+    """Keras runs on something else; the message says what to set."""
+
+
+@functools.cache
+def check() -> None:
+    """Raises a `WrongBackend`, unless Keras runs on TensorFlow. Imports both."""
     try:
         import keras
 
@@ -11,18 +18,9 @@ def _refusal() -> str | None:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
     else:
         if backend == "tensorflow":
-            return None
+            return
         reason = f"the backend {backend}"
-    return (
+    raise WrongBackend(
         "Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow in the environment, and mend or remove keras.json "
         f"in KERAS_HOME or ~/.keras if it is damaged. Received: {reason}"
     )
-
-
-REFUSAL = _refusal()
-
-
-def check() -> None:
-    """Raises an ImportError that says what to set, unless Keras runs on TensorFlow."""
-    if REFUSAL is not None:
-        raise ImportError(REFUSAL)

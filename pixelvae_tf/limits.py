@@ -7,6 +7,8 @@ MAX_COUNT = 2**31 - 1
 # Images at once, and the height and width of one.
 MAX_BATCH = 2**20
 MAX_SIDE = 2**16
+# Draws of an image: importance samples, or rounds of completion; see `noise.stream`.
+MAX_DRAWS = 2**20
 # Processes, devices or parts of a batch that work side by side.
 MAX_PARALLEL = 2**10
 # Floating-point numbers: far within float32, whose squares and sums of many stay finite and above 0.

@@ -15,10 +15,12 @@ import math
 
 import tensorflow as tf
 
+from pixelvae_tf.limits import MAX_DRAWS
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 # Kind, level and draw share the 32 bits of a stream: 4 + 8 + 20.
-MAX_LEVELS, MAX_DRAWS = 2**8, 2**20
+MAX_LEVELS = 2**8
 
 
 class Kind(enum.IntEnum):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 from pixelvae_tf import noise
+from pixelvae_tf.limits import MAX_DRAWS
 
 PIXELS = noise.Kind.PIXELS
 
@@ -74,14 +75,14 @@ def test_streams_do_not_collide():
         int(noise.stream(kind, level, draw))
         for kind in noise.Kind
         for level in (0, 1, noise.MAX_LEVELS - 1)
-        for draw in (0, 1, noise.MAX_DRAWS - 1)
+        for draw in (0, 1, MAX_DRAWS - 1)
     ]
     assert len(set(names)) == len(names)
     assert int(noise.stream(PIXELS, 2, tf.constant(5))) == int(noise.stream(PIXELS, 2, 5))
     with pytest.raises(ValueError, match="level must be"):
         noise.stream(PIXELS, noise.MAX_LEVELS)
     with pytest.raises(ValueError, match="draw must be"):
-        noise.stream(PIXELS, 0, noise.MAX_DRAWS)
+        noise.stream(PIXELS, 0, MAX_DRAWS)
 
 
 def _sequences(draw):

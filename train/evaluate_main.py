@@ -10,13 +10,13 @@ import sys
 
 from absl import app, flags
 
-from pixelvae_tf import console, files, limits, noise, pretrained
+from pixelvae_tf import console, files, limits, pretrained
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
 _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
-    "importance_samples", 0, "K of the importance-weighted value; 0: none.", 0, noise.MAX_DRAWS
+    "importance_samples", 0, "K of the importance-weighted value; 0: none.", 0, limits.MAX_DRAWS
 )
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
 _BATCH_SIZE = flags.DEFINE_integer(

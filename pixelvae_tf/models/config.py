@@ -9,6 +9,9 @@ import numpy as np
 
 from pixelvae_tf import limits
 
+# Encode and fill: rounds of `PixelVAE.complete`.
+COMPLETION_ROUNDS = 8
+
 
 @dataclasses.dataclass
 class IndependentConfig:

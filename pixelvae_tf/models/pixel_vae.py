@@ -22,8 +22,9 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import checks, control_flow, distributions, layers, noise, pixels, sampling
 from pixelvae_tf.layers.weight_norm import PACKAGE
+from pixelvae_tf.limits import MAX_DRAWS
 from pixelvae_tf.models import networks
-from pixelvae_tf.models.config import ModelConfig, PixelCNNPPConfig, decode
+from pixelvae_tf.models.config import COMPLETION_ROUNDS, ModelConfig, PixelCNNPPConfig, decode
 from pixelvae_tf.models.elbo_model import ElboModel
 from pixelvae_tf.models.level import Level
 
@@ -31,8 +32,6 @@ tfd = tfp.distributions
 
 # Images of a data-dependent start.
 START_IMAGES = 64
-# Encode and fill: rounds of `complete`.
-COMPLETION_ROUNDS = 8
 
 
 @contextlib.contextmanager
@@ -452,8 +451,8 @@ class PixelVAE(ElboModel):
                 f"mask must be bool or integers [B, H, W, 1], of the images' sizes {wanted}. "
                 f"Received: {mask.dtype.name} of shape {mask.shape}"
             )
-        if not 0 <= num_rounds < noise.MAX_DRAWS:
-            raise ValueError(f"num_rounds must be in 0..{noise.MAX_DRAWS - 1}. Received: {num_rounds}")
+        if not 0 <= num_rounds < MAX_DRAWS:
+            raise ValueError(f"num_rounds must be in 0..{MAX_DRAWS - 1}. Received: {num_rounds}")
         known = sampling.Known(tf.cast(images, self.site.dtype), tf.cast(mask, tf.bool))
         if not self.num_levels:
             return self.decode([], seeds, temperature, method, labels, known)

@@ -9,10 +9,12 @@
 
 import importlib.resources
 import json
+import typing
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import runs
-from pixelvae_tf.models import PixelVAE
+
+if typing.TYPE_CHECKING:
+    from pixelvae_tf.models import PixelVAE
 
 FOLDER = importlib.resources.files(__name__)
 WEIGHTS, CARD, PAGE = "model.weights.h5", "card.json", "model_card.md"
@@ -31,7 +33,7 @@ def names() -> list[str]:
     )
 
 
-def load(name: str) -> tuple[PixelVAE, config_lib.Config, dict]:
+def load(name: str) -> tuple["PixelVAE", config_lib.Config, dict]:
     """A trained model with its card.
 
     Args:
@@ -46,6 +48,8 @@ def load(name: str) -> tuple[PixelVAE, config_lib.Config, dict]:
     """
     if name not in names():
         raise ValueError(f"name must be one of the pretrained models {', '.join(names())}. Received: {name!r}")
+    from pixelvae_tf import runs  # TensorFlow, which their names do not need
+
     folder = FOLDER / name
     try:
         card = json.loads((folder / CARD).read_text())
@@ -64,7 +68,7 @@ def load(name: str) -> tuple[PixelVAE, config_lib.Config, dict]:
     return model, config, card
 
 
-def load_pretrained(name: str) -> tuple[PixelVAE, config_lib.Config, int]:
+def load_pretrained(name: str) -> tuple["PixelVAE", config_lib.Config, int]:
     """A trained model that comes with the package.
 
     Args:
