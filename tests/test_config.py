@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import typing
 
 import pytest
@@ -169,3 +170,10 @@ def test_fields_of_configs_are_documented():
         for field in dataclasses.fields(kind):
             if not dataclasses.is_dataclass(field.type):
                 assert field.name in documented, f"{kind.__name__}.{field.name}"
+
+
+def test_a_warm_up_of_upper_levels_that_an_earlier_version_wrote_is_kept():
+    written = json.loads(config_lib.to_json(presets.get("digits/hierarchical")))
+    written["train"] |= {"kl_warmup_steps": 100, "upper_kl_warmup_steps": 300, "free_nats": 2.0}
+    train = config_lib.from_json(json.dumps(written)).train
+    assert train.kl_warmup_steps == (100, 300) and train.free_nats == (2.0,)

@@ -206,3 +206,10 @@ def test_constant_images_give_finite_starting_parameters(value):
         params = site.marginal_params(images)
         log_prob = site.distribution(params[None]).log_prob(tf.fill((1, 3), value))
         assert np.isfinite(params).all() and np.isfinite(log_prob).all()
+
+
+def test_temperature_of_a_rounded_normal_multiplies_its_scale():
+    site, params = QuantizedNormalSite(16), tf.constant([[0.2, -2.0], [0.2, -2.0]])
+    plain, scaled = site.channel_distribution(params), site.channel_distribution(params, tf.constant([1.0, 0.25]))
+    np.testing.assert_allclose(scaled.scale, plain.scale * [[1.0], [0.25]], rtol=1e-6)
+    np.testing.assert_array_equal(scaled.loc, plain.loc)
