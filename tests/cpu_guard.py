@@ -1,6 +1,6 @@
 """A pytest plugin: no case takes long, and a run ends with what it took.
 
-A case that is not marked slow fails if it takes more than a minute of CPU, in this process and in all under it. Not of
+A case that is not marked slow fails if it takes more than 20 s of CPU, in this process and in all under it. Not of
 wall time: that depends on what else the machine does.
 
 A case answers for its own set-up and tear-down. What a module or the whole run shares is nobody's, or the case that
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 20.0
 SHOWN = 10
 OWN, SHARED = "cpu_seconds", "shared_cpu_seconds"
 

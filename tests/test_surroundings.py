@@ -5,6 +5,7 @@ import threading
 
 import keras
 import numpy as np
+from small_run import small_config
 
 import pixelvae_tf
 from pixelvae_tf import runs
@@ -61,3 +62,11 @@ def test_names_of_weights_do_not_depend_on_name_scopes():
         scoped = _build(0)
     assert list(runs.weights_of(scoped)) == names
     assert runs.fingerprint(scoped) == runs.fingerprint(_build(0))
+
+
+def test_a_fingerprint_is_of_every_weight():
+    model = runs.build(small_config("digits/vae"))
+    before = runs.fingerprint(model)
+    weight = model.trainable_variables[-1]
+    weight.assign(weight + 1e-3)
+    assert runs.fingerprint(model) != before
