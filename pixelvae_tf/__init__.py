@@ -8,6 +8,9 @@ model, config, step = pixelvae_tf.load_pretrained("digits/gated_pixel_vae")  # c
 
 import importlib
 import importlib.metadata
+import sys
+
+import wrapt
 
 from pixelvae_tf import keras_backend
 
@@ -39,3 +42,12 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+@wrapt.when_imported("keras")
+def _register_classes(keras) -> None:
+    """Lets `keras.models.load_model` know this package's classes, whichever of the two is imported first."""
+    # Where a part of this package imports Keras, what follows registers its classes.
+    parts = ("bounds", "distributions", "layers", "models.pixel_vae", "sampling")
+    if keras.config.backend() == "tensorflow" and not any(f"{__name__}.{part}" in sys.modules for part in parts):
+        importlib.import_module(f"{__name__}.models.pixel_vae")

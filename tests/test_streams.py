@@ -160,6 +160,16 @@ def test_listing_presets_imports_no_tensorflow():
     assert "digits/gated_pixel_vae" in lines.stdout and lines.stdout.endswith("[]\n")
 
 
+@pytest.mark.parametrize("imports", ["keras, pixelvae_tf", "pixelvae_tf, keras", "pixelvae_tf.layers, keras"])
+def test_keras_knows_the_classes_whichever_package_comes_first(imports):
+    code = f"import {imports}; pixelvae_tf.PixelVAE; " if "layers" in imports else f"import {imports}; "
+    code += "print(sorted(name for name in keras.saving.get_custom_objects() if name in "
+    code += "('pixelvae_tf>PixelVAE', 'pixelvae_tf>GatedBlock')))"
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, env=environment)
+    assert output == "['pixelvae_tf>GatedBlock', 'pixelvae_tf>PixelVAE']\n"
+
+
 def test_the_package_shows_what_is_public():
     assert {"PixelVAE", "ModelConfig", "Config", "build", "load", "presets", "__version__"} <= set(dir(pixelvae_tf))
     for name in pixelvae_tf.__all__:
