@@ -27,6 +27,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
+from tensorflow.core.protobuf import saved_model_pb2
 
 from pixelvae_tf import data, presets, pretrained
 from pixelvae_tf.export import exporter
@@ -120,8 +121,8 @@ def train(name: str, folder: pathlib.Path) -> tuple[Callable, Callable]:
 
 def saved_graph(version: pathlib.Path) -> int:
     """Operations of a SavedModel, all its signatures together."""
-    proto = tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(version))
-    return operations(proto.meta_graphs[0].graph_def)
+    saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    return operations(saved.meta_graphs[0].graph_def)
 
 
 def export(name: str, folder: pathlib.Path) -> tuple[Callable, Callable]:
