@@ -463,12 +463,13 @@ class PixelVAE(ElboModel):
             stream = tf.where(index == 0, noise.stream(noise.Kind.PIXELS), gibbs)
             drawn = self.decode(latents, seeds, temperature, method, labels, known, stream)
             drawn = tf.ensure_shape(drawn, filled.shape)
-            encoded = self.sample_posterior(self.posterior(drawn), seeds, index, noise.Kind.GIBBS)
-            return (
-                index + 1,
-                drawn,
-                [tf.ensure_shape(z, before.shape) for z, before in zip(encoded, latents, strict=True)],
-            )
+
+            def encode():
+                encoded = self.sample_posterior(self.posterior(drawn), seeds, index, noise.Kind.GIBBS)
+                return [tf.ensure_shape(z, before.shape) for z, before in zip(encoded, latents, strict=True)]
+
+            # What the last round would encode nobody draws from.
+            return index + 1, drawn, control_flow.cond(index < num_rounds, encode, lambda: latents)
 
         return control_flow.while_loop(
             lambda index, filled, latents: index <= num_rounds,
