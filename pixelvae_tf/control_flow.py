@@ -16,7 +16,7 @@ from tensorflow.core.framework import attr_value_pb2
 _FUNCTIONAL = {"While", "StatelessWhile", "If", "StatelessIf"}
 
 
-def while_loop(cond: Callable, body: Callable, loop_vars: tuple, maximum_iterations: int) -> tuple:
+def while_loop(cond: Callable, body: Callable, loop_vars: tuple, maximum_iterations: int | None = None) -> tuple:
     """`tf.while_loop`, whose first variable must be a tensor."""
     return _as_functions(tf.while_loop(cond, body, loop_vars, maximum_iterations=maximum_iterations))
 

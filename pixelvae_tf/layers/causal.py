@@ -38,6 +38,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from pixelvae_tf.layers import shared
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.layers.rematerialization import rematerialized
 from pixelvae_tf.layers.weight_norm import PACKAGE
@@ -196,17 +197,27 @@ class Chain(CausalLayer):
 
     def call(self, x, context=None, training=False, seed=None):
         """Computes the whole image."""
+        firsts = self._firsts()
         for index, layer in enumerate(self.layers):
 
             def run(x, context, layer=layer, index=index):
-                return layer(x, context=context, training=training, seed=fold_in(seed, index))
+                return shared.call(
+                    firsts[index], layer, "__call__", x, context=context, training=training, seed=fold_in(seed, index)
+                )
 
             x = rematerialized(run, x, context) if layer.worth_rematerializing else run(x, context)
         return x
 
+    def _firsts(self) -> list[keras.layers.Layer | None]:
+        """For each layer the one whose graphs it shares; see `layers.shared`."""
+        return [None] * len(self.layers) if tf.executing_eagerly() else shared.firsts(self.layers)
+
     def begin(self, context, batch, size):
         """Begins all layers."""
-        begun = [layer.begin(context, batch, size) for layer in self.layers]
+        begun = [
+            shared.call(first, layer, "begin", context, batch, size)
+            for first, layer in zip(self._firsts(), self.layers, strict=True)
+        ]
         return tuple(constants for constants, _ in begun), tuple(state for _, state in begun)
 
     def start_row(self, constants, state, finished, row):
