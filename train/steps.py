@@ -163,6 +163,10 @@ def _update_weights(strategy: tf.distribute.Strategy, state: TrainState, gradien
     # All weights have one dtype, that of the policy's variables.
     dtype = state.model.trainable_variables[0].dtype
     beta_1_power, beta_2_power, rate = (tf.cast(scalar, dtype) for scalar in scalars)
+    # Tensors, as a number would be a constant of each variable's own.
+    beta_1, beta_2, epsilon = (
+        tf.constant(scalar, dtype) for scalar in (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+    )
 
     def move(weights, gradient, momentum, velocity):
         tf.raw_ops.ResourceApplyAdam(
@@ -172,9 +176,9 @@ def _update_weights(strategy: tf.distribute.Strategy, state: TrainState, gradien
             beta1_power=beta_1_power,
             beta2_power=beta_2_power,
             lr=rate,
-            beta1=optimizer.beta_1,
-            beta2=optimizer.beta_2,
-            epsilon=optimizer.epsilon,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=epsilon,
             grad=gradient,
         )
 
