@@ -36,6 +36,8 @@ def test_presets_survive_json_and_say_what_they_are(name):
         (lambda c: setattr(c.train, "learning_rate", float("nan")), "config.train.learning_rate must be finite"),
         (lambda c: setattr(c.train, "learning_rate", float("inf")), "config.train.learning_rate must be finite"),
         (lambda c: setattr(c.train, "steps", 10.5), r"config.train.steps must be of type int\. Received: 10\.5"),
+        (lambda c: setattr(c.train, "learning_rate", True), "config.train.learning_rate must be of type float"),
+        (lambda c: setattr(c.train, "steps", True), "config.train.steps must be of type int. Received: True"),
         (lambda c: setattr(c.train, "stepz", 10), "config.train has no field 'stepz'; its fields are steps, "),
         (lambda c: setattr(c, "train", None), "config.train must be an object. Received: None"),
         (lambda c: setattr(c.model, "num_values", "4"), "config.model.num_values must be of type int. Received: '4'"),

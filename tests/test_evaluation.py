@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from family import open_contexts
 from small_run import CPUS, small_config
 
 from pixelvae_tf import bounds, data, runs
@@ -66,3 +67,33 @@ def test_variances_over_batches_are_those_of_all_values():
 def test_a_standard_error_is_that_of_the_mean():
     # Their variance is 7/3, by n - 1.
     assert evaluation._standard_error(np.array([1.0, 2.0, 4.0])) == pytest.approx((7 / 3 / 3) ** 0.5)
+
+
+@pytest.mark.parametrize(("replicas", "batch_size", "groups"), [(1, 20, [8]), (2, 8, [4, 4])])
+def test_usage_is_of_images_from_all_parts_of_a_split(monkeypatch, replicas, batch_size, groups):
+    """See `bounds.usage`: in pairs of one batch and replica. What fills up a batch does not count."""
+    monkeypatch.setattr(evaluation, "USAGE_IMAGES", 8)
+    config = small_config()
+    config.model.num_classes = 10
+    strategy = tf.distribute.MirroredStrategy(CPUS) if replicas > 1 else tf.distribute.get_strategy()
+    with strategy.scope():
+        model = runs.build(config)
+    open_contexts(model)
+    images = data.load(config.data, "test").first(30)
+    images.images[:10] = 0  # a split may be sorted: its first images are alike
+    report = evaluation.Evaluator(model, strategy, batch_size)(images)
+
+    places = np.array([0, 4, 8, 12, 16, 20, 24, 29])
+    some = dataclasses.replace(images, images=images.images[places], labels=images.labels[places])
+    (batch,) = data.evaluation_batches(some, 8, 0)
+    usages, start = [], 0
+    for size in groups:
+        group = slice(start, start + size)
+        arguments = (batch[name][group] for name in ("images", "seeds", "labels"))
+        usages.append(bounds.usage(model, *arguments))
+        start += size
+    preceding, latents = (np.concatenate(parts).mean(axis=0) for parts in zip(*usages, strict=True))
+    # Differences of sums of 64 float32 terms of a few nats.
+    np.testing.assert_allclose(report["usage_preceding_nats"], preceding, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(report["usage_latents_nats"], latents, rtol=1e-4, atol=1e-3)
+    assert abs(preceding) > 0.1 and abs(latents[0]) > 0.1

@@ -51,6 +51,23 @@ def test_compiled_replicas_equal_one_device_that_is_not(one_device):
     _check_equal(one, run_steps(config, TWO(), 10, steady_adam))
 
 
+def test_a_data_dependent_start_is_the_same_on_all_replicas():
+    """Of PixelCNN++, whose norms and biases it moves while the network runs."""
+    config, starts = small_config("digits/pixel_cnn_pp_class_conditional"), []
+    images, labels = data.load(config.data, "train").some()
+    for strategy in (ONE(), TWO()):
+        with strategy.scope():
+            model = runs.build(config)
+        fresh = model.get_weights()
+        model.start_from(images, labels)
+        copies = [strategy.experimental_local_results(variable.value) for variable in model.variables]
+        starts.append([[copy[replica].numpy() for copy in copies] for replica in range(len(copies[0]))])
+    (one,), two = starts
+    assert largest_difference(fresh, one) > 0.1 and len(two) == 2
+    for replica in two:
+        assert largest_difference(one, replica) == 0
+
+
 def test_free_bits_are_of_the_global_batch():
     """The allowance lies between the mean KL of the whole batch and that of one replica."""
     config = mirrored_config(kl_warmup_steps=0)

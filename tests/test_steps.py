@@ -1,5 +1,6 @@
 """Schedules, the optimizer's step, and what is not finite."""
 
+import itertools
 import types
 
 import numpy as np
@@ -60,6 +61,10 @@ def test_the_first_step_that_is_not_finite_is_reported_and_its_parts():
     totals = loop(iterator, tf.constant(2))
     assert int(totals.bad_step) == -1 and not totals.bad_parts.numpy().any() and state.is_finite()
     assert int(state.step) == 2 and float(totals.clipped) == 2 and float(totals.gradient_norm) > 1
+    # In each of both steps the whole is the root of the parts' sum of squares; so of their sums, by Minkowski.
+    of_parts = [float(norm) for norm in totals.gradient_norms.values()]
+    assert np.linalg.norm(of_parts) < float(totals.gradient_norm) * (1 + 1e-5) and min(of_parts) > 0
+    assert sum(of_parts) > float(totals.gradient_norm)
     # Two steps of at most twice the rate times the norm, and rounding of weights of about 1.
     assert largest_difference(start, state.model.get_weights()) < 4 * rate * 1e-3 + 1e-6
 
@@ -72,6 +77,29 @@ def test_the_first_step_that_is_not_finite_is_reported_and_its_parts():
     assert state.is_finite()
     state.model.weights[0].assign(tf.fill(state.model.weights[0].shape, float("inf")))
     assert not state.is_finite()
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        (
+            "digits/hierarchical",
+            "pixels encoder_level_1 decoder_level_1 prior_level_1 encoder_level_2 decoder_level_2",
+        ),
+        ("digits/gated_pixel_vae_no_upsampling", "pixels encoder_level_1"),
+        ("digits/gated_pixel_cnn", "pixels"),
+    ],
+)
+def test_gradient_norms_are_of_parts_that_make_the_whole(preset, expected):
+    state = steps.TrainState(small_config(preset))
+    assert list(state.parts) == expected.split()
+    assert sorted(itertools.chain(*state.parts.values())) == list(range(len(state.model.trainable_variables)))
+    for name, places in state.parts.items():
+        kind, _, number = name.partition("_level_")
+        owner = state.model.levels[int(number) - 1] if number else state.model
+        attribute = {"pixels": "network", "prior": "prior_network"}.get(kind, kind)
+        own = {id(variable) for variable in getattr(owner, attribute).trainable_variables}
+        assert own <= {id(state.model.trainable_variables[place]) for place in places}
 
 
 @pytest.mark.parametrize(

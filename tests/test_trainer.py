@@ -235,6 +235,18 @@ def test_the_lock_is_held_while_a_run_trains_and_given_back(tmp_path):
         assert saved_steps(tmp_path)[-1] == 8
 
 
+def test_a_second_ctrl_c_does_not_wait_for_the_saving():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interruption() as interruption:
+        assert interruption.signal is None
+        for number in (signal.SIGINT, signal.SIGTERM):  # a system may ask twice, and is answered by the saving
+            signal.raise_signal(number)
+            assert interruption.signal == number
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
 class _Others(Workers):
     """Workers of which this one is not the chief, and another one was asked to stop at a step."""
 

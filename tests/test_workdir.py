@@ -134,3 +134,13 @@ def test_batch_normalisation_over_replicas_is_not_compiled(tmp_path):
     with pytest.raises(ValueError, match=r"jit_compile must be False for batch normalisation over several replicas"):
         trainer.prepare(config, tmp_path, trainer.make_strategy("mirrored"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_gives_the_evaluations_of_the_weights_that_are_asked_for(tmp_path):
+    report = {"data": "digits/test", "step": 3, "fingerprint": "a" * 16}
+    other = {**report, "fingerprint": "b" * 16}
+    paths = [runs.write_evaluation(of_either, tmp_path, images) for of_either in (report, other) for images in (1, 2)]
+    assert len(set(paths)) == 4, "neither weights nor images replace each other's"
+    runs.write_evaluation({**other, "importance_samples": 5}, tmp_path, 1)
+    assert runs.read_evaluations(tmp_path, "a" * 16) == [report, report]
+    assert len(runs.read_evaluations(tmp_path, "b" * 16)) == 3 and not runs.read_evaluations(tmp_path, "c" * 16)
