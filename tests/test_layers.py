@@ -201,6 +201,8 @@ def test_dropout_depends_on_its_seed_alone():
         (lambda: layers.HorizontalConv2D(4, 1, "A"), "kernel_size must be at least 3"),
         (lambda: layers.GatedPointwise(3, 2), "filters must be a multiple"),
         (lambda: layers.ResidualBlock(4, "sideways"), "resample must be"),
+        (lambda: layers.PixelCNNPP(4, 1, 2).build((None, 5, 4, 1)), r"x must have sides .* of 2 for num_scales=2"),
+        (lambda: layers.PixelCNNPP(4, 1, 2).build((None, 4, 5, 1)), r"x must have sides .* of 2 for num_scales=2"),
     ],
 )
 def test_bad_arguments(make, message):
