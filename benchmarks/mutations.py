@@ -99,9 +99,22 @@ def _outcome_path(what: str, suite: pathlib.Path) -> pathlib.Path:
 
 def _read(what: str, suite: pathlib.Path) -> dict | None:
     """A known outcome, unless the tests that it depends on have changed since."""
-    path = _outcome_path(what, suite)
-    outcome = json.loads(path.read_text()) if path.exists() else None
+    outcome = _read_last(what, suite)
     return outcome if outcome and outcome["digest"] == _tests_digest(suite, outcome["test"]) else None
+
+
+def _read_last(what: str, suite: pathlib.Path) -> dict | None:
+    """The last outcome, also if its tests have changed since."""
+    path = _outcome_path(what, suite)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _noticed_last(mutant: Mutant, suite: pathlib.Path) -> list[str]:
+    """The test that noticed a mutant last, with all its cases, if it is still there."""
+    outcome = _read_last(repr(mutant), suite)
+    file, _, function = (outcome["test"] if outcome else "").partition("[")[0].partition("::")
+    path = suite / file
+    return [f"{file}::{function}"] if function and path.exists() and f"def {function}(" in path.read_text() else []
 
 
 def _write(what: str, suite: pathlib.Path, outcome: dict) -> None:
@@ -131,6 +144,14 @@ def examine(mutant: Mutant, checkout: pathlib.Path, suite: pathlib.Path, seconds
     path = checkout / mutant.file
     intact, changed = path.read_text(), mutant.apply(checkout)
     tests, deselected, total = ordered_tests(checkout, mutant.file), [], 0.0
+    if first := _noticed_last(mutant, suite):
+        path.write_text(changed)
+        try:
+            test, total = run_tests(checkout, first, seconds)
+        finally:
+            path.write_text(intact)
+        if test and not _fails_anyway(test.removesuffix(" (crashed or hung)"), checkout, suite):
+            return {"test": test, "cpu": round(total, 1)}
     for _ in range(MOST_BROKEN_TESTS):
         path.write_text(changed)
         try:
