@@ -169,6 +169,8 @@ def test_kl_weights_free_nats_and_the_priors_floor_change_with_the_step():
     floors = [float(objective.prior_floor(tf.constant(step))) for step in (0, 5, 10, 99)]
     assert floors == [1, 0.5, 0, 0]
     assert objective.warmup_steps == 40
+    longest = [objective._replace(**{name: 50}) for name in ("kl_warmup_steps", "free_nats_steps", "prior_floor_steps")]
+    assert [longer.warmup_steps for longer in longest] == [50, 50, 50]
     assert bounds.Objective().kl_weights(tf.constant(0), 2).numpy().tolist() == [1, 1]
     assert float(bounds.Objective().prior_floor(tf.constant(0))) == 0
     # Level 1 costs its allowance of 3, level 2 half of its KL.
@@ -235,3 +237,6 @@ def test_settings_are_one_per_level_or_one_for_all():
     for settings, levels in (((5, 6), 1), ((5, 6, 7), 2), ((), 2)):
         with pytest.raises(ValueError, match="kl_warmup_steps must be one number per level or one for all"):
             bounds.Objective(settings).validate(levels, "train.")
+    for settings in ((5, -1), (-1, 5)):
+        with pytest.raises(ValueError, match=r"train\.kl_warmup_steps must not be negative\. Received"):
+            bounds.Objective(settings).validate(2, "train.")
