@@ -136,6 +136,17 @@ def test_another_backend_of_keras_is_named_with_what_to_set(monkeypatch):
         check()
 
 
+def test_what_computes_is_not_imported_on_another_backend(monkeypatch):
+    def refuse():
+        raise ImportError("another backend")
+
+    monkeypatch.setattr(keras_backend, "check", refuse)
+    for name in ("PixelVAE", "build", "load", "load_pretrained"):
+        with pytest.raises(ImportError, match="another backend"):
+            getattr(pixelvae_tf, name)
+    assert pixelvae_tf.Config().model == pixelvae_tf.ModelConfig(), "configs are plain data"
+
+
 def test_a_command_on_another_backend_ends_with_one_line(tmp_path):
     command = [sys.executable, "-m", "pixelvae_tf.train.main", "--config=digits/vae", f"--workdir={tmp_path}"]
     environment = {**os.environ, "KERAS_BACKEND": "none", "TF_CPP_MIN_LOG_LEVEL": "3"}
