@@ -145,6 +145,14 @@ def test_the_parameterisations_keep_their_limits():
     np.testing.assert_array_equal(distributions.clip_latents(tf.constant([-1e9, -50, 3, 1e9])), [-50, -50, 3, 50])
 
 
+def test_posteriors_below_a_prior_that_is_learnt_have_sigmas_below_one():
+    model = make_model("hierarchy")
+    for level in model.levels:
+        level.posterior_head.bias.assign(tf.fill(level.posterior_head.bias.shape, 5.0))
+    lower, top = (posterior.stddev().numpy() for posterior in model.posterior(_images(model, 2)))
+    assert 0.5 < lower.max() < 1 < top.max()
+
+
 @pytest.mark.parametrize("floor", [0.0, 0.7, 1.0])
 def test_the_floor_is_under_the_priors_sigma_alone(floor):
     params = tf.constant([[0.3, -5.0], [0.1, 5.0]])
