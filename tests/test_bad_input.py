@@ -77,6 +77,7 @@ CASES = {
         [PRESET, "--strategy=tpu"],
         "value should be one of <auto|one_device|",
     ),
+    "virtual CPUs": (TRAIN, [PRESET, "--virtual_cpus=2"], "--virtual_cpus needs --strategy=mirrored"),
     "argument": (TRAIN, [PRESET, "more"], "unknown arguments: more"),
     "data set": (TRAIN, [PRESET, "--config.data.name=lsun"], "data.name must be one of"),
     "shape": (

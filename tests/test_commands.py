@@ -14,8 +14,11 @@ import time
 import pytest
 from commands import run_command
 
+# Only TensorFlow itself says whether it is on.
+from tensorflow.python.framework import config as determinism
+
 from pixelvae_tf import console, runs
-from pixelvae_tf.train import trainer
+from pixelvae_tf.train import evaluation, trainer
 
 
 def test_evaluate_prints_what_it_cannot_leave_in_the_workdir(trained_run, tmp_path):
@@ -25,6 +28,17 @@ def test_evaluate_prints_what_it_cannot_leave_in_the_workdir(trained_run, tmp_pa
     status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", "--split=validation")
     assert status == 0 and json.loads(out)["data"] == "digits/validation"
     assert "pixelvae-evaluate: the report is not left in" in errors and "Traceback" not in errors
+
+
+def evaluate_to_nan():
+    evaluation.Evaluator.__call__ = lambda *arguments: {"data": "digits/test", "bound_nats": float("nan")}
+
+
+def test_a_report_that_is_not_finite_is_neither_printed_nor_left(trained_run, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", prepare=evaluate_to_nan)
+    assert status == 1 and out == "" and "every value must be finite; the weights diverged." in errors
+    assert not (workdir / runs.EVALUATIONS).exists()
 
 
 @pytest.mark.parametrize(
@@ -90,3 +104,14 @@ def test_a_signal_before_the_first_step_is_answered_too(tmp_path):
     status, _, errors = run_command("train.main", *arguments, prepare=end_while_it_starts)
     assert status == 128 + signal.SIGTERM and "Traceback" not in errors
     assert "pixelvae-train: stopped by signal 15 outside of training" in errors
+
+
+def say_whether_operations_are_deterministic():
+    trainer.prepare = lambda *arguments: sys.exit(f"deterministic: {determinism.is_op_determinism_enabled()}")
+
+
+@pytest.mark.parametrize("flags", [[], ["--deterministic"]])
+def test_training_is_deterministic_where_that_is_asked_for(tmp_path, flags):
+    arguments = ["--config=digits/vae", f"--workdir={tmp_path / 'run'}", *flags]
+    _, _, errors = run_command("train.main", *arguments, prepare=say_whether_operations_are_deterministic)
+    assert errors.endswith(f"deterministic: {bool(flags)}\n")
