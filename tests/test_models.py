@@ -237,6 +237,16 @@ def test_completion_encodes_and_fills_in_rounds(name):
     np.testing.assert_array_equal(model.complete(images, np.ones_like(mask), seeds, labels=labels), images)
 
 
+def test_each_round_of_a_completion_has_noise_of_its_own():
+    """Of a fresh model, whose pixels do not see the latents: nothing else could change what a round draws."""
+    model = pixelvae_tf.build(Config(model=CONFIG))
+    images, seeds = _images(), tf.range(3, dtype=tf.int64)
+    mask = np.zeros((3, 7, 6, 1), np.uint8)
+    rounds = [model.complete(images, mask, seeds, num_rounds=number).numpy() for number in range(3)]
+    np.testing.assert_array_equal(rounds[0], model.sample(seeds))
+    assert (rounds[1] != rounds[0]).any() and (rounds[2] != rounds[1]).any()
+
+
 def test_pixels():
     np.testing.assert_allclose(pixels.to_unit_interval(tf.range(5), 5), [-1, -0.5, 0, 0.5, 1])
     assert len(np.unique(pixels.to_unit_interval(tf.range(256), 256, "bfloat16"))) == 256
