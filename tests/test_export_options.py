@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import MAX_BATCH, ONE_LAYER, constants
+from exports import MAX_BATCH, ONE_LAYER, THREE_LEVELS, constants
 from family import make_model
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from tensorflow.core.protobuf import saved_model_pb2
@@ -97,6 +97,11 @@ def test_the_check_cuts_a_batch_where_the_variant_does(options):
     sizes = exporter.checked_batches(options)
     assert max(sizes) >= options.xla_parts and all(1 <= size <= options.max_batch for size in sizes)
     assert len(sizes) >= min(2, options.max_batch)
+
+
+@pytest.mark.parametrize(("config", "rounds"), [(ONE_LAYER, 0), (THREE_LEVELS, 5)])
+def test_a_model_without_latents_completes_in_no_rounds(config, rounds):
+    assert card.describe(make_model(config), {}, Options(completion_rounds=5))["completion_rounds"] == rounds
 
 
 def test_the_check_holds_for_the_smallest_largest_batch(tmp_path, monkeypatch):

@@ -156,12 +156,14 @@ def test_a_run_is_stored_when_it_is_evaluated_and_small(package, tmp_path, monke
     config, workdir, name = small_config("digits/vae", steps=2), tmp_path / "run", "digits/vae"
     config.data.data_dir = str(tmp_path)  # digits do not read it
     trainer.train_and_evaluate(config, workdir, trainer.make_strategy("one_device"))
-    with pytest.raises(ValueError, match="must hold an evaluation of its best weights on the test split"):
-        store_pretrained.store(workdir, name)
     model, _, step = runs.load(workdir)
     test = data.load(config.data, "test")
     report = evaluation.Evaluator(model)(test)
     report |= {"weights": "best (average)", "step": step, "fingerprint": runs.fingerprint(model)}
+    of_validation = runs.write_evaluation({**report, "data": "digits/validation"}, workdir, 1)
+    with pytest.raises(ValueError, match=r"must hold an evaluation .* on the test split .*\['digits/validation'\]"):
+        store_pretrained.store(workdir, name)
+    of_validation.unlink()
     runs.write_evaluation(report, workdir, test.fingerprint())
     with pytest.raises(ValueError, match=r"name must be the preset .*=digits/vae .*Received: 'digits/pixel_vae'"):
         store_pretrained.store(workdir, "digits/pixel_vae")
