@@ -238,8 +238,9 @@ def test_the_command_says_what_it_made(tmp_path):
     prepared, animals = tmp_path / "out", make_animals(tmp_path / "animals")
     (animals / "train" / "cat" / "torn.jpg").write_bytes(b"")
     arguments = (animals, "--size=8", f"--output={prepared}", "--shard_size=4", "--labels=folders")
-    status, output, errors = run_command("train.prepare_main", *arguments)
+    status, output, errors = run_command("train.prepare_main", *arguments, "--channels=1")
     assert status == 0, errors
+    assert np.load(prepared / "train-00000.npy").shape == (4, 8, 8, 1)
     assert "train: 8 images in 3 shards" in output and "classes: 0 'cat', 1 'dog'" in output
     assert (
         "skipped, unreadable: 1\n    train/cat/torn.jpg: UnidentifiedImageError: no picture of a known format" in output
