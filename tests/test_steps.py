@@ -79,6 +79,15 @@ def test_the_first_step_that_is_not_finite_is_reported_and_its_parts():
     assert not state.is_finite()
 
 
+def test_weights_and_their_average_start_from_the_data_together():
+    config = small_config("digits/gated_pixel_cnn_class_conditional")
+    state = steps.TrainState(config)
+    fresh = state.model.get_weights()
+    state.start_from(data.load(config.data, "train"))
+    assert largest_difference(fresh, state.model.get_weights()) > 0.1
+    assert largest_difference(state.average.get_weights(), state.model.get_weights()) == 0
+
+
 @pytest.mark.parametrize(
     ("preset", "expected"),
     [
