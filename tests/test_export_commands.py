@@ -25,6 +25,7 @@ from pixelvae_tf import data, pictures, presets, runs
 from pixelvae_tf.config import Config
 from pixelvae_tf.export import card, exporter, server
 from pixelvae_tf.export.options import Options
+from pixelvae_tf.presets import command as command_lib
 
 
 def parsed(command):
@@ -52,6 +53,13 @@ def test_the_command_of_a_run_gives_its_config():
     command = presets.command_for(config, "runs/x")
     assert parsed(command) == (config, "runs/x")
     assert command.startswith("pixelvae-train --config=digits/hierarchical ")
+
+
+def test_no_flag_changes_the_kind_of_network(monkeypatch):
+    """Also where the other kind has the same fields, as a PixelCNN has those of a Row LSTM."""
+    monkeypatch.setattr(command_lib, "names", lambda: ["digits/row_lstm"])
+    assert presets.command_for(presets.get("digits/row_lstm"), "runs/x")
+    assert presets.command_for(presets.get("digits/pixel_cnn"), "runs/x") is None
 
 
 def test_a_config_that_no_flags_make_has_no_command():
