@@ -44,7 +44,7 @@ def app(number: int, body: bytes) -> bytes:
 
 def exif(orientation: int, order: str = "<", kind: int = 3) -> bytes:
     """An EXIF block with an orientation, and a resolution as text, which Pillow reads and cannot write."""
-    value = struct.pack(f"{order}{'I' if kind == 4 else 'H2x'}", orientation)
+    value = struct.pack(order + {1: "B3x", 3: "H2x", 4: "I", 6: "b3x", 8: "h2x", 9: "i"}[kind], orientation)
     entries = struct.pack(f"{order}HHI", 0x0112, kind, 1) + value + struct.pack(f"{order}HHI4s", 0x011A, 2, 3, b"72\0")
     start = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
     return b"Exif\0\0" + start + struct.pack(f"{order}H", 2) + entries + bytes(4)

@@ -48,6 +48,7 @@ def _saved(image, kind, **options):
         chunk(b"tEXt", b"Comment\0text", crc=0),
         chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\x05"),
         *(chunk(kind, b"\1") for kind in (b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tRNS", b"acTL", b"eXIf", b"tIME")),
+        *(chunk(b"iTXt", b"XML:com.adobe.xmp" + rest) for rest in (b"\0", b"\0\1", b"\0\1\0\0\0x")),
         *(chunk(kind, b"") for kind in (b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tRNS", b"iCCP", b"zTXt", b"iTXt")),
         chunk(b"tRNS", struct.pack(">3H", 10, 20, 30), crc=0),
     ],
@@ -97,7 +98,11 @@ def test_pictures_are_turned_upright(read, orientation):
         chunk(b"eXIf", block[6:]),
         chunk(b"tEXt", b"Raw profile type exif\0\nexif\n      38\n" + block.hex().encode()),
         chunk(b"zTXt", b"Raw profile type APP1\0\0" + zlib.compress(b"\nexif\n 38\n" + block.hex().encode())),
-        chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="%d"/>' % orientation),
+        chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0en\0XMP\0<x tiff:Orientation="%d"/>' % orientation),
+        chunk(
+            b"iTXt",
+            b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b'<x tiff:Orientation="%d"/>' % orientation),
+        ),
     ):
         rows = b"".join(b"\0" + row.tobytes() for row in picture)
         content = png(8, 0, b"", holder, size=8).replace(
@@ -106,7 +111,14 @@ def test_pictures_are_turned_upright(read, orientation):
         np.testing.assert_array_equal(read(content, 8).pixels[..., 0], expected)
 
 
-@pytest.mark.parametrize("block", [exif(6), exif(6, ">"), exif(6, kind=4), exif(6, ">", kind=4), exif(6)[:-12]])
+@pytest.mark.parametrize(
+    "block",
+    [
+        *(exif(6, order, kind) for order in "<>" for kind in (1, 3, 4, 6, 8, 9)),
+        exif(6)[:-12],
+        b"Exif\0\xff" + exif(6)[6:],
+    ],
+)
 def test_an_orientation_is_read_beside_tags_that_cannot_be_written_or_are_cut_off(read, block):
     pixels = read(jpeg(app(1, block)), 8).pixels[..., 0].astype(int)
     assert (np.diff(pixels, axis=0) > 20).all() and (np.diff(pixels, axis=1) == 0).all()
@@ -118,9 +130,17 @@ def test_no_orientation_is_upright(block):
 
 
 def test_xmp_says_the_orientation_where_exif_does_not():
-    packet = metadata.XMP + b"<tiff:Orientation>8</tiff:Orientation>"
-    assert metadata.split(jpeg(app(1, packet))).orientation == 8
-    assert metadata.split(jpeg(app(1, packet), app(1, exif(3)))).orientation == 3
+    for text in (
+        b"<tiff:Orientation>8</tiff:Orientation>",
+        b"<tiff:Orientation>\n 8\n</tiff:Orientation>",
+        b"<x tiff:Orientation='8'/>",
+        b'<x tiff:Orientation = "8"/>',
+    ):
+        packet = metadata.XMP + text
+        assert metadata.split(jpeg(app(1, packet))).orientation == 8
+        assert metadata.split(jpeg(app(1, packet), app(1, exif(3)))).orientation == 3
+    for text in (b"<tiff:Orientation>0</tiff:Orientation>", b"<x tiff:Orientation='81'/>", b"tiff:Orientation"):
+        assert metadata.split(jpeg(app(1, metadata.XMP + text))).orientation == 1
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
@@ -256,6 +276,11 @@ def test_only_regular_files_are_opened(tmp_path):
     (tmp_path / "null.jpg").symlink_to("/dev/null")
     notes = {path.name: decoding.read(tmp_path, path.name, 4, 1).note for path in tmp_path.iterdir()}
     assert len(notes) == 5 and all(notes.values())
+    # A link may have led nowhere all along; a file that was listed and is gone has lost its drive, say.
+    with pytest.raises(decoding.MachineError, match=r"'.*lost\.jpg': FileNotFoundError: No such file"):
+        decoding.read(tmp_path, "lost.jpg", 4, 1)
+    with pytest.raises(decoding.MachineError, match="NotADirectoryError"):
+        decoding.read(tmp_path, "pipe.jpg/lost.jpg", 4, 1)
     assert notes["pipe.jpg"] == notes["null.jpg"] == "ValueError: not a regular file"
 
 

@@ -93,6 +93,8 @@ def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Rea
         with _warnings.collected() as warned:
             square, mode = _square(content)
             small = square.convert(MODES[channels]).resize((side, side), Image.Resampling.BOX)
+    except MachineError:
+        raise
     except UnidentifiedImageError:
         # Pillow's own message has an address in memory, which differs from run to run.
         return Read(path, None, "UnidentifiedImageError: no picture of a known format")
@@ -115,7 +117,12 @@ def is_of_the_machine(error: BaseException) -> bool:
 
 def _content(path: pathlib.Path) -> bytes:
     """All bytes of a file: so no decoder touches the disk, and every error of the disk comes from here."""
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.is_symlink():  # It may have led nowhere when the folder was listed.
+            raise
+        raise MachineError(path, error) from error  # The drive, say, has been taken away.
     if not stat.S_ISREG(status.st_mode):  # Nobody may ever write to a named pipe.
         raise ValueError("not a regular file")
     if status.st_size > MAX_FILE_BYTES:

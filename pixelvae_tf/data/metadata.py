@@ -12,7 +12,9 @@ import zlib
 from collections.abc import Iterator
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+EXIF, XMP = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
+# Orientations are 16 bits wide by the standard; the other types of integers are read too.
+INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 # What a TIFF header starts with, and struct's sign for the order of its bytes.
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 ORIENTATION, RESOLUTION = 0x0112, (0x011A, 0x011B, 0x0128)
@@ -46,7 +48,7 @@ class Split:
     @property
     def orientation(self) -> int:
         """1 to 8, as EXIF counts them; 1 (upright) if none can be read."""
-        in_xmp = re.search(rb'tiff:Orientation(?:="|>)([1-8])', self.xmp)
+        in_xmp = re.search(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])\b", self.xmp)
         return exif_orientation(self.exif) or (int(in_xmp[1]) if in_xmp else 1)
 
 
@@ -61,10 +63,11 @@ def split(content: bytes) -> Split:
 
 def exif_orientation(exif: bytes) -> int:
     """The orientation in an EXIF block, 1 to 8; 0 if there is none. No other tag is looked at."""
-    tiff = exif.removeprefix(EXIF)
+    # A byte of padding stands behind the name; some cameras make it no zero.
+    tiff = exif[len(EXIF) + 1 :] if exif.startswith(EXIF) else exif
     for place, order, tag, kind in _tags(tiff):
         if tag == ORIENTATION and place + 12 <= len(tiff):
-            (value,) = struct.unpack_from(order + {1: "B", 4: "I"}.get(kind, "H"), tiff, place + 8)
+            (value,) = struct.unpack_from(order + INTEGERS.get(kind, "H"), tiff, place + 8)
             return value if 1 <= value <= 8 else 0
     return 0
 
@@ -122,11 +125,18 @@ def _note_chunk(result: Split, kind: bytes, body: bytes) -> None:
     elif kind == b"acTL" and len(body) == 8:
         result.num_pictures = int.from_bytes(body[:4])
     elif kind == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0"):
-        result.xmp = body[:MAX_TEXT]
+        result.xmp = _international_text(body)
     elif kind in (b"tEXt", b"zTXt"):
         keyword, _, text = body.partition(b"\0")
         if keyword in (b"Raw profile type exif", b"Raw profile type APP1"):  # as ImageMagick writes them
             result.exif = result.exif or _raw_profile(text if kind == b"tEXt" else _inflate(text[1:]))
+
+
+def _international_text(body: bytes) -> bytes:
+    """The text of an iTXt chunk: behind keyword, whether it is compressed and how, language and translated keyword."""
+    _, _, rest = body.partition(b"\0")
+    text = rest[2:].split(b"\0", 2)[-1]
+    return _inflate(text) if rest[:1] == b"\1" else text[:MAX_TEXT]
 
 
 def _inflate(text: bytes) -> bytes:
