@@ -133,6 +133,7 @@ def test_names_that_nearly_are_splits_never_mix_them(tmp_path, caplog):
 def test_hidden_images_and_other_files_are_passed_over_with_a_line_each(tmp_path, caplog):
     root = tmp_path / ".cache" / "photos"  # Where the folder itself lies does not matter.
     hidden = (".ipynb_checkpoints", ".Trash-1000/files", "@eaDir/a.png", "__MACOSX", "deep/.hidden", "Lost+Found")
+    hidden += ("#snapshot/daily", "~snapshot", "RECYCLER")
     for name in (*hidden, "deep"):
         (root / name).mkdir(parents=True, exist_ok=True)
         picture(1).save(root / name / "SYNOPHOTO_THUMB_M.png")
@@ -150,9 +151,10 @@ def test_hidden_images_and_other_files_are_passed_over_with_a_line_each(tmp_path
     ]
     lines = [record.message for record in caplog.records]
     assert lines == [
-        f"Passed over in {root}: 8 hidden, such as '.Trash-1000/files/SYNOPHOTO_THUMB_M.png'",
+        f"Passed over in {root}: 11 hidden, such as '#snapshot/daily/SYNOPHOTO_THUMB_M.png'",
         f"Passed over in {root}: 2 no regular files, such as 'null.png'",
         f"Passed over in {root}: 3 not called images (2 .heic, 1 without an extension)",
+        f"No subfolder of {root} is called a split ('deep'): a hash of each path decides",
     ]
     folder.find(root)
     assert [record.message for record in caplog.records] == lines  # once

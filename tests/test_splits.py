@@ -18,6 +18,7 @@ PLAIN = [
     (["trn", "tst"], ["train", "test"]),
     (["train_64x64", "valid_64x64"], ["train", "validation"]),
     (["train", "test_images"], ["train", "test"]),
+    (["train_dir", "testfolder"], ["train", "test"]),
 ]
 
 
@@ -41,6 +42,11 @@ def test_plain_names_are_taken(names, expected):
         ["DIV2K_train_HR", "DIV2K_valid_HR"],
         ["train", "eval_images"],
         ["photos", "test-shots"],
+        ["Xtrain", "Xtest"],
+        ["mytrain", "myval"],
+        ["trainpics", "testpics"],
+        ["trains", "tests"],
+        ["development", "test"],
     ],
     ids="-".join,
 )
@@ -54,6 +60,12 @@ def test_doubtful_names_are_refused(names):
 
 def test_no_other_names_speak_of_splits():
     assert splits.folders_of_splits(["cats", "trains", "2017", "images", "été", ""], "folder") == {}
+
+
+def test_no_other_split_lies_in_the_one_for_training():
+    splits.check_train(["train/train/1.png", "train/latest/1.png", "train/test.png"], "folder")
+    with pytest.raises(ValueError, match=r"Received: folders called 'Val', 'test2' in the one for training"):
+        splits.check_train(["train/a/test2/1.png", "train/Val/1.png", "train/b/1.png"], "folder")
 
 
 @pytest.mark.parametrize(

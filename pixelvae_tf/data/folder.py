@@ -40,6 +40,8 @@ LOGGER = logging.getLogger("pixelvae_tf")
 SPLITS = splits_lib.SPLITS
 # Images that are being decoded at a time, a core.
 AHEAD = 16
+# Subfolders that a message names.
+SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +131,9 @@ def list_images(folder: str | pathlib.Path, name: str = "folder") -> Images:
                 f"Folders called {', '.join(map(ascii, deeper))} lie deeper in {folder} and are not taken for splits: "
                 "a hash of each path decides. Give the folder that they lie in if they are"
             )
+        elif subfolders:
+            some = ", ".join(map(ascii, sorted(subfolders)[:SHOWN])) + (", ..." if len(subfolders) > SHOWN else "")
+            say(f"No subfolder of {folder} is called a split ({some}): a hash of each path decides")
         return Images(_by_split(paths, splits_lib.split_of), 0)
     if unusual := {child: split for child, split in folders.items() if child.lower() not in splits_lib.SUBFOLDERS}:
         say(f"In {folder}, {', '.join(f'{child!a} is taken for {split}' for child, split in unusual.items())}")
@@ -139,7 +144,9 @@ def list_images(folder: str | pathlib.Path, name: str = "folder") -> Images:
             f"{in_none[0]!a}: there are subfolders {', '.join(sorted(folders))}"
         )
     inside = [path for path in paths if _first_folder(path) in folders]
-    return Images(_by_split(inside, lambda path: folders[_first_folder(path)]), 1)
+    images = Images(_by_split(inside, lambda path: folders[_first_folder(path)]), 1)
+    splits_lib.check_train(images.splits["train"], name)
+    return images
 
 
 def _first_folder(path: str) -> str:

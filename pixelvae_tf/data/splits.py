@@ -17,12 +17,14 @@ SUBFOLDERS = {"train": "train", "validation": "validation", "valid": "validation
 WORDS = {
     **SUBFOLDERS,
     **{"training": "train", "trn": "train", "dev": "validation", "testing": "test", "tst": "test"},
-    **dict.fromkeys(("eval", "evaluation", "trainval", "holdout", "heldout"), "doubtful"),
+    **dict.fromkeys(("eval", "evaluation", "trainval", "holdout", "heldout", "development"), "doubtful"),
 }
 # Words beside them that change nothing, such as in "train_images".
 NEUTRAL = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "files"}
-NEUTRAL |= {"set", "data", "dataset", "split", "jpg", "jpeg", "png", "x"}
+NEUTRAL |= {"set", "data", "dataset", "split", "dir", "folder", "jpg", "jpeg", "png", "x"}
 GLUED = re.compile(rf"({'|'.join(sorted(WORDS, key=len, reverse=True))})({'|'.join(sorted(NEUTRAL, reverse=True))})")
+# Parts of words that speak of splits where two names differ in them alone, as "mytrain" and "mytest".
+PARTS = ("training", "train", "validation", "valid", "val", "testing", "test")
 EXPECTED = "train, validation (or val) and test, with a year or a word such as `images` beside it, one folder a split"
 
 
@@ -53,6 +55,17 @@ def plain_split(name: str) -> str | None:
     return WORDS[of_splits[0]]
 
 
+def pairs(names: Iterable[str]) -> set[str]:
+    """The names that differ in the split alone, such as "Xtrain" and "Xtest", or "trains" and "tests"."""
+    alike = collections.defaultdict(set)
+    for name in names:
+        for part in PARTS:
+            before, found, behind = name.lower().rpartition(part)
+            if found:
+                alike[before, behind].add((WORDS[part], name))
+    return {name for found in alike.values() if len({split for split, _ in found}) > 1 for _, name in found}
+
+
 def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
     """Which subfolders are splits.
 
@@ -66,7 +79,8 @@ def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
     Raises:
       ValueError: if names speak of splits, and not plainly.
     """
-    speaking = sorted(folder for folder in folders if spoken_of(folder))
+    folders = set(folders)
+    speaking = sorted({folder for folder in folders if spoken_of(folder)} | pairs(folders))
     exact = {folder: SUBFOLDERS[folder.lower()] for folder in speaking if folder.lower() in SUBFOLDERS}
     if len(exact) == len(speaking):
         return exact
@@ -77,6 +91,25 @@ def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
             f"speak of splits. Received: {', '.join(map(ascii, speaking))}. Rename them"
         )
     return plain
+
+
+def check_train(paths: list[str], name: str) -> None:
+    """Checks that what is to be trained on is not another split as well.
+
+    Args:
+      paths: of the images of the folder for training.
+      name: what the message calls the folder around it.
+
+    Raises:
+      ValueError: if a folder in there is plainly the split for validation or test.
+    """
+    deeper = sorted({part for path in paths for part in path.split("/")[1:-1] if plain_split(part)})
+    # "train" is a class of some data sets.
+    if others := [part for part in deeper if plain_split(part) != "train"]:
+        raise ValueError(
+            f"{name} must have the splits as its own subfolders ({EXPECTED}). "
+            f"Received: folders called {', '.join(map(ascii, others))} in the one for training"
+        )
 
 
 def check_hashed(paths: list[str], name: str) -> list[str]:

@@ -10,6 +10,8 @@ from pixelvae_tf.data.decoding import EXTENSIONS, MachineError, is_of_the_machin
 LOGGER = logging.getLogger("pixelvae_tf")
 # Copies, previews and rubbish that file managers, servers and archives leave, beside all names that start with a dot.
 HIDDEN = {"@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+found", "system volume information"}
+HIDDEN |= {"recycler", "recycled", "found.000", "network trash folder", "temporary items", "@tmp", "__pycache__"}
+HIDDEN |= {"#snapshot", "@snapshot", "~snapshot", "@recently-snapshot"}  # of file servers: all images once more
 HIDDEN |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 # What has been said of folders: each split is looked for by itself, and a line is enough.
 _SAID: set[str] = set()
