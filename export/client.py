@@ -18,6 +18,7 @@ import numpy as np
 
 # Of TensorFlow's types, those of our signatures.
 DTYPES = {"DT_UINT8": np.uint8, "DT_INT64": np.int64, "DT_FLOAT": np.float32, "DT_STRING": np.object_}
+MAX_TIMEOUT = 86400
 Arrays = dict[str, np.ndarray]
 
 
@@ -57,7 +58,10 @@ class _Client:
 
         Raises:
           ServerError: if it does not answer, or not with signatures.
+          ValueError: for a timeout that is not above 0, or of more than a day.
         """
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise ValueError(f"timeout must be above 0 and at most {MAX_TIMEOUT} seconds. Received: {timeout}")
         self._server, self._model, self._timeout = server, model, timeout
         self._check_address()
         self._connect()

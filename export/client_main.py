@@ -11,6 +11,7 @@ training: the largest centred square, averaged over areas to the model's size.
 """
 
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -31,7 +32,7 @@ _NUM_VALUES = flags.DEFINE_integer(
     upper_bound=256,
 )
 _PROTOCOL = flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], "grpc needs the package tensorflow-serving-api.")
-_TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that a call may take.", 0.001, 86400)
+_TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that a call may take.", 0.001, client.MAX_TIMEOUT)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images a call; does not change them.", 1, limits.MAX_BATCH)
 _IMAGES = console.define_paths("images", None, "encode, complete: picture files.")
 _MASK = console.define_path(
@@ -88,6 +89,9 @@ def _check_flags(command: str) -> None:
             raise ValueError(f"{name} must be left out for {command}. Received: {value}")
     if _OUTPUT.value:
         console.check_output(_OUTPUT.value)
+        inputs = [*(_IMAGES.value or []), *([_MASK.value] if _MASK.value else [])]
+        if os.path.realpath(_OUTPUT.value) in map(os.path.realpath, inputs):
+            raise ValueError(f"output must not be one of the pictures that are read. Received: {_OUTPUT.value!r}")
 
 
 def _sample(server) -> None:
@@ -173,7 +177,7 @@ def _read_picture(path: str, shape: tuple[int, int, int], flag: str) -> np.ndarr
     try:
         read = folder.read(".", path, height, channels)
     except OSError as error:
-        raise ValueError(f"{flag} must be picture files. Received: {path!r}: {error}") from error
+        raise ValueError(f"{flag} must be picture files. Received: {path!r}: {error.__cause__ or error}") from error
     if read.pixels is None:
         raise ValueError(f"{flag} must be picture files. Received: {path!r}, which cannot be read: {read.note}")
     return read.pixels

@@ -1,5 +1,6 @@
 """What the console scripts share."""
 
+import mimetypes
 import pathlib
 import signal
 import sys
@@ -114,7 +115,10 @@ def check_output(path: str, folder: str = "") -> None:
     place = pathlib.Path(path)
     if not place.absolute().parent.is_dir() or (place.exists() and not place.is_file()):
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
-    if Image.registered_extensions().get(place.suffix.lower(), "PNG") != "PNG":
+    # Beside what Pillow knows, other kinds of media: an SVG, say.
+    kind = mimetypes.guess_type(f"x{place.suffix}", strict=False)[0] or ""
+    of_media = kind.startswith(("image/", "video/", "audio/")) and kind != "image/png"
+    if of_media or Image.registered_extensions().get(place.suffix.lower(), "PNG") != "PNG":
         raise ValueError(f"output must be called .png: it is written as PNG. Received: {path!r}")
     if folder:
         require_outside(place, local_path(folder, "data.folder"), "output", "data.folder")

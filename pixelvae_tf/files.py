@@ -16,12 +16,13 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
       name: what the messages call it.
 
     Raises:
-      ValueError: for a URL, such as gs://bucket/run, of which a folder called gs: would be made; for a ~ that is
+      ValueError: for a URL or a path of another machine, such as gs://bucket/run or user@host:/run, of which a folder
+        called gs: or user@host: would be made; for a ~ that is
         nobody's; and for a path that no file can have.
     """
     text = os.fspath(path)
     # Python's paths make one slash of two.
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) or "\0" in text:
+    if re.match(r"[^/\\]{2,}:/", text) or "\0" in text:
         raise ValueError(f"{name} must be a path on this machine, not a URL. Received: {text!r}")
     try:
         text.encode()

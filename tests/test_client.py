@@ -187,6 +187,11 @@ CASES = {
         ["sample", *GOOD, "--output=no/x.png"],
         "output must be a file in a directory that exists. Received: 'no/x",
     ),
+    "its input": (
+        ["complete", *COMPLETE, "--mask=top", "--output={png}"],
+        "output must not be one of the pictures that are read. Received: '",
+    ),
+    "no time": (["sample", *GOOD, "--timeout=nan"], "timeout must be above 0 and at most 86400 seconds. Received: nan"),
     "a folder": (["sample", *GOOD, "--output=."], "output must be a file in a directory that exists. Received: '.'"),
     "batch": (
         ["sample", *GOOD, "--num_images=200", "--batch_size=200"],
@@ -196,7 +201,10 @@ CASES = {
     "no images": (["encode", *ENCODE], "images must be given for encode. Received: none"),
     "idle flag": (["encode", *ENCODE, "--images={png}", "--seed=3"], "seed must be left out for encode. Received: 3"),
     "picture": (["encode", *ENCODE, "--images={text}"], "which cannot be read: UnidentifiedImageError"),
-    "no picture": (["encode", *ENCODE, "--images=no.png"], "images must be picture files. Received: 'no.png'"),
+    "no picture": (
+        ["encode", *ENCODE, "--images=no.png"],
+        "images must be picture files. Received: 'no.png': [Errno 2] No",
+    ),
     "mask": (["complete", *COMPLETE, "--mask=middle"], "mask must be one of top, bottom, left, right, or a picture"),
     "command": (["draw", *GOOD], "one command, of sample, encode, complete. Received: draw"),
     "no command": (GOOD, "one command, of sample, encode, complete. Received: none"),

@@ -24,6 +24,7 @@ URLS = [
     "ram://run",
     "https://host/run",
     "gs:/b/r",
+    "user@host:/data",
 ]
 
 
@@ -42,7 +43,7 @@ def test_urls_are_no_folders(url, tmp_path, monkeypatch):
         lambda: initial_weights.load(small_config(initial_weights=url), None),
         lambda: exporter.make_folder(url),
     ):
-        with pytest.raises(ValueError, match=r"must be a path on this machine, not a URL\. Received: '\w+:"):
+        with pytest.raises(ValueError, match=r"must be a path on this machine, not a URL\. Received: '[\w@]+:"):
             call()
     assert not list(tmp_path.iterdir())
 
@@ -120,10 +121,10 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path):
 
 
 def test_an_output_is_called_what_it_is(tmp_path):
-    for name in ("x.jpg", "x.JPEG", "x.gif", "x.webp", "x.pdf"):
+    for name in ("x.jpg", "x.JPEG", "x.gif", "x.webp", "x.pdf", "x.svg", "x.SVG", "x.mp4"):
         with pytest.raises(ValueError, match=r"output must be called \.png: it is written as PNG\. Received: '.*x\."):
             console.check_output(str(tmp_path / name))
-    for name in ("x.png", "x.PNG", "x", "samples.v2"):
+    for name in ("x.png", "x.PNG", "x", "samples.v2", "x_t0.9", "x.c"):
         console.check_output(str(tmp_path / name))
 
 
