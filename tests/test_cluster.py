@@ -33,19 +33,21 @@ def test_a_good_cluster_passes(text):
     [
         ("", "Expecting value"),
         ("{", "Expecting property name"),
-        ("[]", "list indices must be"),
+        ("[]", "it must be a JSON object"),
+        ("null", "it must be a JSON object"),
+        (json.dumps({"cluster": {"worker": GOOD}, "task": None}), "cluster and task must be JSON objects"),
         ("[" * 10_000, "recursion"),
         ("{}", "cluster must be given"),
         (json.dumps({"cluster": {"worker": GOOD}}), "task must be given"),
         (json.dumps({"cluster": {"worker": GOOD, "chief": ["c:1"]}, "task": TASK}), "of workers alone"),
-        (json.dumps({"cluster": GOOD, "task": TASK}), "of workers alone"),
+        (json.dumps({"cluster": GOOD, "task": TASK}), "cluster and task must be JSON objects"),
         (_config(GOOD, {"type": "chief", "index": 0}), "of workers alone"),
         (_config(GOOD, {"type": "worker"}), "index must be given"),
         (_config(GOOD, rpc_layer="http"), "rpc_layer must be grpc"),
         (_config("localhost:1234"), "worker must be a list"),
         (_config({"0": "localhost:1234"}), "worker must be a list"),
         (_config(None), "worker must be a list"),
-        (_config([]), "index must be an integer in 0..-1"),
+        (_config([]), "worker must be a list of addresses"),
         *((_config(GOOD, {"type": "worker", "index": index}), "in 0..1") for index in (-1, 2, "0", 0.0, True, None)),
         *(
             (_config([address, "other:1"]), "every worker must be host:port")
@@ -63,13 +65,17 @@ def test_a_good_cluster_passes(text):
                 *("a:1,b:2", "localhost:" + "1" * 400),
             )
         ),
-        (_config([1234, "other:1"]), "expected string"),
+        *(
+            (_config([address, "other:1"]), "every worker must be host:port")
+            for address in (1234, None, ["b:1"], {"a": 1})
+        ),
         *(
             (_config([*pair, "other:1"]), "every worker must have an address of its own")
             for pair in (
                 ("localhost:1234", "localhost:1234"),
                 ("LOCALHOST:1234", "localhost:01234"),
                 ("localhost:1234", "127.0.0.1:1234"),
+                ("host.example:1", "host.example.:1"),
                 ("0.0.0.0:1234", "[::1]:1234"),
                 ("[2001:db8::1]:1", "[2001:DB8:0::1]:1"),
             )

@@ -35,11 +35,15 @@ def check_cluster(text: str) -> None:
     """Raises a ValueError, with the reason, unless a TF_CONFIG says which worker of which this is."""
     try:
         config = json.loads(text)
+        if not isinstance(config, dict):
+            raise ValueError("it must be a JSON object")
         cluster, task = config["cluster"], config["task"]
+        if not isinstance(cluster, dict) or not isinstance(task, dict):
+            raise ValueError("cluster and task must be JSON objects")
         if set(cluster) != {"worker"} or task["type"] != "worker":
             raise ValueError("cluster and task must be of workers alone")
         workers, index = cluster["worker"], task["index"]
-        if not isinstance(workers, list):
+        if not isinstance(workers, list) or not workers:
             raise ValueError("worker must be a list of addresses")
         places = [_place(address) for address in workers]
         if len(set(places)) < len(places):
@@ -48,7 +52,7 @@ def check_cluster(text: str) -> None:
             raise ValueError(f"index must be an integer in 0..{len(workers) - 1}")
         if config.get("rpc_layer", "grpc") != "grpc":
             raise ValueError("rpc_layer must be grpc")
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             "strategy multi_worker needs TF_CONFIG in the environment, such as "
             '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}; '
@@ -56,12 +60,12 @@ def check_cluster(text: str) -> None:
         ) from error
 
 
-def _place(address: str) -> tuple[str, int]:
+def _place(address) -> tuple[str, int]:
     """Host and port of an address, the same for all names of this machine; a server listens at all of them."""
-    parts = re.fullmatch(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", address)
+    parts = re.fullmatch(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", str(address))
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise ValueError(f"every worker must be host:port, with a port in 1..{2**16 - 1}: {address!r}")
-    host = parts[1].strip("[]").lower()
+    host = parts[1].strip("[]").rstrip(".").lower()
     with contextlib.suppress(ValueError):  # a name
         number = ipaddress.ip_address(host)
         host = "localhost" if number.is_loopback or number.is_unspecified else str(number)
