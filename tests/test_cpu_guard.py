@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import cpu_guard
 from cpu_guard import CpuGuard, cpu_seconds
 
 pytest_plugins = ["pytester"]
@@ -32,7 +33,8 @@ CASES = """
 """
 
 
-def test_a_case_fails_that_is_expensive_and_not_marked_slow(pytester):
+def test_a_case_fails_that_is_expensive_and_not_marked_slow(pytester, monkeypatch):
+    monkeypatch.setattr(cpu_guard, "slowness", lambda: 1.0)
     pytester.makepyfile(CASES)
     pytester.makeini("[pytest]\nmarkers = slow")
     outcome = pytester.runpytest_inprocess("-p", "no:xdist", plugins=[CpuGuard(0.2)])
