@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
                 f"protocol grpc needs the package tensorflow-serving-api. Received: {error}; rest does without"
             ) from error
         {"sample": _sample, "encode": _encode, "complete": _complete}[command](server)
-    except (ValueError, client.ServerError) as error:
+    except (OSError, ValueError, client.ServerError) as error:
         raise SystemExit(f"pixelvae-client: {error}") from error
 
 

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     try:
         _sample(pathlib.Path(_SAVED_MODEL.value))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-sample: {error}") from error
     print(f"{_NUM_IMAGES.value} samples: {_OUTPUT.value}")
 

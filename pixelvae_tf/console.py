@@ -1,6 +1,7 @@
 """What the console scripts share."""
 
 import mimetypes
+import os
 import pathlib
 import signal
 import sys
@@ -113,7 +114,12 @@ def check_output(path: str, folder: str = "") -> None:
     from PIL import Image
 
     place = pathlib.Path(path)
-    if not place.absolute().parent.is_dir() or (place.exists() and not place.is_file()):
+    written = pathlib.Path(os.path.realpath(path))  # what a link leads to
+    try:
+        good = written.parent.is_dir() and (written.is_file() or not written.exists())
+    except OSError as error:  # too long a name, or a directory that nobody may look into
+        raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error
+    if not good:
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
     # Beside what Pillow knows, other kinds of media: an SVG, say.
     kind = mimetypes.guess_type(f"x{place.suffix}", strict=False)[0] or ""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 
@@ -47,7 +48,7 @@ def require_outside(output: pathlib.Path, folder: pathlib.Path, output_name: str
 def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview) -> None:
     """Writes a file beside its place and renames it: whoever reads it sees the old one or the new one.
 
-    A link stays, and the file that it leads to is written.
+    A link stays, and the file that it leads to is written. Who may read and write a file stays too.
 
     Raises:
       OSError: if it cannot be written, or is a device or a folder.
@@ -59,6 +60,8 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
         with unfinished.open("xb") as file:
+            if path.exists():
+                shutil.copymode(path, unfinished)
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

@@ -107,6 +107,15 @@ def test_what_is_written_goes_through_links(tmp_path, target):
     assert Image.open(tmp_path / "other" / "real.png").size == (2, 2)
 
 
+def test_who_may_read_a_file_stays(tmp_path):
+    (tmp_path / "private").touch(0o600)
+    for name in ("private", "new"):
+        files.write_atomically(tmp_path / name, "text")
+    (tmp_path / "other").touch()
+    modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("private", "new", "other")]
+    assert modes[0] == 0o600 and modes[1] == modes[2]
+
+
 def test_what_is_no_regular_file_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "null").symlink_to("/dev/null")
@@ -118,6 +127,14 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path):
             files.write_atomically(path, "text")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode) and stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
     assert sorted(os.listdir(tmp_path)) == ["folder", "null", "pipe"]
+
+
+def test_an_output_that_cannot_be_there_is_refused(tmp_path):
+    (tmp_path / "astray.png").symlink_to("no/x.png")
+    with pytest.raises(ValueError, match=r"in a directory that exists\. Received: '.*astray\.png'"):
+        console.check_output(str(tmp_path / "astray.png"))
+    with pytest.raises(ValueError, match=r"that can be written.*File name too long"):
+        console.check_output(str(tmp_path / f"{'n' * 300}.png"))
 
 
 def test_an_output_is_called_what_it_is(tmp_path):
