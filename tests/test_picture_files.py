@@ -127,6 +127,7 @@ def test_an_orientation_is_read_beside_tags_that_cannot_be_written_or_are_cut_of
 @pytest.mark.parametrize("block", [exif(0), exif(9), exif(6)[:20], exif(6)[:8], b"Exif\0\0", b"XX" + exif(6)[8:]])
 def test_no_orientation_is_upright(block):
     assert metadata.split(jpeg(app(1, block))).orientation == 1
+    assert metadata.split(jpeg(app(1, block), app(1, exif(6)))).orientation == 6
 
 
 def test_xmp_says_the_orientation_where_exif_does_not():
@@ -195,6 +196,15 @@ def test_several_pictures_are_not_one(read):
     assert (
         read(_saved(frames[0], "TIFF", save_all=True, append_images=[preview]), channels=3).pixels == (255, 0, 0)
     ).all()
+
+
+@pytest.mark.parametrize("place", [1, 4, 8, 150, 2**32 - 1])
+def test_rubbish_behind_the_only_page_of_a_tiff_file_does_not_matter(read, place):
+    content = bytearray(_saved(Image.new("L", (4, 4), 77), "TIFF"))
+    (start,) = struct.unpack_from("<I", content, 4)
+    (number,) = struct.unpack_from("<H", content, start)
+    struct.pack_into("<I", content, start + 2 + 12 * number, place)  # of the next page
+    assert (read(bytes(content)).pixels == 77).all()
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import io
+import itertools
 import os
 import pathlib
 import stat
@@ -135,7 +136,7 @@ def _square(content: bytes) -> tuple[Image.Image, str]:
     parts = metadata.split(content)
     with Image.open(io.BytesIO(parts.content), formats=FORMATS) as opened:
         mode, format_ = opened.mode, opened.format
-        number = max(parts.num_pictures, _num_pictures(opened))
+        number = max(parts.num_pictures, _num_pictures(opened, parts.content))
         if number > 1:
             raise ValueError(f"not one still image, but {number}")
         if mode == "F" or (mode == "I" and format_ == "TIFF"):
@@ -151,19 +152,25 @@ def _square(content: bytes) -> tuple[Image.Image, str]:
     return image.crop((left, top, left + side, top + side)), mode
 
 
-def _num_pictures(image: Image.Image) -> int:
+def _num_pictures(image: Image.Image, content: bytes) -> int:
     """Pictures in a file, without the previews that cameras add to photographs (MPO, and small pages of TIFF files)."""
-    number = getattr(image, "n_frames", 1)
     if image.format == "MPO":
         return 1
-    if image.format != "TIFF" or number == 1:
-        return number
-    previews = 0
-    for page in range(1, number):
-        image.seek(page)
-        previews += image.tag_v2.get(254, 0) & 1  # NewSubfileType: a reduced version of another page.
-    image.seek(0)
-    return number - previews
+    return _num_pages(content) if image.format == "TIFF" else getattr(image, "n_frames", 1)
+
+
+def _num_pages(tiff: bytes) -> int:
+    """The pages of a TIFF file that are no previews; where the place of a next one is rubbish, those before it."""
+    number = 1
+    with Image.open(io.BytesIO(tiff), formats=("TIFF",)) as image:
+        try:
+            for page in itertools.count(1):
+                image.seek(page)
+                number += not image.tag_v2.get(254, 0) & 1  # NewSubfileType: a reduced version of another page.
+        except Exception as error:  # EOFError at the end, and what Pillow raises for rubbish.
+            if is_of_the_machine(error):
+                raise
+    return number
 
 
 def _pillows_orientation(image: Image.Image) -> int:

@@ -30,7 +30,7 @@ class Split:
 
     Attributes:
       content: the file without its metadata; all of it, if it is neither PNG, JPEG nor TIFF.
-      exif: its first EXIF block, which starts with a TIFF header; empty if there is none.
+      exif: an EXIF block, with an orientation where one has it; empty if there is none.
       xmp: its XMP block; empty if there is none.
       num_pictures: the frames of an animated PNG; 1 for any other file.
     """
@@ -174,7 +174,7 @@ def _split_jpeg(content: bytes) -> Split:
         if _is_needed(marker, body):
             kept.append(content[place:end])
         elif marker == 0xE1 and body.startswith(EXIF):
-            result.exif = result.exif or body
+            result.exif = result.exif if exif_orientation(result.exif) else body
         elif marker == 0xE1 and body.startswith(XMP):
             result.xmp = result.xmp or body
         place = end
