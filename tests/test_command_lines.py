@@ -55,6 +55,7 @@ EXPECTED_AFTER = "the flags of pixelvae-train are expected after --, as in pixel
         ("train.launch_main", ["--workers=2", "--"], "--workdir=DIR. Received: --workers=2 --"),
         ("train.launch_main", ["--workers=99999999999", "--", CONFIG], "--workers=99999999999"),
         ("train.launch_main", ["--", CONFIG, "--strategy=auto"], "--strategy must be left out"),
+        ("export.sample_main", [f"--saved_model={'n' * 300}", "--output=x.png"], "pixelvae-sample: [Errno 36] File"),
     ],
 )
 def test_a_command_line_that_is_nearly_right_is_refused_with_the_mistake(module, arguments, message):
