@@ -58,6 +58,14 @@ def test_doubtful_names_are_refused(names):
     assert "cats" not in str(raised.value)
 
 
+def test_trains_are_classes_among_others():
+    classes = ["beach", "freight_train", "lake", "train_station", "valley"]
+    assert splits.folders_of_splits(classes, "folder") == {}
+    for names in (classes[:4], [*classes, "lakes_test"], [*classes, "train2017", "val2017"]):
+        with pytest.raises(ValueError, match="say plainly"):
+            splits.folders_of_splits(names, "folder")
+
+
 def test_no_other_names_speak_of_splits():
     assert splits.folders_of_splits(["cats", "trains", "2017", "images", "été", ""], "folder") == {}
 
