@@ -8,6 +8,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+import pytest
+
+from pixelvae_tf import console
+
 _PROCESSES = multiprocessing.get_context("forkserver")
 # Imported once, in a server that every command is forked from; the commands' own modules define flags.
 _PROCESSES.set_forkserver_preload(["pixelvae_tf.train.trainer", "pixelvae_tf.export.exporter"])
@@ -61,3 +65,17 @@ def run_function(function):
     """What a function of a test's module returns, called in a process of its own."""
     with _PROCESSES.Pool(1) as pool:
         return pool.apply(function)
+
+
+def exit_code(monkeypatch, command: str, error: BaseException) -> int | str:
+    """What a command exits with in this process whose `main` raises an error."""
+
+    def failing(main, **options):
+        raise error
+
+    monkeypatch.setattr(console.app, "run", failing)
+    monkeypatch.setattr(sys, "argv", [f"bin/{command}"])
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
+    with pytest.raises(SystemExit) as ended:
+        console.run(failing)
+    return ended.value.code

@@ -12,12 +12,12 @@ import sys
 import time
 
 import pytest
-from commands import run_command
+from commands import exit_code, run_command
 
 # Only TensorFlow itself says whether it is on.
 from tensorflow.python.framework import config as determinism
 
-from pixelvae_tf import console, runs
+from pixelvae_tf import runs
 from pixelvae_tf.train import evaluation, trainer
 
 
@@ -63,15 +63,7 @@ def test_help_shows_what_a_command_does_and_its_flags(module, expected):
 
 
 def test_ctrl_c_ends_any_command_with_one_line(monkeypatch, capsys):
-    def interrupted(main, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(console.app, "run", interrupted)
-    monkeypatch.setattr(sys, "argv", ["bin/pixelvae-train"])
-    monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
-    with pytest.raises(SystemExit) as ended:
-        console.run(interrupted)
-    assert ended.value.code == 128 + signal.SIGINT
+    assert exit_code(monkeypatch, "pixelvae-train", KeyboardInterrupt()) == 128 + signal.SIGINT
     assert capsys.readouterr().err == "pixelvae-train: stopped by Ctrl-C\n"
 
 

@@ -9,10 +9,11 @@ import sys
 import keras
 import pytest
 import tensorflow as tf
+from commands import exit_code
 from photo_folder import picture
 
 import pixelvae_tf
-from pixelvae_tf import console, keras_backend, streams
+from pixelvae_tf import keras_backend, streams
 from pixelvae_tf.data import folder
 from pixelvae_tf.train import progress
 
@@ -97,16 +98,8 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["numpy", "tensorflow"])
 def test_lack_of_memory_is_one_message(monkeypatch, error):
-    def exhausted(main, **options):
-        raise error
-
-    monkeypatch.setattr(console.app, "run", exhausted)
-    monkeypatch.setattr(sys, "argv", ["bin/pixelvae-sample"])
-    monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
-    with pytest.raises(SystemExit) as ended:
-        console.run(exhausted)
     message = "pixelvae-sample: there must be enough memory; smaller batches or fewer images take less. "
-    assert ended.value.code == message + "Unable to allocate 9 GiB"
+    assert exit_code(monkeypatch, "pixelvae-sample", error) == message + "Unable to allocate 9 GiB"
 
 
 def test_progress_without_standard_error_writes_nowhere(monkeypatch, capsys):
