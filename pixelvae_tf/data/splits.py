@@ -96,6 +96,12 @@ def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
     return plain
 
 
+def _deeper_splits(paths: list[str]) -> dict[str, str]:
+    """The names of folders below the first that plainly mean a split, and which; sorted."""
+    names = sorted({part for path in paths for part in path.split("/")[1:-1]})
+    return {name: split for name in names if (split := plain_split(name))}
+
+
 def check_train(paths: list[str], name: str) -> None:
     """Checks that what is to be trained on is not another split as well.
 
@@ -106,9 +112,9 @@ def check_train(paths: list[str], name: str) -> None:
     Raises:
       ValueError: if a folder in there is plainly the split for validation or test.
     """
-    deeper = sorted({part for path in paths for part in path.split("/")[1:-1] if plain_split(part)})
+    deeper = _deeper_splits(paths)
     # "train" is a class of some data sets.
-    if others := [part for part in deeper if plain_split(part) != "train"]:
+    if others := [part for part, split in deeper.items() if split != "train"]:
         raise ValueError(
             f"{name} must have the splits as its own subfolders ({EXPECTED}). "
             f"Received: folders called {', '.join(map(ascii, others))} in the one for training"
@@ -128,16 +134,16 @@ def check_hashed(paths: list[str], name: str) -> list[str]:
     Raises:
       ValueError: if a deeper folder is plainly a split that is not for training, or most of the files speak of several.
     """
-    deeper = sorted({part for path in paths for part in path.split("/")[1:-1] if plain_split(part)})
+    deeper = _deeper_splits(paths)
     names = (words_of(path.rpartition("/")[2]) for path in paths)
     first_words = collections.Counter(words[0] for words in names)  # the last is that of the format
     of_files = {word: number for word, number in first_words.items() if word in WORDS}
     mixed = len({WORDS[word] for word in of_files}) > 1 and 2 * sum(of_files.values()) > len(paths)
-    if mixed or {plain_split(part) for part in deeper} - {"train"}:
+    if mixed or set(deeper.values()) - {"train"}:
         what = "files" if mixed else "folders deeper inside"
         examples = ", ".join(map(ascii, sorted(of_files) if mixed else deeper))
         raise ValueError(
             f"{name} must have the splits as its own subfolders ({EXPECTED}): a hash of each path would mix them. "
             f"Received: {what} that are called {examples}"
         )
-    return deeper
+    return list(deeper)
