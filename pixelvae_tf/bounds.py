@@ -207,8 +207,12 @@ def by_level(values: Sequence | float, num_levels: int) -> list:
     Returns:
       L settings.
     """
-    values = list(values) if isinstance(values, Sequence) else [values]
+    values = _as_list(values)
     return [values[min(level, len(values) - 1)] for level in range(num_levels)]
+
+
+def _as_list(values: Sequence | float) -> list:
+    return list(values) if isinstance(values, Sequence) else [values]
 
 
 class Objective(NamedTuple):
@@ -238,7 +242,7 @@ class Objective(NamedTuple):
           prefix: of the settings' names in the message.
         """
         for name, value in self._asdict().items():
-            settings = value if isinstance(value, Sequence) else [value]
+            settings = _as_list(value)
             # A model without levels leaves them unused.
             if not settings or len(settings) > max(num_levels, 1):
                 raise ValueError(
@@ -258,12 +262,12 @@ class Objective(NamedTuple):
     @property
     def warmup_steps(self) -> int:
         """The step from which on the bound itself is minimised, except for free nats that stay."""
-        longest = max(self.kl_warmup_steps) if isinstance(self.kl_warmup_steps, Sequence) else self.kl_warmup_steps
-        return max(longest, self.free_nats_steps, self.prior_floor_steps)
+        return max(*_as_list(self.kl_warmup_steps), self.free_nats_steps, self.prior_floor_steps)
 
     def kl_weights(self, step: tf.Tensor, num_levels: int) -> tf.Tensor:
         """The weights [L] of the levels' KL at a step."""
-        return tf.stack([_rise(step, steps) for steps in by_level(self.kl_warmup_steps, num_levels)] or [()])
+        rises = [_rise(step, steps) for steps in by_level(self.kl_warmup_steps, num_levels)]
+        return tf.convert_to_tensor(rises, tf.float32)  # of no levels, too
 
     def allowances(self, step: tf.Tensor, num_levels: int) -> tf.Tensor:
         """The free nats [L] of the levels at a step."""

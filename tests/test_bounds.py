@@ -165,6 +165,7 @@ def test_kl_weights_free_nats_and_the_priors_floor_change_with_the_step():
     assert weights == {0: [0, 0, 0], 10: [0.5, 0.25, 0.25], 20: [1, 0.5, 0.5], 99: [1, 1, 1]}
     allowances = {step: objective.allowances(tf.constant(step), 3).numpy().tolist() for step in (0, 29, 30)}
     assert allowances == {0: [3, 0.5, 0.5], 29: [3, 0.5, 0.5], 30: [0, 0, 0]}
+    assert objective.kl_weights(tf.constant(0), 0).shape == objective.allowances(tf.constant(0), 0).shape == (0,)
     assert bounds.Objective(free_nats=2.0).allowances(tf.constant(99), 2).numpy().tolist() == [2, 2]
     floors = [float(objective.prior_floor(tf.constant(step))) for step in (0, 5, 10, 99)]
     assert floors == [1, 0.5, 0, 0]
