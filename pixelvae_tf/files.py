@@ -18,8 +18,7 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
 
     Raises:
       ValueError: for a URL or a path of another machine, such as gs://bucket/run or user@host:/run, of which a folder
-        called gs: or user@host: would be made; for a ~ that is
-        nobody's; and for a path that no file can have.
+        called gs: or user@host: would be made; for a ~ that is nobody's; and for a path that no file can have.
     """
     text = os.fspath(path)
     # Python's paths make one slash of two.
