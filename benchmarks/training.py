@@ -132,7 +132,7 @@ def elbo_loss(model, images: tf.Tensor):
     """The loss of a step of ours, dropout on."""
     seeds = tf.range(images.shape[0], dtype=tf.int64)
     return lambda: (
-        -tf.reduce_mean(bounds.elbo(model, images, seeds, training=True, dropout_seed=tf.constant([1, 2])).elbo_nats)
+        -tf.reduce_mean(bounds.elbo(model, images, seeds, training=True, dropout_seed=tf.constant([1, 2])).log_prob)
     )
 
 

@@ -100,13 +100,8 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
 
     def log_prob(images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         parts = bounds.elbo(model, images, seed, labels=label)
-        if not model.num_levels:
-            return {"log_prob_nats": parts.elbo_nats}
-        return {
-            "elbo_nats": parts.elbo_nats,
-            "reconstruction_nats": parts.reconstruction_nats,
-            "kl_nats": parts.kl_nats,
-        }
+        costs = parts._asdict() if model.num_levels else {}  # without latents they are one number
+        return {"log_prob": parts.log_prob, **costs}
 
     found = {
         "sample": signature(sample, "seed", "temperature"),

@@ -3,7 +3,8 @@
     log p(x) >= E_q[log p(x | z)] - sum_l KL(q(z_l | x) || p(z_l | z_{l+1}))          the ELBO
     log p(x) >= E[log 1/K sum_k p(x, z_k) / q(z_k | x)], z_k ~ q                      K samples
 
-Reconstruction (distortion) and KL (rate) are kept apart and are in nats per image. In the ELBO the KL is analytic per
+One sign everywhere: what is called `log_prob` is a log-likelihood, and larger is better; what ends in `_nats` is a cost
+per image, and smaller is better. Reconstruction (distortion) and KL (rate) are kept apart. In the ELBO the KL is analytic per
 dimension, given the sampled z_{l+1} and, where p(z_l | z_{l+1}) is autoregressive, given the sampled z_l in its
 context: one sample's estimate, the Gaussian part integrated out. It belongs to the ELBO alone; in the
 importance-weighted bound every term is taken at the sampled z_k (Burda et al. 2016, equation 8): with the analytic KL
@@ -69,9 +70,14 @@ class Elbo(NamedTuple):
     kl_nats: tf.Tensor
 
     @property
-    def elbo_nats(self) -> tf.Tensor:
-        """[B]: a lower bound on log p(x); exact without latents."""
-        return -self.reconstruction_nats - tf.reduce_sum(self.kl_nats, axis=-1)
+    def bound_nats(self) -> tf.Tensor:
+        """[B]: an upper bound on -log p(x), the negative ELBO; exact without latents."""
+        return self.reconstruction_nats + tf.reduce_sum(self.kl_nats, axis=-1)
+
+    @property
+    def log_prob(self) -> tf.Tensor:
+        """[B]: the ELBO, a lower bound on log p(x); exact without latents."""
+        return -self.bound_nats
 
 
 def elbo(
@@ -177,7 +183,7 @@ def usage(model: LatentVariableModel, images: tf.Tensor, seeds: tf.Tensor, label
     if images.shape[0] is None or images.shape[0] < 2:
         raise ValueError(f"images must be at least 2, whose parts are exchanged. Received: shape {images.shape}")
     sources = usage_sources(images.shape[0], model.num_levels)
-    own, *others = [-elbo(model, images, seeds, labels=labels, sources=tf.constant(s)).elbo_nats for s in sources]
+    own, *others = [elbo(model, images, seeds, labels=labels, sources=tf.constant(s)).bound_nats for s in sources]
     preceding, *latents = [other - own for other in others]
     return Usage(preceding, tf.stack(latents, axis=-1) if latents else tf.zeros((images.shape[0], 0)))
 
@@ -299,7 +305,7 @@ def _rise(step: tf.Tensor, steps: int) -> tf.Tensor:
     return tf.minimum(tf.cast(step, tf.float32) / steps, 1.0) if steps else tf.ones([])
 
 
-def importance_weighted(
+def importance_weighted_nats(
     model: LatentVariableModel,
     images: tf.Tensor,
     seeds: tf.Tensor,
@@ -307,7 +313,7 @@ def importance_weighted(
     chunk_size: int = 10,
     labels: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """The importance-weighted bound with K samples (exact log p(x) without latents).
+    """The importance-weighted bound on -log p(x) with K samples (exact without latents).
 
     The samples are taken in chunks, so that memory does not grow with K; the result does not
     depend on the chunks but for rounding.
@@ -321,7 +327,7 @@ def importance_weighted(
       labels: integers [B], for a class-conditional model.
 
     Returns:
-      float32 [B], nats: log-mean-exp over k of log p(x | z_k) + log p(z_k) - log q(z_k | x).
+      float32 [B], nats: minus the log-mean-exp over k of log p(x | z_k) + log p(z_k) - log q(z_k | x).
 
     Raises:
       ValueError: if `num_samples` or `chunk_size` is not positive; or as `elbo`.
@@ -337,7 +343,7 @@ def importance_weighted(
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
     images = tf.cast(images, model.site.dtype)
     if not model.num_levels:
-        return tf.cast(model.likelihood([], labels=labels).log_prob(images), tf.float32)
+        return -tf.cast(model.likelihood([], labels=labels).log_prob(images), tf.float32)
     chunk_size = min(chunk_size, num_samples)
 
     def chunk(start: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -353,7 +359,7 @@ def importance_weighted(
     _, total = tf.while_loop(
         lambda start, total: start < num_samples, chunk, (tf.constant(0), total), parallel_iterations=1
     )
-    return total - tf.math.log(float(num_samples))
+    return tf.math.log(float(num_samples)) - total
 
 
 def _log_weights(model: LatentVariableModel, images, posteriors, latents, labels) -> tf.Tensor:

@@ -213,7 +213,7 @@ WRONG_IMAGES = {
         lambda model, images: model.posterior(images),
         lambda model, images: model(images),
         lambda model, images: bounds.elbo(model, images, SEEDS),
-        lambda model, images: bounds.importance_weighted(model, images, SEEDS, 2),
+        lambda model, images: bounds.importance_weighted_nats(model, images, SEEDS, 2),
         lambda model, images: model.start_from(images),
     ],
     ids=["posterior", "call", "elbo", "importance_weighted", "start_from"],
@@ -334,7 +334,7 @@ def test_wrong_labels_are_refused(labels, message):
         lambda: model.decode([LATENTS], SEEDS, labels=labels),
         lambda: model.likelihood([LATENTS], labels=labels),
         lambda: bounds.elbo(model, IMAGES, SEEDS, labels=labels),
-        lambda: bounds.importance_weighted(model, IMAGES, SEEDS, 2, labels=labels),
+        lambda: bounds.importance_weighted_nats(model, IMAGES, SEEDS, 2, labels=labels),
     ):
         with pytest.raises(ValueError, match=message):
             door()
@@ -343,7 +343,7 @@ def test_wrong_labels_are_refused(labels, message):
 ONE_EACH = r"must be one for each image, of at least one\. Received: "
 NUMBERS = {
     "elbo": lambda model, images, seeds, labels, latents: bounds.elbo(model, images, seeds, labels=labels),
-    "importance_weighted": lambda model, images, seeds, labels, latents: bounds.importance_weighted(
+    "importance_weighted": lambda model, images, seeds, labels, latents: bounds.importance_weighted_nats(
         model, images, seeds, 2, labels=labels
     ),
     "decode": lambda model, images, seeds, labels, latents: model.decode(latents, seeds, labels=labels),

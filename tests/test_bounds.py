@@ -49,14 +49,14 @@ def test_elbo_and_importance_weighted_reach_their_integrals(one_latent):
 
     number = 5_000
     seeds, images = tf.range(number, dtype=tf.int64), tf.repeat(image, number, axis=0)
-    elbo = bounds.elbo(model, images, seeds).elbo_nats.numpy()
+    elbo = bounds.elbo(model, images, seeds).log_prob.numpy()
     gap = 5 * elbo.std() / np.sqrt(number)  # five standard errors of the mean
     assert elbo.mean() == pytest.approx(exact_elbo, abs=gap)
     assert exact_elbo < log_evidence - 0.01  # there is something to gain
 
     previous, previous_error = -np.inf, 0.0
     for num_samples in (1, 2, 8, 64):
-        values = bounds.importance_weighted(model, images[:1000], seeds[:1000], num_samples).numpy()
+        values = -bounds.importance_weighted_nats(model, images[:1000], seeds[:1000], num_samples).numpy()
         error = values.std() / np.sqrt(len(values))
         if num_samples == 1:
             assert values.mean() == pytest.approx(exact_elbo, abs=5 * error)
@@ -66,7 +66,7 @@ def test_elbo_and_importance_weighted_reach_their_integrals(one_latent):
         previous, previous_error = values.mean(), error
     # Large K reaches log p(x): the bias is about Var(w) / 2K and is below 0.01 here.
     many = tf.function(
-        lambda: bounds.importance_weighted(model, images[:20], seeds[:20], 5000, chunk_size=50)
+        lambda: -bounds.importance_weighted_nats(model, images[:20], seeds[:20], 5000, chunk_size=50)
     )().numpy()
     assert many.mean() == pytest.approx(log_evidence, abs=0.01)
 
@@ -87,10 +87,10 @@ def test_the_evidence_sums_to_one_over_all_images(one_latent):
 def test_chunks_do_not_matter(one_latent):
     model, image = one_latent
     images, seeds = tf.repeat(image, 3, axis=0), tf.range(3, dtype=tf.int64)
-    whole = bounds.importance_weighted(model, images, seeds, 7, chunk_size=7)
+    whole = -bounds.importance_weighted_nats(model, images, seeds, 7, chunk_size=7)
     for chunk_size in (1, 2, 3, 100):
         # The same 7 numbers in another order of summation.
-        np.testing.assert_allclose(bounds.importance_weighted(model, images, seeds, 7, chunk_size), whole, rtol=1e-5)
+        np.testing.assert_allclose(-bounds.importance_weighted_nats(model, images, seeds, 7, chunk_size), whole, rtol=1e-5)
 
 
 def test_every_draw_is_a_new_one(one_latent):
@@ -119,8 +119,8 @@ def test_without_latents_the_bound_is_exact():
     images, seeds = tf.zeros((2, 3, 3, 1), tf.int32), tf.range(2, dtype=tf.int64)
     parts = bounds.elbo(model, images, seeds)
     assert parts.kl_nats.shape == (2, 0)
-    np.testing.assert_allclose(parts.elbo_nats, model.likelihood([]).log_prob(images))
-    np.testing.assert_allclose(bounds.importance_weighted(model, images, seeds, 5), parts.elbo_nats, rtol=1e-6)
+    np.testing.assert_allclose(parts.log_prob, model.likelihood([]).log_prob(images))
+    np.testing.assert_allclose(-bounds.importance_weighted_nats(model, images, seeds, 5), parts.log_prob, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["hierarchy", "gated_pixel_cnn_mixture", "vae", "pixel_vae_classes"])
@@ -182,7 +182,7 @@ def test_without_warm_ups_the_objective_is_the_negative_elbo(one_latent):
     model, image = one_latent
     parts = bounds.elbo(model, image, tf.constant([0], tf.int64))
     loss = bounds.Objective().loss(parts.reconstruction_nats[0], parts.kl_nats[0], tf.constant(0))
-    np.testing.assert_allclose(loss, -parts.elbo_nats[0], rtol=1e-6)
+    np.testing.assert_allclose(loss, -parts.log_prob[0], rtol=1e-6)
 
 
 def test_free_bits_gate_has_the_gradient_of_the_maximum():
@@ -205,7 +205,7 @@ def test_memory_does_not_grow_with_the_samples(one_latent):
     """The loop carries one number an image and nothing else."""
     model, image = one_latent
     seeds = tf.constant([0], tf.int64)
-    function = tf.function(lambda k: bounds.importance_weighted(model, image, seeds, k, chunk_size=2))
+    function = tf.function(lambda k: -bounds.importance_weighted_nats(model, image, seeds, k, chunk_size=2))
     graphs = [function.get_concrete_function(k).graph for k in (4, 4000)]
     assert len(graphs[0].get_operations()) == len(graphs[1].get_operations())
     functions = graphs[1].as_graph_def().library.function
@@ -220,7 +220,7 @@ def test_memory_does_not_grow_with_the_samples(one_latent):
 def test_bad_arguments(one_latent):
     model, image = one_latent
     with pytest.raises(ValueError, match="num_samples and chunk_size must be at least 1"):
-        bounds.importance_weighted(model, image, tf.constant([0], tf.int64), 0)
+        -bounds.importance_weighted_nats(model, image, tf.constant([0], tf.int64), 0)
 
 
 def test_posterior_draws_use_each_images_seed(one_latent):

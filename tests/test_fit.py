@@ -62,7 +62,7 @@ def _elbo(model, number=3):
     config = model.config
     images = np.random.default_rng(1).integers(0, config.num_values, (number, *config.image_shape))
     seeds, labels = tf.range(number, dtype=tf.int64), labels_for(model, number)
-    return bounds.elbo(model, tf.constant(images, tf.uint8), seeds, labels=labels).elbo_nats
+    return bounds.elbo(model, tf.constant(images, tf.uint8), seeds, labels=labels).log_prob
 
 
 @pytest.mark.parametrize("name", ["diagonal_bilstm", "pixel_cnn_pp_classes", "vae_quantized_normal"])

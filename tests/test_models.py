@@ -35,7 +35,7 @@ def test_every_weight_gets_a_gradient(name):
     images = generator.integers(0, model.config.num_values, (number, *model.config.image_shape))
     with tf.GradientTape() as tape:
         seeds, labels = tf.range(number, dtype=tf.int64), labels_for(model, number)
-        loss = -tf.reduce_sum(bounds.elbo(model, tf.constant(images), seeds, labels=labels).elbo_nats)
+        loss = -tf.reduce_sum(bounds.elbo(model, tf.constant(images), seeds, labels=labels).log_prob)
     gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
     # On an image of one pixel there is no pixel before.
     unused = "one_pixel" in name
@@ -56,7 +56,7 @@ def test_rematerialised_activations_change_no_gradient(name):
     def step(enabled):
         with tf.GradientTape() as tape, layers.rematerialization(enabled):
             seeds, dropout_seed = tf.range(4, dtype=tf.int64), tf.constant([1, 2])
-            nats = bounds.elbo(model, tf.constant(images), seeds, True, dropout_seed, labels_for(model, 4)).elbo_nats
+            nats = bounds.elbo(model, tf.constant(images), seeds, True, dropout_seed, labels_for(model, 4)).log_prob
         return nats, tape.gradient(nats, variables)
 
     graphs = [tf.function(lambda enabled=enabled: step(enabled)).get_concrete_function() for enabled in (False, True)]
@@ -87,7 +87,7 @@ def test_gradients_compiled_by_xla_are_those_of_the_graph():
     def gradients():
         with tf.GradientTape() as tape:
             seeds, labels = tf.range(4, dtype=tf.int64), labels_for(model, 4)
-            nats = bounds.elbo(model, images, seeds, training=True, labels=labels).elbo_nats
+            nats = bounds.elbo(model, images, seeds, training=True, labels=labels).log_prob
         return tape.gradient(nats, variables)
 
     graph, compiled = (tf.function(gradients, autograph=False, jit_compile=jit)() for jit in (False, True))
@@ -137,7 +137,7 @@ def test_data_dependent_start_survives_constant_images(value):
     other = np.random.default_rng(0).integers(0, 16, images.shape).astype(np.uint8)
     for some in (images, other):
         with tf.GradientTape() as tape:
-            bound = tf.reduce_mean(bounds.elbo(model, tf.constant(some), tf.range(8, dtype=tf.int64)).elbo_nats)
+            bound = tf.reduce_mean(bounds.elbo(model, tf.constant(some), tf.range(8, dtype=tf.int64)).log_prob)
         gradients = tape.gradient(bound, [variable.value for variable in model.trainable_variables])
         assert np.isfinite(bound) and all(np.isfinite(gradient).all() for gradient in gradients)
 

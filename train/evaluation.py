@@ -83,8 +83,8 @@ class Evaluator:
 
         @tf.function(autograph=False)
         def importance_weighted(images, seeds, labels=None):
-            bound = bounds.importance_weighted(model, images, seeds, importance_samples, chunk_size, labels)
-            return {"importance_weighted_nats": -bound}
+            bound = bounds.importance_weighted_nats(model, images, seeds, importance_samples, chunk_size, labels)
+            return {"importance_weighted_nats": bound}
 
         self._parts, self._importance_weighted = parts, importance_weighted
 
