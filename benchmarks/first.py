@@ -15,15 +15,14 @@ Python makes. Those of an action that traces several graphs are added up.
 """
 
 import json
-import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 
+import machine
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
@@ -42,14 +41,6 @@ _ACTIONS = flags.DEFINE_list("actions", ACTIONS, "What is measured, in this orde
 _MEASURE = flags.DEFINE_enum("measure", None, ACTIONS, "Measure one action in this process, and print it as JSON.")
 _FOLDER = flags.DEFINE_string("folder", None, "Where --measure exports to and loads from.")
 BATCH = 16
-
-
-def processor() -> str:
-    """The processor's name, as far as the system says it."""
-    path = pathlib.Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{(names or [platform.processor()])[0]}, {os.cpu_count()} cores"
 
 
 def cpu_seconds() -> float:
@@ -162,7 +153,7 @@ def main(argv: list[str]) -> None:
     if _MEASURE.value:
         print(json.dumps(measure(_MEASURE.value, _MODELS.value[0], pathlib.Path(_FOLDER.value))))
         return
-    print(processor())
+    print(machine.describe())
     for name in _MODELS.value:
         print(f"\n{name:48}{'CPU seconds':>12}{'operations':>12}")
         with tempfile.TemporaryDirectory() as folder:

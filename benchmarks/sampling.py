@@ -17,6 +17,7 @@ Then PixelCNN++ beside `tfp.distributions.PixelCNN.sample` at equal size, both u
 cache take does not depend on the weights. Theirs takes a minute a call, and is measured at one batch size.
 
 Seconds are this machine's; the ratios are what to compare. Each is the median of several calls after one that compiles.
+On a CPU everything is measured with oneDNN and without it, unless TF_ENABLE_ONEDNN_OPTS says which.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ import pathlib
 import statistics
 import time
 
+import machine
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -180,6 +182,9 @@ def find(name: str):
 def main(argv: list[str]) -> None:
     """Measures every model and batch size."""
     del argv
+    if machine.run_with_both_settings():
+        return
+    print(machine.describe())
     start = time.perf_counter()
     for name in _MODELS.value:
         model, trained = find(name)

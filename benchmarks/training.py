@@ -14,7 +14,7 @@
 "GFLOP/s" counts twice the multiply-adds of the causal arithmetic, three times over (the forward pass, and the gradients
 of inputs and of weights); "share" is that of a float32 matrix product measured just before and after. Each time is the
 median of several steps after one that compiles. Batches are as large as the preset's, but no larger than --gflop
-allows.
+allows. On a CPU everything is measured with oneDNN and without it, unless TF_ENABLE_ONEDNN_OPTS says which.
 """
 
 import collections
@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import machine
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -329,6 +330,9 @@ def main(argv: list[str]) -> None:
     if _MEASURE.value is not None:
         print(json.dumps(measure(_PRESETS.value[0], _MEASURE.value)))
         return
+    if machine.run_with_both_settings():
+        return
+    print(machine.describe())
     for name, part in {"presets": all_presets, "input": all_inputs, "profile": profiles, "peers": peers}.items():
         if name in _PARTS.value:
             part()

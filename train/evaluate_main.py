@@ -10,7 +10,7 @@ import sys
 
 from absl import app, flags
 
-from pixelvae_tf import console, files, limits, pretrained
+from pixelvae_tf import console, files, limits, onednn, pretrained
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    onednn.switch_on()
     from pixelvae_tf import data, runs
     from pixelvae_tf.train import evaluation, progress, workdir
 

@@ -17,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from pixelvae_tf import console, limits, presets
+from pixelvae_tf import console, limits, onednn, presets
 from pixelvae_tf.config import Config
 
 _CONFIG = config_flags.DEFINE_config_dataclass("config", Config(), "A preset; see --list.", parse_fn=presets.get)
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
     # Our own progress, and only warnings of everybody else's.
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("pixelvae_tf").setLevel(logging.INFO)
+    onednn.switch_on()
     import tensorflow as tf
 
     from pixelvae_tf import runs

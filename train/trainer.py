@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, runs
+from pixelvae_tf import data, onednn, runs
 from pixelvae_tf.train import evaluation, initial_weights, progress, reports, steps
 from pixelvae_tf.train import workdir as workdir_lib
 from pixelvae_tf.train.checkpoints import Checkpoints
@@ -211,6 +211,7 @@ def prepare(config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf
         was in the workdir is changed then.
     """
     config.validate()
+    onednn.advise()
     workdir, workers = runs.check_path(workdir), Workers(strategy)
     _check_replicas(config, strategy)
     workdir_lib.check(config, workdir)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from pixelvae_tf import bounds, layers, noise, pixels
+from pixelvae_tf import bounds, layers, noise, onednn, pixels
 from pixelvae_tf.models.config import ModelConfig
 
 NO_WEIGHTS = "{} must be None: the bound is a plain mean over images"
@@ -73,6 +73,7 @@ class ElboModel(keras.Model):
             raise ValueError(
                 f"fit works on one device; use pixelvae_tf.train on several. Received: {replicas} replicas"
             )
+        onednn.advise()
         options.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **options)
         self.optimizer.build(self.trainable_variables)
