@@ -57,12 +57,18 @@ class DataConfig:
       data_dir: a TFDS data directory to read; empty for TFDS' own, into which it downloads what is missing.
       folder: a folder of images of any size, or what pixelvae-prepare made of one, to be read instead.
       labels: of a folder, "folders" if its subfolders are classes, for class-conditional models; else empty.
+      exclude_labels: images of these classes are left out of every split, to see what a model makes of a class that it
+        does not know.
+      mutation: in training, the share of the channels' values that is replaced by values drawn evenly, for a background
+        model (Ren et al. 2019; see `pixelvae_tf.scores`). Evaluations see the images as they are.
     """
 
     name: str = "digits"
     data_dir: str = ""
     folder: str = ""
     labels: str = ""
+    exclude_labels: tuple[int, ...] = ()
+    mutation: float = 0.0
 
 
 @dataclasses.dataclass
@@ -153,6 +159,8 @@ class Config:
         if not 0 <= np.float32(train.average_decay) < 1:
             raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
         _one_of("data.labels", self.data.labels, ("", FOLDERS))
+        if not 0 <= np.float32(self.data.mutation) <= 1:
+            raise ValueError(f"data.mutation must be a share, in 0..1. Received: {self.data.mutation}")
         _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))
         # TensorFlow cannot hand a scan's list of states from a compiled function to its compiled gradient.
         for network in (self.model.pixels, *(level.prior for level in self.model.levels)):

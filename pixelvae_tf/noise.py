@@ -31,6 +31,7 @@ class Kind(enum.IntEnum):
     PIXELS = 2
     DERIVED_SEED = 3
     GIBBS = 4
+    MUTATION = 5
 
 
 def stream(kind: Kind, level: int = 0, draw: int | tf.Tensor = 0) -> tf.Tensor:

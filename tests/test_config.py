@@ -51,6 +51,8 @@ def test_presets_survive_json_and_say_what_they_are(name):
         (lambda c: setattr(c.model.levels[0], "filters", 6), r"config.model.levels\[0\].filters must be a list"),
         (lambda c: setattr(c.train, "learning_rate_decay", "magic"), "train.learning_rate_decay must be one of"),
         (lambda c: setattr(c.train, "dtype", "int8"), "train.dtype must be one of"),
+        (lambda c: setattr(c.data, "mutation", 1.5), r"data\.mutation must be a share, in 0\.\.1. Received: 1\.5"),
+        (lambda c: setattr(c.data, "mutation", float("nan")), r"data\.mutation must be "),
         (lambda c: setattr(c.train, "learning_rate_drop_at", 1.5), r"train.learning_rate_drop_at must be in \(0, 1\)"),
         (lambda c: setattr(c.train, "average_decay", 1.0), "train.average_decay must be in"),
         (lambda c: setattr(c.model, "num_values", 1), "model.num_values must be in"),

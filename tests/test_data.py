@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from pixelvae_tf import data
 from pixelvae_tf.config import DataConfig, ModelConfig
-from pixelvae_tf.data import sources
+from pixelvae_tf.data import shards, sources
 from pixelvae_tf.train import evaluation
 
 
@@ -154,6 +154,65 @@ def test_tfds(tfds_dir, name, shape, num_values, sizes):
     assert image_set.images.shape == (size, *shape) and image_set.images.dtype == np.uint8
     assert image_set.images.max() == image_set.num_values - 1 == num_values - 1
     assert (image_set.labels is None) == (name == "binarized_mnist")
+
+
+def test_a_mutation_replaces_a_share_of_the_values_and_nothing_else():
+    """Ren et al. 2019: each value is drawn anew with this probability, evenly over all values."""
+    images = np.zeros((50, 8, 8, 3), np.uint8)
+    image_set = data.ImageSet(images, None, "black", 256, "none")
+    plain, mutated, again = (
+        _take(data.training_batches(image_set, 50, seed=1, mutation=share), 2) for share in (0.0, 0.3, 0.3)
+    )
+    assert not plain[0]["images"].any()
+    for before, batch, repeated in zip(plain, mutated, again, strict=True):
+        np.testing.assert_array_equal(batch["images"], repeated["images"])
+        np.testing.assert_array_equal(batch["seeds"], before["seeds"])
+        changed = batch["images"] != 0
+        # One of 256 is drawn as it was. 9,600 values: five standard deviations.
+        assert changed.mean() == pytest.approx(0.3 * 255 / 256, abs=5 * np.sqrt(0.3 * 0.7 / changed.size))
+        assert not np.array_equal(changed[..., 0], changed[..., 1]), "channels are drawn by themselves"
+        drawn = batch["images"][changed]
+        assert drawn.mean() == pytest.approx(128, abs=5 * 74 / np.sqrt(drawn.size)) and drawn.max() > 250
+    assert (mutated[0]["images"] != mutated[1]["images"]).any(), "an image is mutated anew each time"
+    binary = data.ImageSet(images, None, "black", 2, "none")
+    (batch,) = _take(data.training_batches(binary, 50, seed=1, mutation=1.0), 1)
+    assert set(np.unique(batch["images"])) == {0, 1}
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_classes_are_left_out_of_every_split(on_disk, monkeypatch):
+    read = sources._load
+
+    def from_disk(*arguments):
+        images = read(*arguments)
+        return dataclasses.replace(images, images=shards.ShardedImages([images.images[:150], images.images[150:]]))
+
+    if on_disk:
+        monkeypatch.setattr(sources, "_load", from_disk)
+    for split in sources.SPLITS:
+        whole, without = (data.load(DataConfig("digits", exclude_labels=labels), split) for labels in ((), (5, 3)))
+        kept = ~np.isin(whole.labels, (3, 5))
+        assert len(without.images) == kept.sum() < len(kept)
+        everything = whole.images[np.arange(len(kept))]
+        np.testing.assert_array_equal(without.images[np.arange(kept.sum())], everything[kept])
+        np.testing.assert_array_equal(without.images[3:7], everything[kept][3:7])
+        np.testing.assert_array_equal(without.labels, whole.labels[kept])
+        assert without.name == f"digits without the classes 3, 5/{split}"
+        assert without.fingerprint() != whole.fingerprint()
+
+
+@pytest.mark.parametrize("excluded", [(10,), (-1,), tuple(range(10))])
+def test_classes_to_leave_out_must_be_there_and_not_all(excluded):
+    with pytest.raises(
+        ValueError, match=r"exclude_labels must be some of the labels of digits.*: 0, 1, 2, .* Received"
+    ):
+        data.load(DataConfig("digits", exclude_labels=excluded), "train")
+
+
+def test_classes_can_be_left_out_of_a_set_with_labels_alone(monkeypatch):
+    monkeypatch.setattr(sources, "_load", lambda *arguments: _image_set(3))
+    with pytest.raises(ValueError, match=r"exclude_labels must be left out for numbers, which has no labels"):
+        data.load(DataConfig("numbers", exclude_labels=(1,)), "train")
 
 
 def test_unknown_names():

@@ -45,6 +45,16 @@ def test_training_lowers_the_bound(run):
     assert before == pytest.approx(entropy, rel=0.1)
 
 
+def test_a_background_model_is_trained_on_mutated_images():
+    config = small_config()
+    images, strategy = data.load(config.data, "train"), make_strategy("one_device")
+    plain = next(trainer._batches(config, images, strategy, 3))
+    config.data.mutation = 0.5
+    mutated = next(trainer._batches(config, images, strategy, 3))
+    changed = np.mean(mutated["images"] != plain["images"])
+    assert changed == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(plain["images"].numpy().size))
+
+
 def test_training_fills_the_workdir(run):
     workdir, config = run
     assert runs.read_config(workdir) == config and saved_steps(workdir) == [30, 60]

@@ -231,7 +231,7 @@ def prepare(config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf
         config,
         state,
         loop=_explain_images(steps.make_training_loop(strategy, state, config), images),
-        batches=functools.partial(_batches, config.train, images["train"], strategy),
+        batches=functools.partial(_batches, config, images["train"], strategy),
         evaluate=lambda: evaluator(images["validation"]),
         draw=reports.Drawing(state.average, images["validation"], config.train.seed),
         checkpoints=checkpoints,
@@ -266,12 +266,11 @@ def _start(config: config_lib.Config, state: steps.TrainState, images: data.Imag
     return lineage
 
 
-def _batches(
-    train: config_lib.TrainConfig, images: data.ImageSet, strategy: tf.distribute.Strategy, step: int
-) -> Iterator:
+def _batches(config: config_lib.Config, images: data.ImageSet, strategy: tf.distribute.Strategy, step: int) -> Iterator:
     """The batches of a step and those after it, distributed."""
+    size, seed = config.train.batch_size, config.train.seed
     dataset = strategy.distribute_datasets_from_function(
-        lambda context: data.training_batches(images, train.batch_size, train.seed, step, input_context=context)
+        lambda context: data.training_batches(images, size, seed, step, context, config.data.mutation)
     )
     return iter(dataset)
 

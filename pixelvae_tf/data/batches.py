@@ -34,6 +34,7 @@ def training_batches(
     seed: int,
     start_step: int = 0,
     input_context: tf.distribute.InputContext | None = None,
+    mutation: float = 0.0,
 ) -> tf.data.Dataset:
     """The endless batches of training, from step `start_step` on.
 
@@ -43,6 +44,7 @@ def training_batches(
       seed: of the order and the noise.
       start_step: first step.
       input_context: which share of each step this worker reads; None for all.
+      mutation: the share of the channels' values that is replaced by values drawn evenly, of each image and time anew.
 
     Returns:
       Elements {"images": uint8 [b, H, W, C], "seeds": int64 [b]}, with "labels": int64 [b] where the set has them,
@@ -70,10 +72,19 @@ def training_batches(
             max_index=tf.constant(num_images - 1, tf.int64),
             rounds=SHUFFLE_ROUNDS,
         )
-        return {**take(shuffled), "seeds": noise.derive_seeds(seed, position)}
+        taken, seeds = take(shuffled), noise.derive_seeds(seed, position)
+        if mutation:
+            taken["images"] = _mutate(taken["images"], seeds, image_set.num_values, mutation)
+        return {**taken, "seeds": seeds}
 
     dataset = tf.data.Dataset.range(np.iinfo(np.int64).max)
     return dataset.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _mutate(images: tf.Tensor, seeds: tf.Tensor, num_values: int, share: float) -> tf.Tensor:
+    """Images [b, H, W, C] with a share of their values drawn anew, evenly (Ren et al. 2019, section 3.1)."""
+    chosen, drawn = (noise.uniform(seeds, noise.stream(noise.Kind.MUTATION, draw=k), images.shape[1:]) for k in (0, 1))
+    return tf.where(chosen < share, tf.cast(drawn * num_values, images.dtype), images)
 
 
 def _taker(image_set: ImageSet) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:

@@ -59,27 +59,33 @@ class ShardedImages:
     Args:
       shards: uint8 [n, H, W, C] each; `Shard`, or a whole split of TFDS' (`records.Records`).
       fingerprint: a number that other images would not have.
+      places: int64 [N] of those images in the shards that these are; None for all.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, shards: list[Shard], fingerprint: int = 0):
+    def __init__(self, shards: list[Shard], fingerprint: int = 0, places: np.ndarray | None = None):
         self._shards, self.fingerprint = shards, fingerprint
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
-        self.shape = (int(self._starts[-1]), *shards[0].shape[1:])
+        self._places = np.arange(self._starts[-1]) if places is None else places
+        self.shape = (len(self._places), *shards[0].shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         """The images of a slice or of an array of places."""
-        places = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
+        places = self._places[index]
         found = np.empty((len(places), *self.shape[1:]), np.uint8)
         shard_of = np.searchsorted(self._starts, places, side="right") - 1
         for shard in np.unique(shard_of):
             here = shard_of == shard
             found[here] = self._shards[shard][places[here] - self._starts[shard]]
         return found
+
+    def take(self, places: np.ndarray) -> "ShardedImages":
+        """The images at these places alone, int64 [N]; still on disk."""
+        return ShardedImages(self._shards, zlib.crc32(places, self.fingerprint), self._places[places])
 
     def require_unchanged(self) -> None:
         """Raises an OSError if a shard has been written to since it was checked."""

@@ -179,9 +179,13 @@ def describe(config: DataConfig) -> tuple[str, str]:
     Returns:
       Its name, and its binarization as in `ImageSet`.
     """
+    name = config.name
     if config.folder:
-        return f"{config.name} from {local_path(config.folder, 'data.folder').resolve().name}", NONE
-    return config.name, DATA_SETS[config.name].binarization if config.name in DATA_SETS else NONE
+        name += f" from {local_path(config.folder, 'data.folder').resolve().name}"
+    if config.exclude_labels:
+        name += f" without the classes {', '.join(map(str, sorted(config.exclude_labels)))}"
+    in_table = not config.folder and config.name in DATA_SETS
+    return name, DATA_SETS[config.name].binarization if in_table else NONE
 
 
 def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None = None) -> ImageSet:
@@ -201,6 +205,30 @@ def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | Non
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    images = _load(config, split, image_shape)
+    return _without(images, config.exclude_labels, split) if config.exclude_labels else images
+
+
+def _without(images: ImageSet, excluded: tuple[int, ...], split: str) -> ImageSet:
+    """A split without the images of some classes."""
+    if images.labels is None:
+        raise ValueError(
+            f"data.exclude_labels must be left out for {images.name}, which has no labels (those of a folder are read "
+            f"with data.labels={FOLDERS!r}). Received: {excluded}"
+        )
+    unknown = split == "train" and set(excluded) - set(images.labels.tolist())  # others may be small
+    places = np.flatnonzero(~np.isin(images.labels, excluded))
+    if unknown or not len(places):
+        raise ValueError(
+            f"data.exclude_labels must be some of the labels of {images.name}, not all: "
+            f"{', '.join(map(str, np.unique(images.labels)))}. Received: {excluded}"
+        )
+    in_memory = isinstance(images.images, np.ndarray)
+    chosen = images.images[places] if in_memory else images.images.take(places)
+    return dataclasses.replace(images, images=chosen, labels=images.labels[places])
+
+
+def _load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None) -> ImageSet:
     if config.folder:
         return _load_folder(config, split, image_shape)
     if config.labels:
@@ -210,7 +238,7 @@ def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | Non
     if config.name not in DATA_SETS:
         return _load_records(config, split)
     name, binarization = describe(config)
-    source = DATA_SETS[name]
+    source = DATA_SETS[config.name]
     images, labels = source.read(config.name, source.splits[split], config.data_dir)
     if images.dtype != np.uint8 or images.ndim != 4 or not images.size or images.max() >= source.num_values:
         raise ValueError(
