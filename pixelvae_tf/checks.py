@@ -13,6 +13,15 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
 BAD_TEMPERATURE = f"temperature must be in {MIN_TEMPERATURE:g}..{MAX_TEMPERATURE:g}"
 
 
+def check_eager() -> None:
+    """Raises a RuntimeError while a graph is built: the weights of a model made there would be that graph's alone."""
+    if not tf.executing_eagerly():
+        raise RuntimeError(
+            "a model must be built or loaded eagerly: outside of any tf.function, tf.data function and tf.Graph, and "
+            "with TensorFlow's eager execution on. Received: a call while a graph is built"
+        )
+
+
 def good_temperature(temperature):
     """Which temperatures are in the range; NaN is not."""
     return (temperature >= MIN_TEMPERATURE) & (temperature <= MAX_TEMPERATURE)

@@ -21,8 +21,11 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
         called gs: or user@host: would be made; for a ~ that is nobody's; and for a path that no file can have.
     """
     text = os.fspath(path)
-    # Python's paths make one slash of two.
-    if re.match(r"[^/\\]{2,}:/", text) or "\0" in text:
+    if "\0" in text:
+        raise ValueError(f"{name} must be a path without NUL characters. Received: {text!r}")
+    # Python's paths make one slash of two. With one slash it may be a folder that is called so.
+    url = re.match(r"([^/\\]{2,}:)(//?)", text)
+    if url and (url[2] == "//" or not os.path.isdir(url[1])):
         raise ValueError(f"{name} must be a path on this machine, not a URL. Received: {text!r}")
     try:
         text.encode()
@@ -35,13 +38,26 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
 
 
 def require_outside(output: pathlib.Path, folder: pathlib.Path, output_name: str, folder_name: str) -> None:
-    """Raises a ValueError if an output would lie in a folder of images, and become one of them."""
-    inner, outer = (pathlib.Path(os.path.realpath(path)) for path in (output, folder))
-    if inner.is_relative_to(outer):
+    """Raises a ValueError if an output would lie in a folder of images, by a link too, and become one of them."""
+    inner = pathlib.Path(os.path.realpath(output))
+    if any(inner.is_relative_to(outer) for outer in _linked_folders(folder)):
         raise ValueError(
             f"{output_name} must not lie in {folder_name}: what is written there would become part of the images. "
             f"Received: {str(output)!r} in {str(folder)!r}"
         )
+
+
+def _linked_folders(folder: pathlib.Path) -> Iterator[str]:
+    """The real path of a folder, and of all that links in it, and in those, lead to."""
+    known, waiting = set(), [folder]
+    while waiting:
+        if (real := os.path.realpath(waiting.pop())) in known:
+            continue
+        known.add(real)
+        yield real
+        for root, folders, _ in os.walk(real):
+            folders[:] = [name for name in folders if not name.startswith(".")]  # no images are looked for there
+            waiting += filter(os.path.islink, (os.path.join(root, name) for name in folders))
 
 
 def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview) -> None:

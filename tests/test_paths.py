@@ -24,6 +24,7 @@ URLS = [
     "ram://run",
     "https://host/run",
     "gs:/b/r",
+    "gs:/",
     "user@host:/data",
 ]
 
@@ -51,6 +52,20 @@ def test_urls_are_no_folders(url, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["runs/a", "/runs/a", "./gs:/b", "a:b", "C:/runs", "runs/~", ""])
 def test_other_paths_are_as_they_were(path):
     assert str(files.local_path(path, "workdir")) == os.path.normpath(path)
+
+
+def test_a_folder_that_is_called_like_a_scheme_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ab:").mkdir()
+    assert files.local_path("ab:/x/y", "workdir") == files.pathlib.Path("ab:/x/y")
+    for path in ("ab://x", "abc:/x"):
+        with pytest.raises(ValueError, match="not a URL"):
+            files.local_path(path, "workdir")
+
+
+def test_a_path_with_nul_is_told_so():
+    with pytest.raises(ValueError, match=r"workdir must be a path without NUL characters\. Received: 'a\\x00b'"):
+        files.local_path("a\0b", "workdir")
 
 
 def test_a_tilde_is_expanded(tmp_path, monkeypatch):
@@ -138,10 +153,10 @@ def test_an_output_that_cannot_be_there_is_refused(tmp_path):
 
 
 def test_an_output_is_called_what_it_is(tmp_path):
-    for name in ("x.jpg", "x.JPEG", "x.gif", "x.webp", "x.pdf", "x.svg", "x.SVG", "x.mp4"):
+    for name in ("x.jpg", "x.JPEG", "x.jp2", "x.pdf", "x.svg", "x.SVG", "x.mp4", "x.npy", "x.npz", "x.json", "x.h5"):
         with pytest.raises(ValueError, match=r"output must be called \.png: it is written as PNG\. Received: '.*x\."):
             console.check_output(str(tmp_path / name))
-    for name in ("x.png", "x.PNG", "x", "samples.v2", "x_t0.9", "x.c"):
+    for name in ("x.png", "x.PNG", "x", "samples.2", "x_t0.9", ".png"):
         console.check_output(str(tmp_path / name))
 
 
@@ -161,6 +176,21 @@ def test_a_run_in_the_folder_of_its_images_is_refused(tmp_path):
             workdir.check(config, place)
     assert not (photos / "train" / "run").exists()
     workdir.check(config, tmp_path)  # Images in a workdir are no part of what is written there.
+
+
+def test_a_link_in_the_images_folder_does_not_make_a_run_part_of_them(tmp_path):
+    photos, work = make_photos(tmp_path / "photos"), tmp_path / "work"
+    (work / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (photos / "train" / "more").symlink_to(tmp_path / "elsewhere")
+    (photos / "train" / "round").symlink_to(photos)
+    (photos / ".runs").symlink_to(work)  # nobody looks for images there
+    files.require_outside(work, photos, "workdir", "folder")
+    (tmp_path / "elsewhere" / "runs").symlink_to(work)  # behind two links
+    for place in (work, work / "deep", work / "new"):
+        with pytest.raises(ValueError, match=r"workdir must not lie in folder: .* part of the images"):
+            files.require_outside(place, photos, "workdir", "folder")
+    files.require_outside(tmp_path / "worker", photos, "workdir", "folder")
 
 
 def test_a_config_is_written_with_paths_that_are_the_same_everywhere(tmp_path, monkeypatch):

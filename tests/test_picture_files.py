@@ -156,6 +156,18 @@ def test_a_transparent_grey_is_white_at_every_depth(read, depth, transparent):
         assert (read(content, channels=channels).pixels == expected).all()
 
 
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_stray_bits_of_a_transparent_grey_are_none_of_it(read, depth):
+    highest = 2**depth - 1
+    for sample in (0, highest):
+        row = packed([sample, highest - sample] * 2, depth)
+        contents = (
+            png(depth, 0, row, chunk(b"tRNS", struct.pack(">H", sample | stray))) for stray in (0, 0xFF00, 1 << depth)
+        )
+        expected, *others = (read(content).pixels for content in contents)
+        assert (expected[:, 0] == 255).all() and all((other == expected).all() for other in others)
+
+
 @pytest.mark.parametrize("depth", [8, 16])
 def test_a_transparent_colour_is_white_and_its_neighbours_are_not(read, depth):
     scale = 1 if depth == 8 else 257
@@ -229,6 +241,32 @@ def test_samples_without_a_known_range_are_not_guessed(read, mode):
 def test_what_is_really_damaged_is_named_the_same_way_every_time(read, content):
     first, second = read(content), read(content)
     assert first.pixels is None and first.note and first == second and " at 0x" not in first.note
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"quality": 95}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_without_its_end_is_whole_or_damaged_by_its_pixels(read, mode, options):
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 4, 3)).astype(np.uint8))
+    smooth, flat = coarse.resize((24, 24), Image.Resampling.BICUBIC), Image.new("RGB", (24, 24), (200, 100, 50))
+    # The pixels of the flat one end in zeros: behind it nobody can tell more of them from pixels.
+    for image, tails in ((smooth, (b"", b"\xff", bytes(500))), (flat, (b"", b"\xff"))):
+        content = _saved(image.convert(mode), "JPEG", **options)
+        expected = read(content, 24, 3).pixels
+        for tail in tails:
+            for cut in (*range(1, 40), *range(40, len(content), 23)):
+                pixels = read(content[:-cut] + tail, 24, 3).pixels
+                assert pixels is not None if cut < 3 else pixels is None or (pixels == expected).all(), cut
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("tail", [b"", bytes(9), b"junk junk junk"])
+def test_a_webp_file_may_be_of_another_size_than_it_says(read, lossless, tail):
+    content = _saved(Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)), "WEBP", lossless=lossless)
+    expected = read(content).pixels
+    for size in (0, len(content) - 9, len(content) - 7, len(content) + 1000, 2**32 - 1):
+        changed = content[:4] + struct.pack("<I", size) + content[8:] + tail
+        assert (read(changed).pixels == expected).all()
+    assert read(content[:-4]).pixels is None
 
 
 def test_damaged_files_never_stop_the_rest(read):

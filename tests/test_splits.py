@@ -19,6 +19,7 @@ PLAIN = [
     (["train_64x64", "valid_64x64"], ["train", "validation"]),
     (["train", "test_images"], ["train", "test"]),
     (["train_dir", "testfolder"], ["train", "test"]),
+    (["imagesTr", "imagesTs"], ["train", "test"]),
 ]
 
 
@@ -47,6 +48,9 @@ def test_plain_names_are_taken(names, expected):
         ["trainpics", "testpics"],
         ["trains", "tests"],
         ["development", "test"],
+        ["photosTr", "photosTs"],
+        ["x_tr", "x_va", "x_te"],
+        ["tr", "ts"],
     ],
     ids="-".join,
 )
@@ -66,8 +70,15 @@ def test_trains_are_classes_among_others():
             splits.folders_of_splits(names, "folder")
 
 
+def test_a_single_train_among_others_may_be_a_class():
+    with pytest.raises(ValueError, match=r"if that is a class, another name.*Received: 2 other subfolders, none"):
+        splits.folders_of_splits(["bus", "train", "car"], "folder")
+    assert splits.folders_of_splits(["bus", "trains", "car"], "folder") == {}
+    assert splits.folders_of_splits(["bus", "train", "val", "car", "cat"], "folder").keys() == {"train", "val"}
+
+
 def test_no_other_names_speak_of_splits():
-    assert splits.folders_of_splits(["cats", "trains", "2017", "images", "été", ""], "folder") == {}
+    assert splits.folders_of_splits(["cats", "trains", "2017", "images", "été", "tr", "en", ""], "folder") == {}
 
 
 def test_no_other_split_lies_in_the_one_for_training():

@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import warnings
 
 import keras
 import pytest
@@ -13,7 +14,7 @@ from commands import exit_code
 from photo_folder import picture
 
 import pixelvae_tf
-from pixelvae_tf import keras_backend, streams
+from pixelvae_tf import console, keras_backend, streams
 from pixelvae_tf.data import folder
 from pixelvae_tf.train import progress
 
@@ -100,6 +101,19 @@ OUT_OF_MEMORY = [
 def test_lack_of_memory_is_one_message(monkeypatch, error):
     message = "pixelvae-sample: there must be enough memory; smaller batches or fewer images take less. "
     assert exit_code(monkeypatch, "pixelvae-sample", error) == message + "Unable to allocate 9 GiB"
+
+
+def test_warnings_are_printed_whatever_python_is_told(monkeypatch):
+    def run(main):
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        sys.exit()
+
+    monkeypatch.setattr(console.app, "run", run)
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
+    with pytest.warns(DeprecationWarning, match="old"), pytest.raises(SystemExit) as ended:
+        warnings.simplefilter("error")
+        console.run(run)
+    assert not ended.value.code
 
 
 def test_progress_without_standard_error_writes_nowhere(monkeypatch, capsys):

@@ -5,6 +5,8 @@ import threading
 
 import keras
 import numpy as np
+import pytest
+import tensorflow as tf
 from small_run import small_config
 
 import pixelvae_tf
@@ -62,6 +64,24 @@ def test_names_of_weights_do_not_depend_on_name_scopes():
         scoped = _build(0)
     assert list(runs.weights_of(scoped)) == names
     assert runs.fingerprint(scoped) == runs.fingerprint(_build(0))
+
+
+@pytest.mark.parametrize("around", ["tf.function", "tf.Graph", "tf.data"])
+@pytest.mark.parametrize("make", ["build", "load_pretrained", "PixelVAE"])
+def test_a_model_made_while_a_graph_is_built_is_refused_with_the_reason(make, around):
+    makers = {
+        "build": lambda: _build(0),
+        "load_pretrained": lambda: pixelvae_tf.load_pretrained("digits/gated_pixel_vae"),
+        "PixelVAE": lambda: pixelvae_tf.PixelVAE(MODEL),
+    }
+    with pytest.raises(RuntimeError, match="a model must be built or loaded eagerly"):
+        if around == "tf.function":
+            tf.function(makers[make])()
+        elif around == "tf.data":
+            tf.data.Dataset.range(1).map(lambda _: makers[make]())
+        else:
+            with tf.Graph().as_default():
+                makers[make]()
 
 
 def test_a_fingerprint_is_of_every_weight():

@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import stat
 import threading
 import warnings
@@ -29,6 +30,8 @@ EXTENSIONS = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".tga", ".qoi"),
 )
 MAX_FILE_BYTES = 2**31
+# More than the blocks that a JPEG interleaves can take: at most 10, each of 64 coefficients of at most 4 bytes.
+MAX_BLOCKS_BYTES = 2**13
 # Errors that say something of the path or the file. Any other comes from the machine, and may be gone the next time.
 ERRORS_OF_THE_FILE = (
     None,  # Pillow's own
@@ -134,6 +137,7 @@ def _content(path: pathlib.Path) -> bytes:
 def _square(content: bytes) -> tuple[Image.Image, str]:
     """The largest centred square of an image, upright, on white where it is transparent; and the image's mode."""
     parts = metadata.split(content)
+    parts.content = _with_its_end(parts.content, parts.pixels_start)
     with Image.open(io.BytesIO(parts.content), formats=FORMATS) as opened:
         mode, format_ = opened.mode, opened.format
         number = max(parts.num_pictures, _num_pictures(opened, parts.content))
@@ -150,6 +154,28 @@ def _square(content: bytes) -> tuple[Image.Image, str]:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side)), mode
+
+
+def _with_its_end(jpeg: bytes, scans_start: int) -> bytes:
+    """A JPEG file with an end marker, if that alone is missing: then whatever stands before the marker is passed over.
+
+    Where pixels are missing it is decoded as if it were they.
+    """
+    scans = jpeg[scans_start:]
+    if not scans_start or metadata.JPEG_END in scans:
+        return jpeg
+    # A half of the marker may be there, and zeros to the end of a disk's block.
+    jpeg, pictures = re.sub(rb"\xff*(\0{16,})?\Z", b"", jpeg), []
+    # As data, and behind restart markers, which a decoder may look for.
+    for number in (0x00, 0xAA):
+        filling = b"".join(bytes([number]) * MAX_BLOCKS_BYTES + bytes([0xFF, 0xD0 + index % 8]) for index in range(16))
+        ended = jpeg + filling + metadata.JPEG_END
+        with Image.open(io.BytesIO(ended), formats=("JPEG",)) as image:
+            pictures.append(np.asarray(image))
+            whole = metadata.has_all_scans(scans, image.layers, "progressive" in image.info)
+    if not whole or (pictures[0] != pictures[1]).any():
+        raise ValueError("JPEG file is truncated")
+    return ended
 
 
 def _num_pictures(image: Image.Image, content: bytes) -> int:
@@ -201,12 +227,8 @@ def _with_alpha(image: Image.Image, parts: metadata.Split) -> Image.Image:
             Image.fromarray(np.where(seen if seen.ndim == 2 else seen.any(axis=2), 255, 0).astype(np.uint8))
         )
         return result
-    largest = 2**depth - 1
-
-    def scaled(sample: int) -> int:
-        return (sample & largest) * (255 // largest)
-
-    image.info["transparency"] = tuple(map(scaled, transparent)) if image.mode == "RGB" else scaled(transparent)
+    if image.mode == "L":
+        image.info["transparency"] = transparent * (255 // (2**depth - 1))
     return image
 
 

@@ -6,12 +6,13 @@ PNG, critical chunks and tRNS; of JPEG, all segments but comments and APPn, and 
 """
 
 import dataclasses
+import itertools
 import re
 import struct
 import zlib
 from collections.abc import Iterator
 
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+PNG, JPEG, JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd9"
 EXIF, XMP = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
 # Orientations are 16 bits wide by the standard; the other types of integers are read too.
 INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
@@ -29,16 +30,18 @@ class Split:
     """A file, cut in two.
 
     Attributes:
-      content: the file without its metadata; all of it, if it is neither PNG, JPEG nor TIFF.
+      content: the file without its metadata; all of it, if it is neither PNG nor JPEG.
       exif: an EXIF block, with an orientation where one has it; empty if there is none.
       xmp: its XMP block; empty if there is none.
       num_pictures: the frames of an animated PNG; 1 for any other file.
+      pixels_start: of a JPEG, where the first scan is in `content`; 0 for any other file.
     """
 
     content: bytes
     exif: bytes = b""
     xmp: bytes = b""
     num_pictures: int = 1
+    pixels_start: int = 0
 
     @property
     def bit_depth(self) -> int:
@@ -58,6 +61,8 @@ def split(content: bytes) -> Split:
         return _split_png(content)
     if content.startswith(JPEG):
         return _split_jpeg(content)
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return Split(_with_its_size(content))
     return _split_tiff(content) if content[:4] in BYTE_ORDERS else Split(content)
 
 
@@ -94,6 +99,17 @@ def _split_tiff(content: bytes) -> Split:
     return Split(bytes(changed))
 
 
+def _with_its_size(riff: bytes) -> bytes:
+    """A RIFF file whose header has the size of the chunks that are there as a whole."""
+    place = 12
+    while place + 8 <= len(riff):
+        end = place + 8 + int.from_bytes(riff[place + 4 : place + 8], "little")
+        if end > len(riff):
+            break
+        place = end + end % 2
+    return riff[:4] + struct.pack("<I", place - 8) + riff[8:place].ljust(place - 8, b"\0")
+
+
 def _split_png(content: bytes) -> Split:
     result, kept, place = Split(content), [PNG], len(PNG)
     while place + 8 <= len(content):
@@ -104,7 +120,7 @@ def _split_png(content: bytes) -> Split:
             kept.append(chunk)
         elif len(chunk) == 12 + length and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:]):
             if kind == b"tRNS" and _is_transparency(content, length):
-                kept.append(chunk)
+                kept.append(_without_stray_bits(chunk, content))
             _note_chunk(result, kind, chunk[8:-4])
         if kind == b"IEND":
             break
@@ -116,6 +132,15 @@ def _is_transparency(png: bytes, length: int) -> bool:
     """Whether a tRNS chunk has the length that the colour type asks for; PNG decoders ignore others."""
     shortest, longest = TRANSPARENCY_BYTES.get(png[25], (1, 0))
     return shortest <= length <= longest
+
+
+def _without_stray_bits(transparency: bytes, png: bytes) -> bytes:
+    """A tRNS chunk whose samples have no bits above the file's bit depth: PNG decoders ignore those."""
+    if png[25] == 3:  # of a palette, a byte for each entry
+        return transparency
+    samples = struct.iter_unpack(">H", transparency[8:-4])
+    body = b"tRNS" + b"".join(struct.pack(">H", sample & (2 ** png[24] - 1)) for (sample,) in samples)
+    return transparency[:4] + body + struct.pack(">I", zlib.crc32(body))
 
 
 def _note_chunk(result: Split, kind: bytes, body: bytes) -> None:
@@ -165,7 +190,7 @@ def _split_jpeg(content: bytes) -> Split:
             place += 2
             continue
         if marker in (0xD9, 0xDA):  # The pixels follow; 0xD9: there are none.
-            result.content = b"".join([*kept, content[place:]])
+            result.content, result.pixels_start = b"".join([*kept, content[place:]]), sum(map(len, kept))
             break
         end = place + 2 + length
         if length < 2 or end > len(content):
@@ -179,6 +204,18 @@ def _split_jpeg(content: bytes) -> Split:
             result.xmp = result.xmp or body
         place = end
     return result
+
+
+def has_all_scans(scans: bytes, num_components: int, progressive: bool) -> bool:
+    """Whether the scans of a JPEG are all there, each by its header: every coefficient with every bit of it."""
+    there = set()
+    for header in re.finditer(rb"\xff\xda..(.)", scans, re.DOTALL):
+        end = header.end() + 2 * header[1][0]
+        components, parameters = scans[header.end() : end : 2], scans[end : end + 3]
+        if len(parameters) == 3 and not parameters[2] & 15:
+            coefficients = range(parameters[0], parameters[1] + 1) if progressive else range(64)
+            there.update(itertools.product(components, coefficients))
+    return len(there) == 64 * num_components
 
 
 def _is_needed(marker: int, body: bytes) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 SPLITS = ("train", "validation", "test")
 # Names of subfolders, and the split that they are.
 SUBFOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+SUBFOLDERS |= {"imagestr": "train", "imagests": "test"}  # nnU-Net's
 # Words in names, and the split that they speak of; "doubtful" is one that could be two.
 WORDS = {
     **SUBFOLDERS,
@@ -23,6 +24,8 @@ WORDS = {
 NEUTRAL = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "files"}
 NEUTRAL |= {"set", "data", "dataset", "split", "dir", "folder", "jpg", "jpeg", "png", "x"}
 GLUED = re.compile(rf"({'|'.join(sorted(WORDS, key=len, reverse=True))})({'|'.join(sorted(NEUTRAL, reverse=True))})")
+# Words that are none of these where they stand alone (a language is "tr"), but are in two names that differ in them.
+SHORT = {"tr": "train", "va": "validation", "te": "test", "ts": "test"}
 # Parts of words that speak of splits where two names differ in them alone, as "mytrain" and "mytest".
 PARTS = ("training", "train", "validation", "valid", "val", "testing", "test")
 EXPECTED = "train, validation (or val) and test, with a year or a word such as `images` beside it, one folder a split"
@@ -42,11 +45,13 @@ def words_of(name: str) -> list[str]:
 
 def spoken_of(name: str) -> set[str]:
     """The splits that a name speaks of, plainly or not."""
-    return {WORDS[word] for word in words_of(name) if word in WORDS}
+    return {WORDS[word] for word in (*words_of(name), name.lower()) if word in WORDS}
 
 
 def plain_split(name: str) -> str | None:
     """The split that a name plainly means, such as "train2017" or "test_images"; None if it means none, or may not."""
+    if name.lower() in SUBFOLDERS:
+        return SUBFOLDERS[name.lower()]
     words = words_of(name)
     of_splits = [word for word in words if word in WORDS]
     others = [word for word in words if word not in WORDS and word not in NEUTRAL and not word.isdecimal()]
@@ -63,6 +68,10 @@ def pairs(names: Iterable[str]) -> set[str]:
             before, found, behind = name.lower().rpartition(part)
             if found:
                 alike[before, behind].add((WORDS[part], name))
+        words = words_of(name)
+        for index, word in enumerate(words):
+            if word in SHORT:
+                alike[" ".join(words[:index]), " ".join(words[index + 1 :])].add((SHORT[word], name))
     return {name for found in alike.values() if len({split for split, _ in found}) > 1 for _, name in found}
 
 
@@ -81,11 +90,16 @@ def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
     """
     folders = set(folders)
     speaking = sorted({folder for folder in folders if spoken_of(folder)} | pairs(folders))
+    few = 2 * len(speaking) < len(folders)
     exact = {folder: SUBFOLDERS[folder.lower()] for folder in speaking if folder.lower() in SUBFOLDERS}
+    if few and set(exact.values()) == {"train"} and len(speaking) == 1:
+        raise ValueError(
+            f"{name} must have other splits beside {speaking[0]!a}, or, if that is a class, another name for it, such "
+            f"as 'trains'. Received: {len(folders) - 1} other subfolders, none of them a split. Rename it, or move them"
+        )
     if len(exact) == len(speaking):
         return exact
     plain = {folder: plain_split(folder) for folder in speaking}
-    few = 2 * len(speaking) < len(folders)
     if few and set(plain.values()) == {None} and set().union(*map(spoken_of, speaking)) == {"train"}:
         return {}  # Classes, as "freight_train" and "train_station": nothing that is to be tested on is among them.
     if None in plain.values() or len(set(plain.values())) < len(plain):

@@ -59,9 +59,11 @@ class PixelVAE(ElboModel):
 
     Raises:
       ValueError: if the config makes no sense.
+      RuntimeError: if it is called while a graph is built.
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
+        checks.check_eager()
         super().__init__(**kwargs)
         if not isinstance(config, ModelConfig):
             raise ValueError(f"config must be a ModelConfig. Received: {config!r}")

@@ -48,8 +48,9 @@ def load(name: str) -> tuple["PixelVAE", config_lib.Config, dict]:
     """
     if name not in names():
         raise ValueError(f"name must be one of the pretrained models {', '.join(names())}. Received: {name!r}")
-    from pixelvae_tf import runs  # TensorFlow, which their names do not need
+    from pixelvae_tf import checks, runs  # TensorFlow, which their names do not need
 
+    checks.check_eager()
     folder = FOLDER / name
     try:
         card = json.loads((folder / CARD).read_text())
