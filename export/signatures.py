@@ -99,9 +99,15 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
         return {"images": tf.cast(filled, tf.uint8)}
 
     def log_prob(images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
-        parts = bounds.elbo(model, images, seed, labels=label)
-        costs = parts._asdict() if model.num_levels else {}  # without latents they are one number
-        return {"log_prob": parts.log_prob, **costs}
+        maps = bounds.nll_map(model, images, seed, label)
+        parts = maps.elbo
+        outputs = {"log_prob": parts.log_prob, "pixel_nats": maps.pixel_nats}
+        if model.num_levels:  # without latents the costs are one number
+            outputs |= parts._asdict()
+        for level, nats in enumerate(maps.latent_nats, start=1):
+            if not model.config.levels[level - 1].is_vector:
+                outputs[f"z{level}_nats"] = nats
+        return outputs
 
     found = {
         "sample": signature(sample, "seed", "temperature"),

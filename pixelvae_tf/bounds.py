@@ -80,6 +80,80 @@ class Elbo(NamedTuple):
         return -self.bound_nats
 
 
+class NllMap(NamedTuple):
+    """Where the ELBO of every image comes from.
+
+    Attributes:
+      pixel_nats: [B, H, W], -log p of each location, all its channels, given the locations before it and z_1. They
+        sum to the reconstruction term.
+      latent_nats: of each level the KL of each location of its grid, [B, h, w]; of a vector [B, 1, 1]. They sum to the
+        level's KL.
+    """
+
+    pixel_nats: tf.Tensor
+    latent_nats: list[tf.Tensor]
+
+    @property
+    def kl_nats(self) -> tf.Tensor:
+        """[B, L], the KL of each level."""
+        if not self.latent_nats:
+            return tf.zeros((tf.shape(self.pixel_nats)[0], 0))
+        return tf.stack([tf.reduce_sum(nats, axis=(1, 2)) for nats in self.latent_nats], axis=-1)
+
+    @property
+    def elbo(self) -> Elbo:
+        """The sums, float32."""
+        reconstruction = tf.reduce_sum(self.pixel_nats, axis=(1, 2))
+        return Elbo(tf.cast(reconstruction, tf.float32), tf.cast(self.kl_nats, tf.float32))
+
+
+def nll_map(
+    model: LatentVariableModel,
+    images: tf.Tensor,
+    seeds: tf.Tensor,
+    labels: tf.Tensor | None = None,
+    num_draws: int = 1,
+) -> NllMap:
+    """Where an image is unlikely: the terms of the negative ELBO by location.
+
+    The map of the pixels says what is a surprise given what stands above and to the left, and given the latents; what is
+    coded in latents on a grid, larger structure, is in the maps of their levels.
+
+    Args:
+      model: the model.
+      images: integer pixel values [B, H, W, C].
+      seeds: int64 [B], for the posterior samples.
+      labels: integers [B], for a class-conditional model.
+      num_draws: posterior samples to average over; the first is that of `elbo`.
+
+    Returns:
+      The maps, float32.
+
+    Raises:
+      ValueError: as `elbo`, or for another number of draws.
+    """
+    if not 1 <= num_draws <= MAX_DRAWS:
+        raise ValueError(f"num_draws must be in 1..{MAX_DRAWS}. Received: num_draws={num_draws}")
+    posteriors = model.posterior(images)
+    checks.check_same_batch(images=images, seeds=seeds, labels=labels)
+
+    def maps(draw: int | tf.Tensor) -> NllMap:
+        found = _nll_map(model, posteriors, images, model.sample_posterior(posteriors, seeds, draw), labels=labels)
+        return tf.nest.map_structure(lambda nats: tf.cast(nats, tf.float32), found)
+
+    total = maps(0)
+    if num_draws == 1 or not posteriors:
+        return total
+    # One after the other, or memory would hold several.
+    _, total = tf.while_loop(
+        lambda draw, _: draw < num_draws,
+        lambda draw, total: (draw + 1, tf.nest.map_structure(tf.add, total, maps(draw))),
+        (tf.constant(1), total),
+        parallel_iterations=1,
+    )
+    return tf.nest.map_structure(lambda nats: nats / num_draws, total)
+
+
 def elbo(
     model: LatentVariableModel,
     images: tf.Tensor,
@@ -112,6 +186,21 @@ def elbo(
     posteriors = model.posterior(images, training)
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
     latents = model.sample_posterior(posteriors, seeds)
+    return _nll_map(model, posteriors, images, latents, training, dropout_seed, labels, prior_floor, sources).elbo
+
+
+def _nll_map(
+    model: LatentVariableModel,
+    posteriors: list,
+    images: tf.Tensor,
+    latents: list[tf.Tensor],
+    training: bool = False,
+    dropout_seed: tf.Tensor | None = None,
+    labels: tf.Tensor | None = None,
+    prior_floor: float | tf.Tensor = 0.0,
+    sources: tf.Tensor | None = None,
+) -> NllMap:
+    """The terms of the negative ELBO at sampled latents, in the dtypes they are computed in; arguments as of `elbo`."""
     conditions = latents
     if sources is not None:
         conditions = [tf.gather(z, sources[:, 1 + level]) for level, z in enumerate(latents)]
@@ -123,13 +212,15 @@ def elbo(
         prior = model.prior(level, above, floor=prior_floor, training=training, dropout_seed=seed)
         if isinstance(prior, distributions.AutoregressiveGrid):
             prior = prior.conditionals(z)
-        kl.append(posterior.kl_divergence(prior))
+        if posterior.event_shape.rank == 1:
+            kl.append(posterior.kl_divergence(prior)[:, None, None])
+        else:  # products over a grid of the distributions of its locations
+            kl.append(posterior.distribution.kl_divergence(prior.distribution))
     images = tf.cast(images, model.site.dtype)
-    if sources is not None:
-        likelihood = likelihood.conditionals(tf.gather(images, sources[:, 0]))
-    reconstruction = -likelihood.log_prob(images)
-    kl = tf.stack(kl, axis=-1) if kl else tf.zeros((tf.shape(images)[0], 0))
-    return Elbo(tf.cast(reconstruction, tf.float32), tf.cast(kl, tf.float32))
+    if sources is None:
+        return NllMap(-likelihood.log_prob_map(images), kl)
+    likelihood = likelihood.conditionals(tf.gather(images, sources[:, 0]))
+    return NllMap(-likelihood.distribution.log_prob(images), kl)
 
 
 class Usage(NamedTuple):

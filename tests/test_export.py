@@ -54,7 +54,7 @@ def test_signatures_are_as_designed(export, name):
             "log_prob": {"images", "seed"},
         }
         assert outputs["serving_default"] == outputs["encode"] == {"z1_mean", "z1_stddev", "error"}
-        assert outputs["log_prob"] == {"log_prob", "reconstruction_nats", "kl_nats", "error"}
+        assert outputs["log_prob"] == {"log_prob", "reconstruction_nats", "kl_nats", "pixel_nats", "error"}
     else:
         assert inputs == {
             "serving_default": {"seed", "temperature"},
@@ -62,7 +62,7 @@ def test_signatures_are_as_designed(export, name):
             "complete": {"images", "mask", "seed", "temperature"},
             "log_prob": {"images", "seed"},
         }
-        assert outputs["log_prob"] == {"log_prob", "error"}
+        assert outputs["log_prob"] == {"log_prob", "pixel_nats", "error"}
     for function in signatures.values():
         for spec in (*function.structured_input_signature[1].values(), *function.structured_outputs.values()):
             assert spec.shape.rank >= 1 and spec.shape[0] is None, "the batch comes first everywhere"
@@ -167,6 +167,11 @@ def test_levels_are_served_with_their_own_seeds(three_levels):
     # The same arithmetic as another graph: float32 rounding of sums of 20 terms.
     expected = bounds.elbo(model, served, z3, labels=rest["label"]).log_prob
     np.testing.assert_allclose(bound["log_prob"], expected, rtol=1e-5)
+    for level, grid in enumerate([(3, 2), (2, 1)]):  # the third is a vector
+        nats = bound[f"z{level + 1}_nats"]
+        assert nats.shape == (2, *grid)
+        np.testing.assert_allclose(tf.reduce_sum(nats, axis=(1, 2)), bound["kl_nats"][:, level], rtol=1e-4)
+    assert "z3_nats" not in bound
     z1 = encoded["z1_mean"].numpy()
     z1[1, 2, 1, 0] = np.inf
     outputs = signatures["decode"](z1=tf.constant(z1), seed=z3, **rest)
@@ -218,6 +223,10 @@ def test_served_numbers_are_the_models(with_latents):
         outputs["log_prob"],
         -outputs["reconstruction_nats"] - tf.reduce_sum(outputs["kl_nats"], axis=1),
         rtol=1e-6,
+    )
+    np.testing.assert_allclose(outputs["pixel_nats"], model.nll_map(images, seed).pixel_nats, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        tf.reduce_sum(outputs["pixel_nats"], axis=(1, 2)), outputs["reconstruction_nats"], rtol=1e-4
     )
 
 
@@ -272,7 +281,8 @@ def test_the_check_finds_a_model_that_differs(with_latents):
     finally:
         bias.assign(before)
     differs = "log_prob, batch 2, {}: differs in 50.0% of its entries"  # the other row is spoilt, and zeros in both
-    assert found == [missing, *(differs.format(tensor) for tensor in ("log_prob", "reconstruction_nats"))]
+    assert found[0] == missing
+    assert set(found[1:]) == {differs.format(tensor) for tensor in ("log_prob", "pixel_nats", "reconstruction_nats")}
 
 
 def test_what_does_not_pass_the_check_is_not_published(tmp_path, monkeypatch):

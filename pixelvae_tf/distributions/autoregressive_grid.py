@@ -125,12 +125,20 @@ class AutoregressiveGrid(tfd.Distribution):
           ValueError: for values of another shape, dtype or (outside graphs) range.
           tf.errors.InvalidArgumentError: in a graph, for pixels out of range (not under XLA).
         """
-        if self._site.num_values is not None and not tf.is_tensor(value):
-            value = tf.constant(np.asarray(value))  # TFP would make integers of floats, to be refused with their dtype.
-        return super().log_prob(value, name, **kwargs)
+        return super().log_prob(self._as_tensor(value), name, **kwargs)
 
     def _log_prob(self, value):
-        value = tf.convert_to_tensor(value)
+        return tf.reduce_sum(self.log_prob_map(value), axis=(-2, -1))
+
+    def log_prob_map(self, value: tf.Tensor) -> tf.Tensor:
+        """log p of each location, all its channels, given the locations before it: `log_prob` is the sum.
+
+        Args, Raises: as `log_prob`.
+
+        Returns:
+          Nats, [..., H, W].
+        """
+        value = self._as_tensor(value)
         shape = value.shape
         if shape.rank is not None and not (shape.rank > 2 and shape[-3:].is_compatible_with(self._grid_shape)):
             raise ValueError(f"value must be of shape [..., {str(self._grid_shape)[1:-1]}]. Received: shape {shape}")
@@ -146,7 +154,13 @@ class AutoregressiveGrid(tfd.Distribution):
             flat, context=self._tiled(self._context, count), training=self._training, seed=self._dropout_seed
         )
         site = self._site.distribution(params, self._tiled(self._temperature, count))
-        return tf.reshape(tf.reduce_sum(site.log_prob(flat), axis=(1, 2)), prefix)
+        return tf.reshape(site.log_prob(flat), tf.concat([prefix, self._grid_shape[:-1]], 0))
+
+    def _as_tensor(self, value) -> tf.Tensor:
+        """Pixels in the dtype that they came in: TFP would make integers of floats, to be refused with their dtype."""
+        if self._site.num_values is not None and not tf.is_tensor(value):
+            value = np.asarray(value)
+        return tf.convert_to_tensor(value)
 
     def noise(self, seeds: tf.Tensor, stream: tf.Tensor) -> tf.Tensor:
         """The noise of samples, one seed an image.
