@@ -145,7 +145,7 @@ def draw_completions(workdir: str, output: pathlib.Path, data_dir: str | None = 
     """Writes completions.png: a test image, what is kept of it (half, or all but a hole), completions of it."""
     import tensorflow as tf
 
-    from pixelvae_tf import data, pictures, pixels, runs
+    from pixelvae_tf import data, pictures, runs
 
     model, config, _ = runs.load(workdir)
     if data_dir:
@@ -161,12 +161,8 @@ def draw_completions(workdir: str, output: pathlib.Path, data_dir: str | None = 
     labels = np.repeat(split.labels[chosen], COMPLETIONS) if config.model.num_classes else None
     seeds = tf.range(len(repeated), dtype=tf.int64)
     completed = tf.function(model.complete)(tf.constant(repeated), mask, seeds, labels=labels).numpy()
-    shown = [pixels.to_uint8_picture(x, config.model.num_values) for x in (images, completed)]
-    kept = np.where(masks > 0, shown[0], 128).astype(np.uint8)
-    rows = np.concatenate(
-        [np.stack([shown[0], kept], axis=1), shown[1].reshape(NUM_COMPLETED, COMPLETIONS, *images.shape[1:])], axis=1
-    )
-    grid = pictures.tile(rows.reshape(-1, *images.shape[1:]), 256, columns=2 + COMPLETIONS, scale=3)
+    completed = completed.reshape(NUM_COMPLETED, COMPLETIONS, *images.shape[1:])
+    grid = pictures.completions(images, masks, completed, config.model.num_values, scale=3)
     pictures.write_png(output / "completions.png", grid)
 
 

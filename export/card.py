@@ -11,12 +11,8 @@ import tensorflow as tf
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, runs
 from pixelvae_tf.export.options import Options
-from pixelvae_tf.export.page import page
+from pixelvae_tf.export.page import CARD, PAGE, page
 from pixelvae_tf.models import PixelVAE
-
-# TensorFlow Serving ignores these files; people and `pixelvae-sample` read them.
-CARD = pathlib.Path("assets.extra") / "pixelvae_tf.json"
-PAGE = pathlib.Path("assets.extra") / "model_card.md"
 
 
 def make_card(

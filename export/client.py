@@ -12,6 +12,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +46,62 @@ class Signature(NamedTuple):
     outputs: dict[str, Tensor]
 
 
-class _Client:
-    """What both protocols share. The server is asked once, at the start, what it serves."""
+class Model:
+    """What both protocols share with models of this machine (`local.py`): calls that are checked."""
+
+    def signature(self, name: str) -> Signature:
+        """The signature of that name.
+
+        Raises:
+          ServerError: if the model has none.
+        """
+        raise NotImplementedError
+
+    def predict(self, name: str, inputs: Arrays) -> Arrays:
+        """Calls a signature.
+
+        Args:
+          name: of the signature.
+          inputs: by name; the batch comes first in each. Converted to the signature's dtypes.
+
+        Returns:
+          The outputs by name, without `error`.
+
+        Raises:
+          ServerError: if the request is refused, or a row of it, or the answer is not what the signature says.
+        """
+        signature = self.signature(name)
+        if set(inputs) != set(signature.inputs):
+            raise ServerError(
+                f"inputs of the signature {name} must be {', '.join(sorted(signature.inputs))}. "
+                f"Received: {', '.join(sorted(inputs))}"
+            )
+        cast = {key: _cast(key, np.asarray(value), signature.inputs[key].dtype) for key, value in inputs.items()}
+        outputs = self._call(name, cast, signature.outputs)
+        batch = len(next(iter(cast.values())))
+        for key, tensor in signature.outputs.items():
+            wanted = (batch, *tensor.shape[1:])
+            if outputs[key].shape != wanted:
+                raise self._other_outputs(f"{key} of shape {outputs[key].shape} for {wanted}")
+        for row, error in enumerate(outputs.pop("error", ())):
+            if error:
+                raise ServerError(f"row {row} of the request was refused: {_text(error)}")
+        return outputs
+
+    def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
+        """What a signature gives: of the dtypes of `outputs`; strings may be bytes."""
+        raise NotImplementedError
+
+    def _other_outputs(self, what: str) -> ServerError:
+        return ServerError(f"the model gave other outputs than its signature: {what}")
+
+    def _no_signature(self, name: str, model: str, names: Iterable[str]) -> ServerError:
+        known = ", ".join(sorted(known for known in names if not known.startswith("__")))
+        return ServerError(f"model must have the signature {name}. Received: {model!r}, which has {known or 'none'}")
+
+
+class _Server(Model):
+    """A served model. The server is asked once, at the start, what it serves."""
 
     def __init__(self, server: str, model: str, timeout: float = 60.0):
         """Asks the server for its signatures.
@@ -83,48 +138,10 @@ class _Client:
     def _connect(self) -> None:
         """Makes what calls go through."""
 
-    def predict(self, name: str, inputs: Arrays) -> Arrays:
-        """Calls a signature.
-
-        Args:
-          name: of the signature.
-          inputs: by name; the batch comes first in each. Converted to the signature's dtypes.
-
-        Returns:
-          The outputs by name, without `error`.
-
-        Raises:
-          ServerError: if the request is refused, or a row of it, or the answer is not what the signature says.
-        """
-        signature = self.signature(name)
-        if set(inputs) != set(signature.inputs):
-            raise ServerError(
-                f"inputs of the signature {name} must be {', '.join(sorted(signature.inputs))}. "
-                f"Received: {', '.join(sorted(inputs))}"
-            )
-        cast = {key: _cast(key, np.asarray(value), signature.inputs[key].dtype) for key, value in inputs.items()}
-        outputs = self._call(name, cast, signature.outputs)
-        batch = len(next(iter(cast.values())))
-        for key, tensor in signature.outputs.items():
-            wanted = (batch, *tensor.shape[1:])
-            if outputs[key].shape != wanted:
-                raise self._other_outputs(f"{key} of shape {outputs[key].shape} for {wanted}")
-        for row, error in enumerate(outputs.pop("error", ())):
-            if error:
-                raise ServerError(f"row {row} of the request was refused: {_text(error)}")
-        return outputs
-
     def signature(self, name: str) -> Signature:
-        """The signature of that name.
-
-        Raises:
-          ServerError: if the model has none.
-        """
+        """See `Model`."""
         if name not in self._definitions:
-            known = ", ".join(sorted(known for known in self._definitions if not known.startswith("__")))
-            raise ServerError(
-                f"model must have the signature {name}. Received: {self._model!r}, which has {known or 'none'}"
-            )
+            raise self._no_signature(name, self._model, self._definitions)
         try:
             return _parse(self._definitions[name])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -135,10 +152,6 @@ class _Client:
 
     def _describe(self) -> dict[str, dict]:
         """The SignatureDefs by name, as protobuf writes them in JSON."""
-        raise NotImplementedError
-
-    def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
-        """What a signature gives: of the dtypes of `outputs`; strings may be bytes."""
         raise NotImplementedError
 
     def _unreachable(self, reason: object) -> ServerError:
@@ -159,7 +172,7 @@ class _Client:
         return ServerError(f"the server refused the request, {status}: {message}")
 
 
-class Rest(_Client):
+class Rest(_Server):
     """A served model by REST (port 8501 of TensorFlow Serving)."""
 
     def _describe(self) -> dict[str, dict]:
@@ -196,7 +209,7 @@ class Rest(_Client):
             raise self._unreachable(repr(error)) from error
 
 
-class Grpc(_Client):
+class Grpc(_Server):
     """A served model by gRPC (port 8500 of TensorFlow Serving); needs the package tensorflow-serving-api."""
 
     def _connect(self) -> None:

@@ -1,5 +1,10 @@
 """A card as a page of Markdown."""
 
+import pathlib
+
+# TensorFlow Serving ignores these files of a SavedModel; people and `pixelvae-model` read them.
+CARD = pathlib.Path("assets.extra") / "pixelvae_tf.json"
+PAGE = pathlib.Path("assets.extra") / "model_card.md"
 NOT_EVALUATED = "Not evaluated; run `{}` and export again."
 
 

@@ -39,14 +39,14 @@ def run(main: Callable[[list[str]], None], **options) -> None:
     except SystemExit as ended:
         status = ended.code
     except KeyboardInterrupt:
-        print(f"{_command()}: stopped by Ctrl-C", file=sys.stderr)
+        print(f"{command()}: stopped by Ctrl-C", file=sys.stderr)
         status = 128 + signal.SIGINT
     except Exception as error:
         reason = _reason(error)
         if not reason:
             raise
-        status = f"{_command()}: {reason}"
-    output_status = streams.output_status(_command())
+        status = f"{command()}: {reason}"
+    output_status = streams.output_status(command())
     sys.exit(status or output_status)
 
 
@@ -69,7 +69,8 @@ def _reason(error: Exception) -> str:
     return ""
 
 
-def _command() -> str:
+def command() -> str:
+    """The name of the command that runs, for its messages."""
     return pathlib.Path(sys.argv[0]).stem
 
 

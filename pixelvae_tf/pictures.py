@@ -7,8 +7,21 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from pixelvae_tf import pixels
 from pixelvae_tf.files import write_atomically
+
+
+def to_uint8_picture(images: np.ndarray, num_values: int) -> np.ndarray:
+    """Stretches pixel values to 0..255, for people to look at.
+
+    Args:
+      images: integer pixel values, any shape.
+      num_values: how many values a channel can take.
+
+    Returns:
+      A uint8 array of the same shape.
+    """
+    scaled = np.asarray(images, np.float64) * (255.0 / (num_values - 1))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def tile(images: np.ndarray, num_values: int, columns: int | None = None, scale: int = 1) -> np.ndarray:
@@ -28,15 +41,50 @@ def tile(images: np.ndarray, num_values: int, columns: int | None = None, scale:
     rows = math.ceil(number / columns)
     # One pixel of grey between the images.
     canvas = np.full((rows * columns, height + 1, width + 1, channels), 128, np.uint8)
-    canvas[:number, :height, :width] = pixels.to_uint8_picture(images, num_values)
+    canvas[:number, :height, :width] = to_uint8_picture(images, num_values)
     canvas = canvas.reshape(rows, columns, height + 1, width + 1, channels).transpose(0, 2, 1, 3, 4)
     canvas = canvas.reshape(rows * (height + 1), columns * (width + 1), channels)
     return canvas.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+def halves(height: int, width: int) -> dict[str, np.ndarray]:
+    """Masks that keep half of an image, by its name: uint8 [H, W, 1], 1 where it is kept."""
+    row, column = np.indices((height, width))
+    kept = {
+        "top": row < height // 2,
+        "bottom": row >= height // 2,
+        "left": column < width // 2,
+        "right": column >= width // 2,
+    }
+    return {name: half.astype(np.uint8)[..., None] for name, half in kept.items()}
+
+
 def beside(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Interleaves two sets [N, H, W, C], so that a grid with even columns shows pairs."""
     return np.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+
+
+def completions(
+    images: np.ndarray, mask: np.ndarray, completed: np.ndarray, num_values: int, scale: int = 1
+) -> np.ndarray:
+    """A row an image: the image, what is kept of it (the rest mid-grey), its completions.
+
+    Args:
+      images: integer pixel values [N, H, W, C].
+      mask: [N, H, W, 1], or one for all [H, W, 1]; nonzero where the image is kept.
+      completed: integer pixel values [N, M, H, W, C].
+      num_values: how many values a channel can take.
+      scale: how many picture pixels a pixel is wide.
+
+    Returns:
+      uint8, as `tile`.
+    """
+    number, each = completed.shape[:2]
+    shown = to_uint8_picture(images, num_values)
+    kept = np.where(mask, shown, np.uint8(128))
+    made = to_uint8_picture(completed, num_values)
+    rows = np.concatenate([shown[:, None], kept[:, None], made], axis=1)
+    return tile(rows.reshape(number * (2 + each), *images.shape[1:]), 256, 2 + each, scale)
 
 
 def write_png(path: str | pathlib.Path, picture: np.ndarray) -> None:

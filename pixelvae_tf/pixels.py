@@ -1,4 +1,4 @@
-"""The one place for the scale of pixels: values, network inputs, pictures, nats and bits.
+"""The one place for the scale of pixels: values, network inputs, nats and bits; `pictures` stretches them for people.
 
 Legend: B batch, H height, W width, C channels. A pixel *value* is an integer in
 `0 .. num_values - 1`; a binary image holds 0 and 1.
@@ -71,20 +71,6 @@ def to_unit_interval(values: tf.Tensor, num_values: int, dtype: str = "float32")
     # Computed in half precision, neighbouring values would fall together.
     wide = tf.float64 if dtype == "float64" else tf.float32
     return tf.cast(tf.cast(values, wide) * (2.0 / (num_values - 1)) - 1.0, dtype)
-
-
-def to_uint8_picture(images: np.ndarray, num_values: int) -> np.ndarray:
-    """Stretches pixel values to 0..255, for people to look at.
-
-    Args:
-      images: integer pixel values, any shape.
-      num_values: how many values a channel can take.
-
-    Returns:
-      A uint8 array of the same shape.
-    """
-    scaled = np.asarray(images, np.float64) * (255.0 / (num_values - 1))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def bits_per_dim(nats: float, image_shape: tuple[int, ...]) -> float:

@@ -16,6 +16,9 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 # Imported once, in a server that every command is forked from; the commands' own modules define flags.
 _PROCESSES.set_forkserver_preload(["pixelvae_tf.train.trainer", "pixelvae_tf.export.exporter"])
 TIMEOUT_SECONDS = 300
+# pip's names of the scripts of one module.
+MODEL, SAMPLE = "export.model_main", "export.model_main:run_sample"
+PROGRAMS = {MODEL: "bin/pixelvae-model", SAMPLE: "bin/pixelvae-sample"}
 
 
 def _run(module: str, arguments: list[str], folder: str, environment: dict[str, str], prepare) -> None:
@@ -26,10 +29,11 @@ def _run(module: str, arguments: list[str], folder: str, environment: dict[str, 
         with open(name, "w") as file:
             os.dup2(file.fileno(), number)
         setattr(sys, name, os.fdopen(number, "w", buffering=1))
-    sys.argv = [module, *arguments]
+    sys.argv = [PROGRAMS.get(module, module), *arguments]
     if prepare:
         prepare()
-    importlib.import_module(f"pixelvae_tf.{module}").run()
+    name, _, function = module.partition(":")
+    getattr(importlib.import_module(f"pixelvae_tf.{name}"), function or "run")()
 
 
 def run_command(
@@ -38,7 +42,7 @@ def run_command(
     """What `python -m pixelvae_tf.<module> <arguments>` does, in a folder of its own.
 
     Args:
-      module: below pixelvae_tf, with a function `run`.
+      module: below pixelvae_tf, with a function `run`; or that and another function, as "export.model_main:run_sample".
       *arguments: of its command line.
       prepare: a function of a module, called in its process before it.
       **environment: its own variables.

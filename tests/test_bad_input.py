@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import run_command
+from commands import SAMPLE, run_command
 
 import pixelvae_tf
 from pixelvae_tf import bounds, pretrained, runs
@@ -17,7 +17,7 @@ from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelCo
 from pixelvae_tf.train import trainer
 
 PRESET = "--config=digits/gated_pixel_vae"
-EXPORT, EVALUATE, SAMPLE, TRAIN = "export.main", "train.evaluate_main", "export.sample_main", "train.main"
+EXPORT, EVALUATE, TRAIN = "export.main", "train.evaluate_main", "train.main"
 PREPARE = "train.prepare_main"
 TRAINED, CHOICES = "digits/gated_pixel_vae", "|".join(pretrained.names())
 

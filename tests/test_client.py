@@ -1,4 +1,4 @@
-"""pixelvae-client against the servers of servers.py: what it draws and prints is the model's, what is wrong is said."""
+"""pixelvae-model against the servers of servers.py: what it draws and prints is the model's, what is wrong is said."""
 
 import http.server
 import json
@@ -11,11 +11,11 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import run_command
+from commands import MODEL, run_command
 from PIL import Image
 from servers import Model, serve_grpc, serve_http, serve_rest
 
-from pixelvae_tf import pictures, pixels
+from pixelvae_tf import pictures
 from pixelvae_tf.export import client
 
 SIZE, NUM_VALUES = 6, 5
@@ -81,7 +81,7 @@ def rest(models):
 
 
 def _client(*arguments) -> str:
-    status, out, errors = run_command("export.client_main", *arguments)
+    status, out, errors = run_command(MODEL, *arguments)
     assert status == 0, errors
     return out
 
@@ -110,7 +110,7 @@ def test_encode_prints_the_latents_of_pictures(export, server, tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, image in zip(paths, images, strict=True):
         # As people see it, and larger: the average over areas is the image again.
-        pictures.write_png(path, pixels.to_uint8_picture(image, 4).repeat(3, axis=0).repeat(3, axis=1))
+        pictures.write_png(path, pictures.to_uint8_picture(image, 4).repeat(3, axis=0).repeat(3, axis=1))
     arguments = ["--model=gated_pixel_vae", "--num_values=4", "--images=" + ",".join(map(str, paths))]
     lines = [json.loads(line) for line in _client("encode", *server, *arguments, "--batch_size=2").splitlines()]
     assert [line.pop("image") for line in lines] == [str(path) for path in paths]
@@ -131,39 +131,40 @@ def test_complete_keeps_what_the_mask_keeps(server, mask, label, tmp_path):
         pictures.write_png(mask, np.where(kept, 200, 50).astype(np.uint8))
     paths = [tmp_path / f"{number}.png" for number in range(2)]
     for path, image in zip(paths, images, strict=True):
-        pictures.write_png(path, pixels.to_uint8_picture(image, NUM_VALUES))
+        pictures.write_png(path, pictures.to_uint8_picture(image, NUM_VALUES))
     name, output = "stand_in" if label is None else "stand_in_classes", tmp_path / "completions.png"
     arguments = [f"--model={name}", f"--num_values={NUM_VALUES}", f"--images={paths[0]},{paths[1]}", f"--mask={mask}"]
     arguments += [f"--output={output}", "--num_images=3", "--batch_size=4", "--seed=1", "--scale=1"]
     _client("complete", *server, *arguments, *([] if label is None else [f"--label={label}"]))
     seeds = 1 + np.arange(6).reshape(2, 3)
     drawn = ((seeds + (label or 0)) % NUM_VALUES)[..., None, None, None]
-    rows = np.concatenate([images[:, None], np.where(kept, images[:, None], drawn)], axis=1)
-    grid = pictures.tile(rows.reshape(-1, SIZE, SIZE, 1), NUM_VALUES, columns=4)
+    completed = pictures.to_uint8_picture(np.where(kept, images[:, None], drawn), NUM_VALUES)
+    shown = pictures.to_uint8_picture(images, NUM_VALUES)[:, None]
+    rows = np.concatenate([shown, np.where(kept, shown, 128), completed], axis=1)
+    grid = pictures.tile(rows.reshape(-1, SIZE, SIZE, 1), 256, columns=5)
     np.testing.assert_array_equal(np.asarray(Image.open(output)), grid[..., 0])
 
 
 def test_complete_draws_the_models_completions(export, rest, tmp_path):
     model, output = export("gated_pixel_vae").model, tmp_path / "completions.png"
     image = model.sample(np.array([9])).numpy().astype(np.uint8)
-    pictures.write_png(tmp_path / "image.png", pixels.to_uint8_picture(image[0], 4))
+    pictures.write_png(tmp_path / "image.png", pictures.to_uint8_picture(image[0], 4))
     arguments = ["--model=gated_pixel_vae", "--num_values=4", f"--images={tmp_path / 'image.png'}", "--mask=left"]
     _client("complete", f"--server={rest}", *arguments, f"--output={output}", "--num_images=2", "--scale=1")
     mask = np.zeros((2, 7, 7, 1), np.uint8)
     mask[:, :, :3] = 1
     completions = model.complete(image.repeat(2, axis=0), mask, np.arange(2)).numpy()
-    grid = pictures.tile(np.concatenate([image, completions]), 4, columns=3)
+    grid = pictures.completions(image, mask[0], completions[None], 4)
     np.testing.assert_array_equal(np.asarray(Image.open(output)), grid[..., 0])
 
 
-@pytest.mark.parametrize("half", HALVES)
-def test_halves_of_a_mask(half, monkeypatch):
-    from pixelvae_tf.export import client_main
-
-    monkeypatch.setattr(client_main, "_MASK", type("Flag", (), {"value": half}))
-    kept = np.zeros((SIZE, SIZE, 1), np.uint8)
-    kept[HALVES[half]] = 1
-    np.testing.assert_array_equal(client_main._read_mask((SIZE, SIZE)), kept)
+def test_halves_of_a_mask():
+    halves = pictures.halves(SIZE, SIZE)
+    assert halves.keys() == HALVES.keys()
+    for half, place in HALVES.items():
+        kept = np.zeros((SIZE, SIZE, 1), np.uint8)
+        kept[place] = 1
+        np.testing.assert_array_equal(halves[half], kept)
 
 
 GOOD = ["--model=gated_pixel_vae", "--num_values=4", "--output=x.png", "--num_images=1"]
@@ -206,8 +207,8 @@ CASES = {
         "images must be picture files. Received: 'no.png': [Errno 2] No",
     ),
     "mask": (["complete", *COMPLETE, "--mask=middle"], "mask must be one of top, bottom, left, right, or a picture"),
-    "command": (["draw", *GOOD], "one command, of sample, encode, complete. Received: draw"),
-    "no command": (GOOD, "one command, of sample, encode, complete. Received: none"),
+    "command": (["draw", *GOOD], "one verb, of sample, encode, reconstruct, complete, log_prob. Received: draw"),
+    "no command": (GOOD, "one verb, of sample, encode, reconstruct, complete, log_prob. Received: none"),
 }
 
 
@@ -218,7 +219,7 @@ def test_what_is_wrong_is_one_message(rest, tmp_path, case):
     pictures.write_png(places["png"], np.zeros((SIZE, SIZE, 1), np.uint8))
     places["text"].write_text("not a picture")
     arguments = [argument.format(**places) for argument in arguments]
-    status, out, errors = run_command("export.client_main", *arguments, f"--server={rest}")
+    status, out, errors = run_command(MODEL, *arguments, f"--server={rest}")
     assert status != 0 and message in errors + out, errors
     assert "Traceback" not in errors
 
@@ -227,10 +228,10 @@ def test_what_is_wrong_is_one_message(rest, tmp_path, case):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no such host:8501", "127.0.0.1:port"])
 def test_a_server_that_is_not_there(protocol, address):
     arguments = [f"--server={address}", f"--protocol={protocol}", "--timeout=5"]
-    status, _, errors = run_command("export.client_main", "sample", *arguments, *GOOD)
+    status, _, errors = run_command(MODEL, "sample", *arguments, *GOOD)
     assert (
         status != 0
-        and f"pixelvae-client: server must be the host:port of one that answers. Received: {address!r}" in errors
+        and f"pixelvae-model: server must be the host:port of one that answers. Received: {address!r}" in errors
     )
     assert "Traceback" not in errors
 

@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from commands import exit_code, run_command
+from commands import MODEL, SAMPLE, exit_code, run_command
 
 # Only TensorFlow itself says whether it is on.
 from tensorflow.python.framework import config as determinism
@@ -49,15 +49,15 @@ def test_a_report_that_is_not_finite_is_neither_printed_nor_left(trained_run, tm
         ("train.prepare_main", "--size:"),
         ("train.launch_main", "--max_restarts:"),
         ("export.main", "--export_dir:"),
-        ("export.sample_main", "--vary:"),
-        ("export.client_main", "--server:"),
+        (MODEL, "--server:"),
+        (SAMPLE, "--vary:"),
     ],
 )
 def test_help_shows_what_a_command_does_and_its_flags(module, expected):
     """As pip's scripts call it: from a module that is not `__main__`."""
     _, out, errors = run_command(module, "--help")
     # Not imported: its flags would be defined beside those of the others.
-    source = importlib.util.find_spec(f"pixelvae_tf.{module}").origin
+    source = importlib.util.find_spec(f"pixelvae_tf.{module.partition(':')[0]}").origin
     what = ast.get_docstring(ast.parse(pathlib.Path(source).read_text())).splitlines()[0]
     assert what in out and expected in out, errors
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
-from commands import run_command
+from commands import SAMPLE, run_command
 from exports import MAX_BATCH, THREE_LEVELS
 from ml_collections import config_flags
 from PIL import Image
@@ -198,7 +198,7 @@ def sample(tmp_path):
         output = tmp_path / "grid.png"
         output.unlink(missing_ok=True)
         arguments = [f"--saved_model={saved_model}", f"--output={output}", *arguments]
-        status, _, errors = run_command("export.sample_main", *arguments)
+        status, _, errors = run_command(SAMPLE, *arguments)
         assert output.exists() == (status == 0) and "Traceback" not in errors, errors
         return (np.asarray(Image.open(output)) if status == 0 else None), errors
 
@@ -244,7 +244,7 @@ def shows_its_inputs(tmp_path_factory):
         tf.saved_model.save(module, str(path), signatures=signatures)
         model = dataclasses.replace(THREE_LEVELS, num_values=256, levels=THREE_LEVELS.levels[-num_levels:])
         (path / card.CARD).parent.mkdir()
-        about = {**card.make_card(Config(model=model), "best", 3), "max_batch": 4}
+        about = {**card.make_card(Config(model=model), "best", 3, classes=("cat", "dog", "owl")), "max_batch": 4}
         (path / card.CARD).write_text(json.dumps(about))
         return path
 
@@ -259,10 +259,12 @@ def tiled(columns, *values):
 def test_classes_are_drawn_in_turn_or_one(shows_its_inputs, sample):
     path, seed = shows_its_inputs(3), np.arange(6)
     # A column a class.
-    for arguments, labels in (([], [0, 1, 2, 0, 1, 2]), (["--label=2"], [2] * 6)):
+    for arguments, labels in (([], [0, 1, 2, 0, 1, 2]), (["--label=2"], [2] * 6), (["--label=dog"], [1] * 6)):
         picture, errors = sample(path, "--num_images=6", "--scale=1", *arguments)
         np.testing.assert_array_equal(picture, tiled(3, seed, labels), errors)
-    assert "pixelvae-sample: label must be in 0..2. Received: 3" in sample(path, "--label=3")[1]
+    for label in ("3", "-1", "cow"):
+        errors = sample(path, f"--label={label}")[1]
+        assert f"label must be in 0..2 or one of 'cat', 'dog', 'owl'. Received: {label}" in errors
 
 
 @pytest.mark.parametrize("vary", ["top", "middle", "pixels"])
@@ -291,7 +293,7 @@ def test_damaged_exports_are_named(export, tmp_path):
     ):
         (path / damaged).write_bytes((path / damaged).read_bytes()[:100])
         arguments = [f"--saved_model={path}", f"--output={tmp_path / 'grid.png'}"]
-        status, _, errors = run_command("export.sample_main", *arguments)
+        status, _, errors = run_command(SAMPLE, *arguments)
         assert status == 1 and message in errors and "Traceback" not in errors
 
 

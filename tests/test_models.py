@@ -250,8 +250,8 @@ def test_each_round_of_a_completion_has_noise_of_its_own():
 def test_pixels():
     np.testing.assert_allclose(pixels.to_unit_interval(tf.range(5), 5), [-1, -0.5, 0, 0.5, 1])
     assert len(np.unique(pixels.to_unit_interval(tf.range(256), 256, "bfloat16"))) == 256
-    np.testing.assert_array_equal(pixels.to_uint8_picture(np.array([0, 1]), 2), [0, 255])
-    np.testing.assert_array_equal(pixels.to_uint8_picture(np.arange(256), 256), np.arange(256))
+    np.testing.assert_array_equal(pictures.to_uint8_picture(np.array([0, 1]), 2), [0, 255])
+    np.testing.assert_array_equal(pictures.to_uint8_picture(np.arange(256), 256), np.arange(256))
     assert pixels.bits_per_dim(np.log(256) * 12, (2, 2, 3)) == pytest.approx(8.0)
 
 

@@ -99,8 +99,7 @@ PATH_FLAGS = {
     "train.evaluate_main": {"workdir", "folder", "data_dir"},
     "train.prepare_main": {"output"},
     "export.main": {"workdir", "export_dir"},
-    "export.sample_main": {"saved_model", "output"},
-    "export.client_main": {"images", "mask", "output"},
+    "export.model_main": {"workdir", "saved_model", "images", "mask", "output"},
 }
 
 

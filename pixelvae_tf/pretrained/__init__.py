@@ -7,9 +7,11 @@
 `python -m pixelvae_tf.export.store_pretrained` writes them from a run.
 """
 
+import contextlib
 import importlib.resources
 import json
 import typing
+from collections.abc import Iterator
 
 from pixelvae_tf import config as config_lib
 
@@ -33,6 +35,26 @@ def names() -> list[str]:
     )
 
 
+def read_card(name: str) -> tuple[config_lib.Config, dict]:
+    """What is known of a trained model, without its weights.
+
+    Args:
+      name: <data set>/<model>.
+
+    Returns:
+      The config of the run that made it, and its card: that of `export.card.make_card` with "num_weights",
+      "fingerprint" and "versions", and "slice", the report on the first images of the test split.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    if name not in names():
+        raise ValueError(f"name must be one of the pretrained models {', '.join(names())}. Received: {name!r}")
+    with _as_stored(name):
+        card = json.loads((FOLDER / name / CARD).read_text())
+        return config_lib.from_json(json.dumps(card["config"])), card
+
+
 def load(name: str) -> tuple["PixelVAE", config_lib.Config, dict]:
     """A trained model with its card.
 
@@ -40,33 +62,35 @@ def load(name: str) -> tuple["PixelVAE", config_lib.Config, dict]:
       name: <data set>/<model>.
 
     Returns:
-      The model, the config of the run that made it, and its card: that of `export.card.make_card` with "num_weights",
-      "fingerprint" and "versions", and "slice", the report on the first images of the test split.
+      The model, and what `read_card` returns.
 
     Raises:
       ValueError: for an unknown name, or if the files are not as they were stored.
     """
-    if name not in names():
-        raise ValueError(f"name must be one of the pretrained models {', '.join(names())}. Received: {name!r}")
-    from pixelvae_tf import checks, runs  # TensorFlow, which their names do not need
+    config, card = read_card(name)
+    from pixelvae_tf import checks, runs  # TensorFlow, which what comes before does not need
 
     checks.check_eager()
-    folder = FOLDER / name
-    try:
-        card = json.loads((folder / CARD).read_text())
-        config = config_lib.from_json(json.dumps(card["config"]))
+    with _as_stored(name):
         model = runs.build(config)
-        with importlib.resources.as_file(folder / WEIGHTS) as path:
+        with importlib.resources.as_file(FOLDER / name / WEIGHTS) as path:
             model.load_weights(path)
         # Keras leaves a weight as it is, without an error, where it does not know that a file should hold it.
         if runs.fingerprint(model) != card["fingerprint"]:
             raise ValueError(f"weights of fingerprint {runs.fingerprint(model)}, not {card['fingerprint']}")
+    return model, config, card
+
+
+@contextlib.contextmanager
+def _as_stored(name: str) -> Iterator[None]:
+    """Around what reads the files of a model: explains what to do where they are damaged."""
+    try:
+        yield
     except UNREADABLE as error:
         raise ValueError(
             f"the files of {name!r} must be as they came with the package; install it again. "
-            f"Received: {folder}: {error!r}"
+            f"Received: {FOLDER / name}: {error!r}"
         ) from error
-    return model, config, card
 
 
 def load_pretrained(name: str) -> tuple["PixelVAE", config_lib.Config, int]:

@@ -1,0 +1,164 @@
+"""Models of this machine, called as served ones are: of a SavedModel, of a run, of the package."""
+
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pixelvae_tf import config as config_lib
+from pixelvae_tf import limits
+from pixelvae_tf.export import client
+from pixelvae_tf.export.page import CARD
+
+
+class Local(client.Model):
+    """A model of this machine. TensorFlow is imported when it is first called.
+
+    Args:
+      config: of the run that made it.
+      classes: the names that labels are numbers of, where they have names.
+      max_batch: the largest batch that it takes.
+    """
+
+    def __init__(self, config: config_lib.Config, classes: Sequence[str], max_batch: int):
+        self.config, self.classes, self.max_batch = config, list(classes), max_batch
+
+
+class SavedModel(Local):
+    """A version that `pixelvae-export` wrote.
+
+    Args:
+      path: of the version, or of the directory of versions, of which the newest is taken.
+
+    Raises:
+      ValueError: if there is none, or its card cannot be read.
+    """
+
+    def __init__(self, path: str | pathlib.Path):
+        self.path = newest_version(pathlib.Path(path))
+        try:
+            card = json.loads((self.path / CARD).read_text())
+            config = config_lib.from_json(json.dumps(card["config"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{CARD} must have a config that this version knows. Received: {str(self.path)!r}: {error}"
+            ) from error
+        # Earlier exports had no limit.
+        super().__init__(config, card["data"].get("classes", ()), card.get("max_batch", limits.MAX_BATCH))
+
+    @functools.cached_property
+    def _loaded(self):
+        import tensorflow as tf
+
+        try:
+            return tf.saved_model.load(str(self.path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"saved_model must be whole. Received: {str(self.path)!r}: {reason}") from error
+
+    def signature(self, name: str) -> client.Signature:
+        """See `client.Model`."""
+        if name not in self._loaded.signatures:
+            raise self._no_signature(name, str(self.path), self._loaded.signatures)
+        function = self._loaded.signatures[name]
+        return client.Signature(_tensors(function.structured_input_signature[1]), _tensors(function.structured_outputs))
+
+    def _call(self, name, inputs, outputs):
+        import tensorflow as tf
+
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        return {key: value.numpy() for key, value in self._loaded.signatures[name](**tensors).items()}
+
+
+class Weights(Local):
+    """A model with weights, by the functions that `pixelvae-export` would write.
+
+    Args:
+      load: reads it, with its config and step.
+      config, classes: as of `Local`.
+    """
+
+    def __init__(self, load: Callable[[], tuple], config: config_lib.Config, classes: Sequence[str] = ()):
+        super().__init__(config, classes, limits.MAX_BATCH)
+        self._load = load
+
+    @functools.cached_property
+    def _functions(self) -> dict[str, Callable]:
+        import tensorflow as tf
+
+        from pixelvae_tf.export.options import Options
+        from pixelvae_tf.export.signatures import signatures
+
+        model, *_ = self._load()
+        return {
+            name: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
+            for name, signature in signatures(model, Options(self.max_batch)).items()
+        }
+
+    def signature(self, name: str) -> client.Signature:
+        """See `client.Model`."""
+        if name not in self._functions:
+            raise self._no_signature(name, self.config.model.pixels.network, self._functions)
+        # What it gives is known when it is traced, and is our own.
+        return client.Signature(_tensors(self._functions[name].input_signature[0]), {})
+
+    def _call(self, name, inputs, outputs):
+        import tensorflow as tf
+
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        return {key: value.numpy() for key, value in self._functions[name](tensors).items()}
+
+
+def pretrained(name: str) -> Weights:
+    """A model that comes with the package.
+
+    Raises:
+      ValueError: as `pretrained.load`; when it is called, if its weights are not as they were stored.
+    """
+    from pixelvae_tf import pretrained as pretrained_lib
+
+    config = pretrained_lib.read_card(name)[0]
+    return Weights(lambda: pretrained_lib.load(name), config)
+
+
+def run(workdir: str | pathlib.Path, weights: str) -> Weights:
+    """The model of a run; arguments and errors of `runs.load`."""
+    from pixelvae_tf import runs
+
+    classes = (runs.read_images(workdir) or {}).get("classes", ())
+    return Weights(lambda: runs.load(workdir, weights), runs.read_config(workdir), classes)
+
+
+def newest_version(path: pathlib.Path) -> pathlib.Path:
+    """A version's directory: the path itself, or the one of the highest number in it.
+
+    Raises:
+      ValueError: if there is none.
+    """
+
+    def complete(version: pathlib.Path) -> bool:
+        return (version / CARD).is_file() and (version / "saved_model.pb").is_file()
+
+    if complete(path):
+        return path
+    versions = (
+        [child for child in path.iterdir() if child.name.isdecimal() and complete(child)] if path.is_dir() else []
+    )
+    if not versions:
+        raise ValueError(
+            "saved_model must be a version directory written by pixelvae-export, with saved_model.pb "
+            f"and {CARD} in it, or a directory of such versions. Received: {str(path)!r}"
+        )
+    return max(versions, key=lambda version: int(version.name))
+
+
+def _tensors(specs: dict) -> dict[str, client.Tensor]:
+    return {
+        name: client.Tensor(
+            np.object_ if spec.dtype.name == "string" else spec.dtype.as_numpy_dtype,
+            tuple(-1 if size is None else size for size in spec.shape),
+        )
+        for name, spec in specs.items()
+    }
