@@ -141,6 +141,13 @@ def measure(model, batch: int, methods: list[str], trained: bool) -> list[str]:
             report(method + way, seconds, remark + note)
     whole = tf.function(lambda: model.sample(seeds, labels=labels))
     report("model.sample", median_seconds(whole), "auto; noise and latents too")
+    top = tf.reshape(tf.range(height) < height // 2, (1, height, 1, 1))
+    known = sampling.Known(images, tf.broadcast_to(top, (batch, height, width, 1)))
+    drawn, filled = (
+        median_seconds(tf.function(lambda known=known: model.decode(latents, seeds, labels=labels, known=known)))
+        for known in (None, known)
+    )
+    report("half an image", filled, f"auto; the lower half, given the upper one: {filled / drawn:.0%} of the whole")
     if fastest * ORACLE_PIXELS * model.network.channel_groups < MAX_SECONDS:
         report("oracle (from 8 pixels)", median_seconds(tf.function(few_pixels), 3) * height * width / ORACLE_PIXELS)
     return [method for method in methods if taken[method] < 5 * min(taken.values())]

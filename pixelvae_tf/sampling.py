@@ -152,6 +152,21 @@ def _by_location(x: tf.Tensor, groups: int = 1) -> tf.Tensor:
     return tf.transpose(tf.reshape(x, (-1, height, width, channels // groups, groups)), (1, 2, 4, 0, 3))
 
 
+def _take_or_draw(network, constants: Nest, known: Known | None, row: tf.Tensor, state: Nest, draw) -> tuple:
+    """A row [B, W, C], the state behind it and the rounds it took: by `draw()`, unless every image knows the whole row.
+
+    Then no location waits for another, and of the network only what `whole_row` keeps is computed.
+    """
+    if known is None:
+        return draw()
+
+    def take():
+        values = known.values[:, row]
+        return values, network.whole_row(constants, state, values, row)[1], tf.constant(0)
+
+    return control_flow.cond(tf.reduce_all(known.mask[:, row]), take, draw)
+
+
 def cached(
     network,
     site,
@@ -179,7 +194,7 @@ def cached(
             parts.append(drawn)
         return row, column + 1, state, made.write(column, merge_groups(parts))
 
-    def make_row(row, state, made):
+    def draw(row, state):
         pixels = tf.TensorArray(site.dtype, width, element_shape=(noise.shape[3], channels))
         _, _, state, pixels = control_flow.while_loop(
             lambda row, column, state, made: column < width,
@@ -187,7 +202,10 @@ def cached(
             (row, tf.constant(0), state, pixels),
             maximum_iterations=width,
         )
-        finished = tf.transpose(pixels.stack(), (1, 0, 2))
+        return tf.transpose(pixels.stack(), (1, 0, 2)), state, tf.constant(width)
+
+    def make_row(row, state, made):
+        finished, state, _ = _take_or_draw(network, constants, known, row, state, lambda: draw(row, state))
         _, state = network.start_row(constants, state, finished, row + 1)
         return row + 1, state, made.write(row, finished)
 
@@ -213,28 +231,35 @@ def rows(
     """The method "rows"; see `sample`, and `cached` for `begun`.
 
     Returns:
-      Values [B, H, W, C], and the rounds that each row took, int32 [H].
+      Values [B, H, W, C], and the rounds that each row took, int32 [H]; none where all images know it.
     """
     height, width, channels = *noise.shape[1:3], site.channels
     constants, state = begun or _begin(network, context, noise)
     # Every round makes one more location (and group) right, if no more; the last one finds that all are.
     limit = width * network.channel_groups + 1
 
-    def make_row(row, state, guess, made, counts):
+    def draw(row, state, guess):
+        def with_known(values):
+            if known is not None:
+                values = tf.where(known.mask[:, row], known.values[:, row], values)
+            return tf.ensure_shape(values, guess.shape)
+
         def again(count, values, told, changed):
             params, told = network.whole_row(constants, state, values, row)
-            drawn = site.transform(params, noise[:, row], temperature)
-            if known is not None:
-                drawn = tf.where(known.mask[:, row], known.values[:, row], drawn)
-            drawn = tf.ensure_shape(drawn, values.shape)
+            drawn = with_known(site.transform(params, noise[:, row], temperature))
             return count + 1, drawn, told, tf.reduce_any(drawn != values)
 
         count, values, told, _ = control_flow.while_loop(
             lambda count, values, told, changed: changed,
             again,
-            (tf.constant(0), guess, state, tf.constant(True)),
+            (tf.constant(0), with_known(guess), state, tf.constant(True)),
             maximum_iterations=limit,
         )
+        return values, told, count
+
+    def make_row(row, state, guess, made, counts):
+        values, told, count = _take_or_draw(network, constants, known, row, state, lambda: draw(row, state, guess))
+        values = tf.ensure_shape(values, guess.shape)
         _, state = network.start_row(constants, told, values, row + 1)
         return row + 1, state, values, made.write(row, values), counts.write(row, count)
 

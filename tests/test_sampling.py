@@ -244,7 +244,13 @@ def test_memory_of_the_loop_does_not_grow_with_the_image(name):
 
 
 # What is known enters each method's loop, whatever the network: channels in groups, without, and nothing read at all.
-KNOWN = {"pixel_cnn": [*FAST_METHODS, "oracle"], "gated_pixel_cnn_mixture": ["cached"], "vae": ["fixed_point"]}
+KNOWN = {
+    "pixel_cnn": [*FAST_METHODS, "oracle"],
+    "gated_pixel_cnn_mixture": ["cached"],
+    "pixel_cnn_pp_binary": ["cached"],
+    "row_lstm": ["cached"],
+    "vae": ["fixed_point"],
+}
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -254,6 +260,8 @@ def test_known_pixels_stay_and_the_others_follow_from_them(name):
     latents, shape = model.sample_prior(seeds), model.config.image_shape
     given = tf.constant(np.random.default_rng(0).integers(0, model.config.num_values, (5, *shape)), tf.int32)
     mask = noise.uniform(seeds, noise.stream(noise.Kind.PIXELS), (*shape[:2], 1)) < 0.5
+    # One row that all images know, between others.
+    mask |= (tf.range(shape[0]) == 1)[:, None, None]
     for method in KNOWN[name]:
         grid = model.likelihood(latents, method=method)
         numbers = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
@@ -314,6 +322,28 @@ class _Recall(CausalLayer):
 def test_the_loop_asks_then_tells(method):
     images = sampling.sample(_Recall(), CategoricalSite(5), None, tf.fill((2, 3, 4, 1), 0.5), method=method)
     np.testing.assert_array_equal(images[0].numpy().ravel(), np.arange(12) % 5)
+
+
+def test_rows_that_all_images_know_are_not_drawn():
+    class Counting(_Recall):
+        def __init__(self):
+            super().__init__()
+            self.steps = tf.Variable(0)
+
+        def step(self, *args):
+            self.steps.assign_add(1)
+            return super().step(*args)
+
+    network, noise = Counting(), tf.fill((2, 4, 3, 1), 0.5)
+    mask = np.ones((2, 4, 3, 1), bool)
+    mask[0, 1], mask[1, 3, 2] = False, False  # a row of one image, and the last pixel of the other
+    known = sampling.Known(tf.fill((2, 4, 3, 1), 3), tf.constant(mask))
+    images = sampling.sample(network, CategoricalSite(5), None, noise, method="cached", known=known).numpy()
+    assert network.steps.numpy() == 2 * 3
+    assert images[0, :, :, 0].tolist() == [[3] * 3, [4, 0, 1], [3] * 3, [3] * 3] and images[1, 3, 2, 0] == 4
+    values, rounds = sampling.rows(network, CategoricalSite(5), None, noise, known=known)
+    np.testing.assert_array_equal(values, images)
+    assert rounds[0] == rounds[2] == 0 < min(rounds[1], rounds[3])
 
 
 def test_gaussian_grids_are_sampled_by_the_same_loop():
