@@ -311,10 +311,11 @@ def _predict(source: _Source, name: str, inputs: dict[str, np.ndarray]) -> dict[
 
 def _read_images(source: _Source, name: str, paths: list[str]) -> np.ndarray:
     """The pictures as pixel values of the model, uint8 [N, H, W, C]."""
+    from pixelvae_tf import pictures
+
     shape = source.model.signature(name).inputs["images"].shape[1:]
     grey = np.stack([_read_picture(path, shape, "images") for path in paths])
-    # The inverse of what stretches pixel values for people to look at.
-    return np.rint(grey * ((source.num_values - 1) / 255.0)).astype(np.uint8)
+    return pictures.to_pixel_values(grey, source.num_values)
 
 
 def _read_mask(size: tuple[int, int]) -> np.ndarray:

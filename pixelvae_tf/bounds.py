@@ -116,8 +116,8 @@ def nll_map(
 ) -> NllMap:
     """Where an image is unlikely: the terms of the negative ELBO by location.
 
-    The map of the pixels says what is a surprise given what stands above and to the left, and given the latents; what is
-    coded in latents on a grid, larger structure, is in the maps of their levels.
+    The map of the pixels says what is a surprise given what stands above and to the left, and given the latents; what
+    is coded in latents on a grid, larger structure, is in the maps of their levels.
 
     Args:
       model: the model.

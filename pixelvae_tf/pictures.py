@@ -24,6 +24,11 @@ def to_uint8_picture(images: np.ndarray, num_values: int) -> np.ndarray:
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
+def to_pixel_values(picture: np.ndarray, num_values: int) -> np.ndarray:
+    """The inverse: what people look at, uint8 of any shape, as pixel values 0 .. num_values - 1, uint8."""
+    return np.rint(np.asarray(picture, np.float64) * ((num_values - 1) / 255.0)).astype(np.uint8)
+
+
 def tile(images: np.ndarray, num_values: int, columns: int | None = None, scale: int = 1) -> np.ndarray:
     """Puts images side by side.
 

@@ -49,6 +49,7 @@ def test_a_report_that_is_not_finite_is_neither_printed_nor_left(trained_run, tm
         ("train.prepare_main", "--size:"),
         ("train.launch_main", "--max_restarts:"),
         ("export.main", "--export_dir:"),
+        ("export.score_main", "--reference:"),
         (MODEL, "--server:"),
         (SAMPLE, "--vary:"),
     ],

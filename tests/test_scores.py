@@ -50,7 +50,7 @@ def test_a_code_is_a_file_without_loss(coder, num_values, channels, monkeypatch)
 
 
 def test_an_unknown_coder_is_refused():
-    with pytest.raises(ValueError, match="coder must be one of png, webp. Received: 'gif'"):
+    with pytest.raises(ValueError, match=r"coder must be one of png, webp\. Received: 'gif'"):
         scores.coded_nats(_images(), 256, "gif")
 
 

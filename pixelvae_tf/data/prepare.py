@@ -89,12 +89,12 @@ def prepare(
     images = folder_lib.list_images(folder)
     require_outside(output, folder, "output", "folder")
     classes = images.classes("folder") if options.labels else ()
-    identity = {"version": VERSION, **dataclasses.asdict(options), "files": _fingerprint(folder, images.splits)}
+    identity = {"version": VERSION, **dataclasses.asdict(options), "files": fingerprint(folder, images.splits)}
     # Before anything is written there.
     for record in (output / MANIFEST, output / UNFINISHED / IDENTITY):
         there = read_json(record)
         if there is not None:
-            _require_same(there.get("identity", there), identity, output)
+            require_same(there.get("identity", there), identity, output)
     try:
         (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
         refusal = "output must be written by one pixelvae-prepare at a time. Received: "
@@ -111,7 +111,7 @@ def prepare(
         ) from error
 
 
-def _fingerprint(folder: str | pathlib.Path, splits: dict[str, list[str]]) -> str:
+def fingerprint(folder: str | pathlib.Path, splits: dict[str, list[str]]) -> str:
     """Of the files by split, name, size and the time of their last change."""
     code = hashlib.sha256()
     for split, paths in splits.items():
@@ -203,7 +203,15 @@ def _forget(unfinished: pathlib.Path, parts: list[dict]) -> None:
             record.unlink()
 
 
-def _require_same(there: dict, here: dict, output: pathlib.Path) -> None:
+def require_same(there: dict, here: dict, output: pathlib.Path, how: str = "prepared with the same options") -> None:
+    """Raises a ValueError if what an output holds comes from other files, or was made in another way.
+
+    Args:
+      there: what says so of the output.
+      here: of what is to be made.
+      output: the directory.
+      how: what would be the same way.
+    """
     different = [
         "other files" if name == "files" else f"{name} {there.get(name)!r} there and {value!r} here"
         for name, value in here.items()
@@ -211,7 +219,7 @@ def _require_same(there: dict, here: dict, output: pathlib.Path) -> None:
     ]
     if different:
         raise ValueError(
-            f"output must be new, or hold what was prepared from the same files with the same options. "
+            f"output must be new, or hold what was {how} from the same files. "
             f"Received: {str(output)!r}, with {', '.join(different)}. Choose another output, or remove that one"
         )
 

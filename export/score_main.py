@@ -1,0 +1,82 @@
+"""pixelvae-score: how odd the images of a folder are to a model, and where; needs a SavedModel alone.
+
+pixelvae-score --saved_model=models/parts --images=photos --output=scored
+pixelvae-score --saved_model=models/parts --background=models/noisy --reference=good --images=photos --output=scored
+
+OUTPUT/scores.csv has a line an image: its file, its scores (`pixelvae_tf.scores` has their papers; higher is odder)
+and, with a reference, the share of the reference that is less odd. OUTPUT/maps.png shows the oddest and the most
+ordinary images with their maps. Images are read as `--config.data.folder` reads them for training, files that cannot
+be read are named and left out. Interrupted, the same command goes on.
+"""
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from pixelvae_tf import console
+from pixelvae_tf.export import client, scoring
+
+_SAVED_MODEL = console.define_path(
+    "saved_model", None, "An export, or a directory of them (the newest).", required=True
+)
+_IMAGES = console.define_path("images", None, "The folder of images to score.", required=True)
+_OUTPUT = console.define_path("output", None, "Directory to write.", required=True)
+_BACKGROUND = console.define_path(
+    "background", None, "An export of the same preset trained with --config.data.mutation, for the likelihood ratio."
+)
+_REFERENCE = console.define_path(
+    "reference", None, "A folder of images of the model's kind, for typicality and percentiles."
+)
+_LABEL = flags.DEFINE_integer("label", None, "The class of all images, for a model with classes.", 0, 2**31)
+_RANK_BY = flags.DEFINE_enum(
+    "rank_by",
+    None,
+    list(scoring.SCORES),
+    "The score of the picture: by default the likelihood ratio with a background, else the bound.",
+)
+_NUM_SHOWN = flags.DEFINE_integer("num_shown", 8, "How many of the oddest, and of the most ordinary.", 1, 100)
+# Names printed of files that could not be read.
+SHOWN = 10
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and scores."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    from pixelvae_tf.export import local
+    from pixelvae_tf.train import progress
+
+    bars = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(progress.Progress(total, unit="image"))
+        bars[0].update(done)
+
+    try:
+        background = local.SavedModel(_BACKGROUND.value) if _BACKGROUND.value else None
+        scorer = scoring.Scorer(local.SavedModel(_SAVED_MODEL.value), background, _LABEL.value)
+        request = scoring.Request(_IMAGES.value, _REFERENCE.value, _RANK_BY.value, _NUM_SHOWN.value)
+        summary = scoring.score(scorer, request, _OUTPUT.value, show)
+    except (OSError, ValueError, client.ServerError) as error:
+        raise SystemExit(f"pixelvae-score: {error}") from error
+    finally:
+        for bar in bars:
+            bar.close()
+    print(f"scored: {summary['num_images']} images, {_OUTPUT.value}/{scoring.TABLE} and {scoring.MAPS}")
+    print(f"  oddest by {summary['rank_by']}: {', '.join(map(ascii, summary['oddest'][:3]))}")
+    unreadable = summary["unreadable"]
+    print(f"  skipped, unreadable: {len(unreadable)}")
+    for path, reason in list(unreadable.items())[:SHOWN]:
+        print(f"    {ascii(path)[1:-1]}: {ascii(reason)[1:-1]}")
+    if len(unreadable) > SHOWN:
+        print(f"    and {len(unreadable) - SHOWN} more, all of them named in {scoring.SUMMARY}")
+
+
+def run() -> None:
+    """The console script."""
+    console.run(main)
+
+
+if __name__ == "__main__":
+    run()
