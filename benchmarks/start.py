@@ -13,17 +13,16 @@ done again; so it goes on where it was. At the end prints a Markdown table: mean
 error where there are several.
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
-import json
-import pathlib
-import statistics
 from unittest import mock
 
 import numpy as np
+import short_runs
 from absl import app, flags
+
+from pixelvae_tf import data, presets
 
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS' data directory.")
 _SIZE = flags.DEFINE_integer(
@@ -65,74 +64,38 @@ def crops(image_set, size: int):
     return dataclasses.replace(image_set, images=np.ascontiguousarray(image_set.images[:, centre, centre]))
 
 
-def train(model: str, start: str, seed: int) -> dict[int, float]:
-    """The bound by step."""
-    import tensorflow as tf
-
-    from pixelvae_tf import data, presets
-    from pixelvae_tf.train import evaluation, steps
-
+def run(model: str, start: str, seed: int) -> dict[int, dict]:
+    """The reports by step."""
     config = presets.get(MODELS[model])
     config.data.data_dir, config.train.batch_size, config.train.seed = _DATA_DIR.value, BATCH, seed
+    # The beginning of the preset's schedules.
     config.train.steps = max(config.train.steps, _STEPS.value)
     size = _SIZE.value
     config.model.image_shape = (size, size, 3)
     for level in config.model.levels[:-1]:
         level.grid = level.size_above((size, size))
-    config.validate()
     images = crops(data.load(config.data, "train"), size)
     validation = crops(data.load(config.data, "validation").first(NUM_VALIDATION), size)
     with start_from(start):
-        state = steps.TrainState(config)
-    state.start_from(images)
-    loop = steps.make_training_loop(tf.distribute.get_strategy(), state, config)
-    batches = iter(data.training_batches(images, BATCH, seed))
-    evaluator = evaluation.Evaluator(state.model, batch_size=64)
-    bounds = {}
-    for step in range(_EVERY.value, _STEPS.value + 1, _EVERY.value):
-        loop(batches, tf.constant(_EVERY.value))
-        report = evaluator(validation)
-        bounds[step] = report["bound_nats"]
-        kl, usage = (", ".join(f"{x:.1f}" for x in report[key]) for key in ("kl_nats", "usage_latents_nats"))
-        print(
-            f"{model}, {start}, seed {seed}, step {step}: {bounds[step]:.0f} nats, KL {kl}, usage {usage}", flush=True
-        )
-    return bounds
-
-
-def table(outcomes: list[dict]) -> str:
-    """Means and standard errors as Markdown."""
-    bounds = collections.defaultdict(list)
-    for outcome in outcomes:
-        for step, value in outcome["bounds_nats"].items():
-            bounds[outcome["model"], outcome["start"], int(step)].append(value)
-    steps = sorted({step for _, _, step in bounds})
-
-    def cell(values: list[float]) -> str:
-        error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.0f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.0f}{error}" if values else ""
-
-    lines = [["model", "start", *map(str, steps)], ["---"] * (2 + len(steps))]
-    for start in STARTS:
-        for model in MODELS:
-            lines.append([model, start, *(cell(bounds[model, start, step]) for step in steps)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return short_runs.train(f"{model}, {start}", config, images, validation, _STEPS.value, _EVERY.value)
 
 
 def main(_) -> None:
     """Runs what is missing, and prints the table."""
-    path = pathlib.Path(_OUTPUT.value)
-    outcomes = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(outcome["model"], outcome["start"], outcome["seed"]) for outcome in outcomes}
+    outcomes = short_runs.Outcomes(_OUTPUT.value)
     for seed in range(_SEEDS.value):
         for start in STARTS:
             for model in MODELS:
-                if (model, start, seed) not in done:
-                    bounds = train(model, start, seed)
-                    outcomes.append({"model": model, "start": start, "seed": seed, "bounds_nats": bounds})
-                    with path.open("a") as file:
-                        file.write(json.dumps(outcomes[-1]) + "\n")
-    print(table(json.loads(json.dumps(outcomes))))
+                if not outcomes.has(seed, model=model, start=start):
+                    outcomes.add(seed, run(model, start, seed), model=model, start=start)
+    bounds = outcomes.bounds(("model", "start"))
+    steps = sorted({step for _, _, step in bounds})
+    rows = [
+        [model, start, *(short_runs.mean_and_error(bounds[model, start, step]) for step in steps)]
+        for start in STARTS
+        for model in MODELS
+    ]
+    print(short_runs.markdown([["model", "start", *map(str, steps)], *rows]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,138 @@
+"""Do two levels of latents pay? PixelVAE's comparison of section 4.2 on scenes, over seeds, after equal steps.
+
+    python benchmarks/levels.py --data_dir=DIR --layers=0 --output=levels_0.jsonl
+
+A scene is 32x32, binary, and holds four digits of MNIST that have nothing to do with each other: more structure at a
+distance than a few small masked layers see, and more of it than one vector tells easily. Trained are
+
+- two levels: an 8x8 grid of latents, with an autoregressive prior, under a vector;
+- one level: the vector alone, through an encoder and a decoder of the same widths;
+- two-level VAE: pixels independent of each other given the latents;
+- Gaussian prior: two levels, with a plain Gaussian at each location for p(z1 | z2).
+
+Every run's bounds on the validation scenes are appended to --output as they come, and a run that is there is not done
+again. At the end prints a Markdown table: means over the seeds with their standard errors, and the difference to two
+levels, paired by seed. All runs see the same scenes, and those of one seed the same batches.
+"""
+
+import statistics
+
+import numpy as np
+import short_runs
+from absl import app, flags
+from PIL import Image
+
+from pixelvae_tf import data, presets
+from pixelvae_tf.config import (
+    Config,
+    DataConfig,
+    LevelConfig,
+    MaskedResidualConfig,
+    ModelConfig,
+    TrainConfig,
+)
+
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS' data directory, for MNIST.")
+_LAYERS = flags.DEFINE_integer("layers", 0, "Masked residual blocks behind the first masked layer.", lower_bound=0)
+_FIRST = flags.DEFINE_integer("first_kernel_size", 3, "Of the first masked layer.", lower_bound=3)
+_STEPS = flags.DEFINE_integer("steps", 2000, "Steps of 32 scenes.")
+_EVERY = flags.DEFINE_integer("every", 500, "Steps between two evaluations.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.")
+_OUTPUT = flags.DEFINE_string("output", None, "Outcomes, a line of JSON each.", required=True)
+SIZE, NUM_TRAINING, NUM_VALIDATION, BATCH = 32, 30_000, 1000, 32
+KINDS = {
+    "two levels": lambda config: config,
+    "one level": presets.variants.one_level,
+    "two-level VAE": presets.variants.two_level_vae,
+    "Gaussian prior": presets.variants.gaussian_prior,
+}
+
+
+def scenes(digits: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """Draws scenes from grey digits [N, 28, 28, 1]: values 0 and 1, uint8 [number, SIZE, SIZE, 1].
+
+    A quarter of the scene each, from 15 to 20 pixels high, up to two off its centre, cut off at the scene's edge.
+    """
+    rng = np.random.default_rng(seed)
+    result, half = np.zeros((number, SIZE, SIZE, 1), np.uint8), SIZE // 2
+    for scene in result[..., 0]:
+        for centre in np.mgrid[half // 2 : SIZE : half, half // 2 : SIZE : half].reshape(2, -1).T:
+            digit = Image.fromarray(digits[rng.integers(len(digits)), ..., 0])
+            side = int(rng.integers(15, 21))
+            ink = np.asarray(digit.resize((side, side), Image.Resampling.BOX)) >= 100
+            start = centre - side // 2 + rng.integers(-2, 3, 2)
+            low, high = np.maximum(start, 0), np.minimum(start + side, SIZE)
+            scene[tuple(map(slice, low, high))] |= ink[tuple(map(slice, low - start, high - start))]
+    return result
+
+
+def two_levels() -> Config:
+    """The hierarchy, small enough for two cores."""
+    return Config(
+        data=DataConfig(name="mnist", data_dir=_DATA_DIR.value),
+        model=ModelConfig(
+            image_shape=(SIZE, SIZE, 1),
+            num_values=2,
+            levels=[
+                LevelConfig(
+                    dim=8,
+                    grid=(8, 8),
+                    stem_filters=16,
+                    filters=(32, 64),
+                    decoder_filters=(32, 32),
+                    upsampling=True,
+                    num_blocks=1,
+                    batch_norm=True,
+                    prior=MaskedResidualConfig(num_layers=2, filters=64),
+                ),
+                LevelConfig(dim=32, filters=(64, 64), upsampling=True, num_blocks=1, batch_norm=True),
+            ],
+            pixels=MaskedResidualConfig(num_layers=_LAYERS.value, filters=32, first_kernel_size=_FIRST.value),
+        ),
+        train=TrainConfig(
+            steps=_STEPS.value,
+            batch_size=BATCH,
+            learning_rate_warmup_steps=50,
+            learning_rate_decay="cosine",
+            clip_norm=1000.0,
+            kl_warmup_steps=(_STEPS.value // 4,),
+            prior_floor_steps=_STEPS.value // 10,
+        ),
+    )
+
+
+def main(_) -> None:
+    """Runs what is missing, and prints the table."""
+    outcomes = short_runs.Outcomes(_OUTPUT.value)
+    mnist = {split: data.load(two_levels().data, split).images for split in ("train", "validation")}
+    images, validation = (
+        data.ImageSet(scenes(mnist[split], number, seed), None, f"scenes/{split}", 2, "ink is 100 of 255 or more")
+        for seed, (split, number) in enumerate({"train": NUM_TRAINING, "validation": NUM_VALIDATION}.items())
+    )
+    for seed in range(_SEEDS.value):
+        for kind, vary in KINDS.items():
+            if not outcomes.has(seed, kind=kind):
+                config = vary(two_levels())
+                config.train.seed = seed
+                reports = short_runs.train(kind, config, images, validation, _STEPS.value, _EVERY.value)
+                outcomes.add(seed, reports, kind=kind)
+    bounds, weights = outcomes.bounds(("kind",)), {line["kind"]: line["weights"] for line in outcomes.lines}
+    steps = sorted({step for _, step in bounds})
+    rows = [["kind", "weights", *map(str, steps), "more than two levels", "KL, z1 and z2 or z"]]
+    for kind in KINDS:
+        pairs = zip(bounds[kind, steps[-1]], bounds["two levels", steps[-1]], strict=True)
+        kl = [line["kl_nats"][str(steps[-1])] for line in outcomes.lines if line["kind"] == kind]
+        rows.append(
+            [
+                kind,
+                f"{weights[kind]:,}",
+                *(short_runs.mean_and_error(bounds[kind, step], 1) for step in steps),
+                short_runs.mean_and_error([own - other for own, other in pairs], 1) if kind != "two levels" else "",
+                ", ".join(f"{statistics.mean(level):.1f}" for level in zip(*kl, strict=True)),
+            ]
+        )
+    print(short_runs.markdown(rows))
+
+
+if __name__ == "__main__":
+    app.run(main)
