@@ -16,6 +16,8 @@ def check() -> None:
         backend = keras.config.backend()
     except Exception as error:  # the backend's package is missing, or keras.json is damaged
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if isinstance(error, ImportError) and "tensorflow" in reason:  # it is missing, or does not fit into memory
+            raise WrongBackend(f"TensorFlow must be importable, in enough memory. Received: {reason}") from error
     else:
         if backend == "tensorflow":
             return

@@ -322,8 +322,9 @@ def test_only_regular_files_are_opened(tmp_path):
     (tmp_path / "round.jpg").symlink_to("round.jpg")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "null.jpg").symlink_to("/dev/null")
+    (tmp_path / "kmsg.jpg").symlink_to("/proc/kmsg")  # "regular", and waits for the kernel to say more
     notes = {path.name: decoding.read(tmp_path, path.name, 4, 1).note for path in tmp_path.iterdir()}
-    assert len(notes) == 5 and all(notes.values())
+    assert len(notes) == 6 and all(notes.values())
     # A link may have led nowhere all along; a file that was listed and is gone has lost its drive, say.
     with pytest.raises(decoding.MachineError, match=r"'.*lost\.jpg': FileNotFoundError: No such file"):
         decoding.read(tmp_path, "lost.jpg", 4, 1)

@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import unittest.mock
 import warnings
 
 import keras
@@ -136,6 +137,10 @@ def test_another_backend_of_keras_is_named_with_what_to_set(monkeypatch):
     check = keras_backend.check.__wrapped__  # asked once per process
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(ImportError, match=r"set KERAS_BACKEND=tensorflow .*Received: the backend jax$"):
+        check()
+    broken = ImportError("libtensorflow_cc.so.2: failed to map segment from shared object")  # for want of memory
+    monkeypatch.setattr(keras.config, "backend", unittest.mock.Mock(side_effect=broken))
+    with pytest.raises(ImportError, match=r"^TensorFlow must be importable, in enough memory\. .* failed to map"):
         check()
     # A module that cannot be imported, as Keras without the package of its backend.
     monkeypatch.setitem(sys.modules, "keras", None)

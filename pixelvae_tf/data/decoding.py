@@ -131,7 +131,8 @@ def _content(path: pathlib.Path) -> bytes:
         raise ValueError("not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise ValueError(f"{status.st_size} bytes, more than {MAX_FILE_BYTES}")
-    return path.read_bytes()
+    # Those of /proc have no size, and reading one may wait for ever.
+    return path.read_bytes() if status.st_size else b""
 
 
 def _square(content: bytes) -> tuple[Image.Image, str]:
