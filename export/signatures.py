@@ -74,11 +74,7 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
         return Signature(checked, {name: specs[name] for name in (*names, *label)})
 
     def encode(images: tf.Tensor) -> Tensors:
-        outputs = {}
-        for level, posterior in enumerate(model.posterior(images), start=1):
-            outputs |= {f"z{level}_mean": posterior.mean(), f"z{level}_stddev": posterior.stddev()}
-        # Whatever the model computes in; `decode` takes float32.
-        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
+        return model.encode(images)
 
     def sample(seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return {"images": tf.cast(model.sample(seed, temperature, labels=label), tf.uint8)}

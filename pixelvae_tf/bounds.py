@@ -4,9 +4,9 @@
     log p(x) >= E[log 1/K sum_k p(x, z_k) / q(z_k | x)], z_k ~ q                      K samples
 
 One sign everywhere: what is called `log_prob` is a log-likelihood, and larger is better; what ends in `_nats` is a cost
-per image, and smaller is better. Reconstruction (distortion) and KL (rate) are kept apart. In the ELBO the KL is analytic per
-dimension, given the sampled z_{l+1} and, where p(z_l | z_{l+1}) is autoregressive, given the sampled z_l in its
-context: one sample's estimate, the Gaussian part integrated out. It belongs to the ELBO alone; in the
+per image, and smaller is better. Reconstruction (distortion) and KL (rate) are kept apart. In the ELBO the KL is
+analytic per dimension, given the sampled z_{l+1} and, where p(z_l | z_{l+1}) is autoregressive, given the sampled z_l
+in its context: one sample's estimate, the Gaussian part integrated out. It belongs to the ELBO alone; in the
 importance-weighted bound every term is taken at the sampled z_k (Burda et al. 2016, equation 8): with the analytic KL
 inside the logarithm it would be no bound.
 
@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import checks, distributions, limits
+from pixelvae_tf import checks, distributions, limits, noise
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.limits import MAX_DRAWS
 
@@ -157,7 +157,7 @@ def nll_map(
 def elbo(
     model: LatentVariableModel,
     images: tf.Tensor,
-    seeds: tf.Tensor,
+    seeds: tf.Tensor | None = None,
     training: bool = False,
     dropout_seed: tf.Tensor | None = None,
     labels: tf.Tensor | None = None,
@@ -169,7 +169,8 @@ def elbo(
     Args:
       model: the model.
       images: integer pixel values [B, H, W, C].
-      seeds: int64 [B], for the posterior samples.
+      seeds: of the posterior samples, integers [B] or a number, see `noise.as_seeds`; by default the hash of each
+        image, `noise.image_seeds`, as in the model's `evaluate`.
       training: whether dropout is on, and batches are normalised by their own statistics.
       dropout_seed: int32 [2], for dropout.
       labels: integers [B], for a class-conditional model.
@@ -184,6 +185,7 @@ def elbo(
       ValueError: as the model's methods; or if seeds and labels are not one for each image, or there is no image.
     """
     posteriors = model.posterior(images, training)
+    seeds = noise.seeds_for(images, seeds)
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
     latents = model.sample_posterior(posteriors, seeds)
     return _nll_map(model, posteriors, images, latents, training, dropout_seed, labels, prior_floor, sources).elbo
@@ -253,7 +255,9 @@ def usage_sources(num_images: int, num_levels: int) -> np.ndarray:
     return sources
 
 
-def usage(model: LatentVariableModel, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None = None) -> Usage:
+def usage(
+    model: LatentVariableModel, images: tf.Tensor, seeds: tf.Tensor | None = None, labels: tf.Tensor | None = None
+) -> Usage:
     """Whether the model uses its autoregression, and the latents of each level.
 
     The negative ELBO of each image with a part of what it is conditioned on from another image of the batch, less the
@@ -262,7 +266,8 @@ def usage(model: LatentVariableModel, images: tf.Tensor, seeds: tf.Tensor, label
     Args:
       model: the model.
       images: integer pixel values [B, H, W, C], B at least 2; some hundred, of all kinds.
-      seeds: int64 [B], for the posterior samples.
+      seeds: of the posterior samples, integers [B] or a number, see `noise.as_seeds`; by default the hash of each
+        image, `noise.image_seeds`, as in the model's `evaluate`.
       labels: integers [B], for a class-conditional model.
 
     Returns:
@@ -399,8 +404,8 @@ def _rise(step: tf.Tensor, steps: int) -> tf.Tensor:
 def importance_weighted_nats(
     model: LatentVariableModel,
     images: tf.Tensor,
-    seeds: tf.Tensor,
-    num_samples: int,
+    seeds: tf.Tensor | None = None,
+    num_samples: int = 50,
     chunk_size: int = 10,
     labels: tf.Tensor | None = None,
 ) -> tf.Tensor:
@@ -412,7 +417,7 @@ def importance_weighted_nats(
     Args:
       model: the model.
       images: integer pixel values [B, H, W, C].
-      seeds: int64 [B].
+      seeds: as for `elbo`.
       num_samples: K, at least 1.
       chunk_size: how many samples are evaluated at once.
       labels: integers [B], for a class-conditional model.
@@ -431,6 +436,7 @@ def importance_weighted_nats(
     if num_samples > MAX_DRAWS:
         raise ValueError(f"num_samples must be at most {MAX_DRAWS}. Received: num_samples={num_samples}")
     posteriors = model.posterior(images)
+    seeds = noise.seeds_for(images, seeds)
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
     images = tf.cast(images, model.site.dtype)
     if not model.num_levels:

@@ -57,6 +57,34 @@ def check_same_batch(**named) -> None:
         raise ValueError(f"{', '.join(numbers)} must be one for each image, of at least one. Received: {received}")
 
 
+def as_mask(mask, images: tf.Tensor) -> tf.Tensor:
+    """Which pixels are kept, for each image of a batch.
+
+    Args:
+      mask: bool or integers (not 0: kept), [H, W] or [H, W, 1] for all images, [B, H, W] or [B, H, W, 1] for each.
+      images: [B, H, W, C].
+
+    Returns:
+      bool [B, H, W, 1].
+
+    Raises:
+      ValueError: for a mask of another shape or dtype.
+    """
+    mask, size = tf.convert_to_tensor(mask), images.shape[:3]
+    shape = mask.shape
+    if not (mask.dtype.is_bool or mask.dtype.is_integer) or not any(
+        shape.is_compatible_with(wanted) for wanted in (size, size[1:], [*size, 1], [*size[1:], 1])
+    ):
+        raise ValueError(
+            f"mask must be bool or integers [B, H, W, 1], of the images' sizes {(*size, 1)}, or [H, W] for all images. "
+            f"Received: {mask.dtype.name} of shape {shape}"
+        )
+    # The last dimension of 1 and the first of a batch may be left out.
+    if shape.is_compatible_with(size) or shape.is_compatible_with(size[1:]):
+        mask = mask[..., None]
+    return tf.broadcast_to(tf.cast(mask, tf.bool), [*tf.unstack(tf.shape(images)[:3]), 1])
+
+
 def check_latents(latents: list[tf.Tensor], shapes: list[tuple[int, ...]], where: str = "latents") -> None:
     """Raises a ValueError unless the latents are tensors [B, *shape], finite where that is known beforehand."""
     wanted = ", ".join(f"[B, {', '.join(map(str, shape))}]" for shape in shapes)

@@ -13,9 +13,10 @@ numbers: as easy as 1, 2, 3" (SC 2011). The key is the seed; the counter is (str
 import enum
 import math
 
+import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf.limits import MAX_DRAWS
+from pixelvae_tf.limits import MAX_BATCH, MAX_DRAWS
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -89,11 +90,50 @@ def threefry(key: tuple[tf.Tensor, tf.Tensor], counter: tuple[tf.Tensor, tf.Tens
     return x0, x1
 
 
+def as_seeds(seeds) -> tf.Tensor:
+    """One seed for each image, from whatever integers a caller has.
+
+    Args:
+      seeds: integers [B] of any dtype, as an array, tensor, list or range; or a number B, which stands for the seeds
+        0 .. B - 1.
+
+    Returns:
+      int64 [B].
+
+    Raises:
+      ValueError: for what is not integers, of another rank, or a number (known beforehand) below 1 or above 2**20.
+    """
+    expected = "seeds must be integers [B], or a number of images, whose seeds are 0, 1, 2, ..."
+    given = tf.convert_to_tensor(seeds if tf.is_tensor(seeds) else _integers(seeds, expected))
+    if not given.dtype.is_integer or given.shape.rank not in (0, 1, None):
+        raise ValueError(f"{expected} Received: {given.dtype.name} of shape {given.shape}")
+    given = tf.cast(given, tf.int64)
+    if given.shape.rank != 0:
+        return given
+    number = tf.get_static_value(given)
+    if number is not None and not 1 <= number <= MAX_BATCH:
+        raise ValueError(f"{expected} Received: {number}, where 1..{MAX_BATCH} images can be made at once")
+    return tf.range(given)
+
+
+def _integers(seeds, expected: str) -> np.ndarray:
+    """Python's or NumPy's integers as an array."""
+    array = np.asarray(seeds)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{expected} Received: {seeds!r}")
+    return array
+
+
+def seeds_for(images: tf.Tensor, seeds=None) -> tf.Tensor:
+    """The seeds that are given, as `as_seeds` reads them, or each image's own: `image_seeds`."""
+    return image_seeds(images) if seeds is None else as_seeds(seeds)
+
+
 def bits(seeds: tf.Tensor, stream: tf.Tensor, num_sites: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Two independent random words for each image and site.
 
     Args:
-      seeds: int64 [B], one seed an image.
+      seeds: one for each image, as for `as_seeds`.
       stream: uint32 [] or, K known beforehand, [K], from `stream`.
       num_sites: how many sites an image has.
 
@@ -101,12 +141,9 @@ def bits(seeds: tf.Tensor, stream: tf.Tensor, num_sites: int) -> tuple[tf.Tensor
       Two uint32 tensors [B, num_sites], of K streams [K, B, num_sites].
 
     Raises:
-      ValueError: if the seeds are of another dtype or rank.
+      ValueError: as `as_seeds`.
     """
-    seeds = tf.convert_to_tensor(seeds)
-    if seeds.dtype != tf.int64 or seeds.shape.rank not in (1, None):
-        raise ValueError(f"seeds must be int64 [B]. Received: {seeds.dtype.name} of shape {seeds.shape}")
-    low, high = _words(seeds)
+    low, high = _words(as_seeds(seeds))
     sites = tf.range(tf.cast(num_sites, tf.int64), dtype=tf.int64)
     return threefry((low[:, None], high[:, None]), (stream[..., None, None], tf.cast(sites, tf.uint32)))
 
@@ -121,7 +158,7 @@ def uniform(seeds: tf.Tensor, stream: tf.Tensor, shape: tuple[int, ...]) -> tf.T
     """Uniform numbers in the open interval (0, 1), equal bit for bit on every path.
 
     Args:
-      seeds: int64 [B].
+      seeds: as for `as_seeds`.
       stream: uint32 [] or, K known beforehand, [K], from `stream`.
       shape: shape of one image's numbers.
 
@@ -138,7 +175,7 @@ def normal(seeds: tf.Tensor, stream: tf.Tensor, shape: tuple[int, ...]) -> tf.Te
     Equal to about 1e-6 between eager, graph and XLA: the bits agree, `log` and `cos` round.
 
     Args:
-      seeds: int64 [B].
+      seeds: as for `as_seeds`.
       stream: uint32 [] or, K known beforehand, [K], from `stream`.
       shape: shape of one image's numbers.
 

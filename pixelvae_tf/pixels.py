@@ -20,7 +20,7 @@ def check_images(images: tf.Tensor | np.ndarray, image_shape: tuple[int, int, in
     Inside a graph the values are not known yet; there only shape and dtype are checked.
 
     Args:
-      images: should be integer pixel values [B, *image_shape].
+      images: should be integer pixel values [B, *image_shape]; a tensor, an array, or a spec of them.
       image_shape: (H, W, C).
       num_values: how many values a channel can take.
 
@@ -33,8 +33,8 @@ def check_images(images: tf.Tensor | np.ndarray, image_shape: tuple[int, int, in
     shape = tf.TensorShape(images.shape)
     if not tf.as_dtype(images.dtype).is_integer or not shape.is_compatible_with((None, *image_shape)):
         raise ValueError(f"{expected}. Received: {tf.as_dtype(images.dtype).name} of shape {list(images.shape)}")
-    values = images if isinstance(images, np.ndarray) else tf.get_static_value(images)
-    if values is not None and values.size and (values.min() < 0 or values.max() >= num_values):
+    values = tf.get_static_value(images) if tf.is_tensor(images) else images
+    if isinstance(values, np.ndarray) and values.size and (values.min() < 0 or values.max() >= num_values):
         raise ValueError(f"{expected}. Received: values from {values.min()} to {values.max()}")
 
 

@@ -90,7 +90,9 @@ def test_chunks_do_not_matter(one_latent):
     whole = -bounds.importance_weighted_nats(model, images, seeds, 7, chunk_size=7)
     for chunk_size in (1, 2, 3, 100):
         # The same 7 numbers in another order of summation.
-        np.testing.assert_allclose(-bounds.importance_weighted_nats(model, images, seeds, 7, chunk_size), whole, rtol=1e-5)
+        np.testing.assert_allclose(
+            -bounds.importance_weighted_nats(model, images, seeds, 7, chunk_size), whole, rtol=1e-5
+        )
 
 
 def test_every_draw_is_a_new_one(one_latent):

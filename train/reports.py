@@ -92,8 +92,7 @@ class Drawing:
         classes = None if labels is None else tf.range(tf.shape(seeds)[0]) % model.config.num_classes
         values = {"samples": model.sample(seeds, labels=classes)}
         if model.num_levels:
-            latents = [posterior.mean() for posterior in model.posterior(images)]
-            values["reconstructions"] = model.decode(latents, seeds, labels=labels)
+            values["reconstructions"] = model.reconstruct(images, seeds, labels=labels)
         return values
 
     def __call__(self) -> dict[str, np.ndarray]:

@@ -5,8 +5,10 @@ Legend: B batch, H height, W width, C channels, L levels.
 
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import bounds, layers, noise, onednn, pixels
@@ -108,8 +110,10 @@ class ElboModel(keras.Model):
                 )
             images, labels = images["images"], images["labels"]
         pixels.check_images(images, self.config.image_shape, self.config.num_values)  # in a graph `log_prob` does
+        # Keras traces once for sizes of all kinds after it has met two.
+        images = tf.ensure_shape(images, (None, *self.config.image_shape))
         if not training:
-            return bounds.elbo(self, images, noise.image_seeds(images), labels=labels)._asdict()
+            return bounds.elbo(self, images, labels=labels)._asdict()
         if not self.compiled:
             raise ValueError(
                 "compile must come before a call with training=True: the noise is that of the optimizer's step. "
@@ -146,19 +150,46 @@ class ElboModel(keras.Model):
         return bounds.nll_map(self, images, seeds, labels, num_draws)
 
     def fit(self, *args, **kwargs) -> keras.callbacks.History:
-        """As `keras.Model.fit`, without sample or class weights, which Keras ignores where there is no y."""
-        _refuse_weights(keras.Model.fit, self, *args, **kwargs)
+        """As `keras.Model.fit`, without sample or class weights, which Keras ignores where there is no y.
+
+        Images are their own targets; labels beside them, as data sets have them, are not used.
+        """
+        self._check_arguments(keras.Model.fit, *args, **kwargs)
         return super().fit(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs) -> float | list[float] | dict[str, float]:
         """As `keras.Model.evaluate`, without sample weights."""
-        _refuse_weights(keras.Model.evaluate, self, *args, **kwargs)
+        self._check_arguments(keras.Model.evaluate, *args, **kwargs)
         return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs) -> dict[str, np.ndarray]:
+        """As `keras.Model.predict`."""
+        self._check_arguments(keras.Model.predict, *args, **kwargs)
+        return super().predict(*args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs) -> float | list[float] | dict[str, float]:
         """As `keras.Model.train_on_batch`, without sample or class weights."""
-        _refuse_weights(keras.Model.train_on_batch, self, *args, **kwargs)
+        self._check_arguments(keras.Model.train_on_batch, *args, **kwargs)
         return super().train_on_batch(*args, **kwargs)
+
+    def _check_arguments(self, method: Callable, *args, **kwargs) -> None:
+        """Raises a ValueError for arguments that Keras would ignore, or refuse from within a graph.
+
+        What comes from a generator is checked there all the same.
+        """
+        given = inspect.signature(method).bind_partial(self, *args, **kwargs).arguments
+        for name in ("sample_weight", "class_weight"):
+            if given.get(name) is not None:
+                raise ValueError(NO_WEIGHTS.format(name))
+        for x, y in (_pair(given.get("x"), given.get("y")), _pair(given.get("validation_data"))):
+            images = x.get("images") if isinstance(x, dict) else x
+            if hasattr(images, "shape"):
+                pixels.check_images(images, self.config.image_shape, self.config.num_values)
+            if len(getattr(y, "shape", ())) > 2:
+                raise ValueError(
+                    "y must be None, or labels, which are not used: images are their own targets, as in fit(images). "
+                    f"Received: y of shape {tuple(y.shape)}"
+                )
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs) -> None:
         """As `keras.Model.export`: writes what `call` computes, the parts of the bound.
@@ -199,9 +230,7 @@ class ElboModel(keras.Model):
         self.compile(**options)
 
 
-def _refuse_weights(method: Callable, *args, **kwargs) -> None:
-    """Raises a ValueError for sample or class weights among the arguments of a Keras method."""
-    given = inspect.signature(method).bind_partial(*args, **kwargs).arguments
-    for name in ("sample_weight", "class_weight"):
-        if given.get(name) is not None:
-            raise ValueError(NO_WEIGHTS.format(name))
+def _pair(x: Any, y: Any = None) -> tuple[Any, Any]:
+    """Images and targets of what Keras' methods take: arrays, a tuple of them, or a `tf.data.Dataset`'s specs."""
+    spec = getattr(x, "element_spec", x)
+    return (*spec, None)[:2] if isinstance(spec, tuple) else (spec, y)

@@ -27,6 +27,7 @@ from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import COMPLETION_ROUNDS, ModelConfig, PixelCNNPPConfig, decode
 from pixelvae_tf.models.elbo_model import ElboModel
 from pixelvae_tf.models.level import Level
+from pixelvae_tf.models.tasks import Tasks
 
 tfd = tfp.distributions
 
@@ -46,7 +47,7 @@ def _default_policy(policy: keras.DTypePolicy):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class PixelVAE(ElboModel):
+class PixelVAE(Tasks, ElboModel):
     """A PixelVAE with any of its parts; see the module.
 
     The methods return TFP distributions: a loss is a `log_prob` or a KL divergence, a generator a
@@ -283,7 +284,7 @@ class PixelVAE(ElboModel):
     def sample_posterior(
         self,
         posteriors: list[tfd.Distribution],
-        seeds: tf.Tensor,
+        seeds,
         draw: int | tf.Tensor = 0,
         kind: noise.Kind = noise.Kind.POSTERIOR,
     ) -> list[tf.Tensor]:
@@ -291,7 +292,7 @@ class PixelVAE(ElboModel):
 
         Args:
           posteriors: from `posterior`.
-          seeds: int64 [B].
+          seeds: integers [B] or a number, see `noise.as_seeds`.
           draw: which of an image's draws, as in importance sampling; [] or [K].
           kind: what the draws are for.
 
@@ -299,9 +300,10 @@ class PixelVAE(ElboModel):
           L tensors [B, *shape], of K draws [K, B, *shape].
 
         Raises:
-          ValueError: if the seeds are not int64 [B].
+          ValueError: for other seeds, or another number of them.
         """
         if posteriors:
+            seeds = noise.as_seeds(seeds)
             checks.check_same_batch(posteriors=posteriors[0].mean(), seeds=seeds)
         drawn = []
         for level, posterior in enumerate(posteriors):
@@ -310,13 +312,12 @@ class PixelVAE(ElboModel):
             drawn.append(posterior.mean() + posterior.stddev() * normals)
         return drawn
 
-    def sample_prior(
-        self, seeds: tf.Tensor | list[tf.Tensor], temperature=1.0, method: sampling.Method = "auto"
-    ) -> list[tf.Tensor]:
+    def sample_prior(self, seeds=1, temperature=1.0, method: sampling.Method = "auto") -> list[tf.Tensor]:
         """Latents of every level from the prior, from the top down.
 
         Args:
-          seeds: int64 [B], or a list of L such: each level's own, level 1 first.
+          seeds: integers [B] or a number, see `noise.as_seeds`; or a list of L such arrays: each level's own, level 1
+            first.
           temperature: scalar or [B]; multiplies the sigmas.
           method: see `sampling`.
 
@@ -341,32 +342,34 @@ class PixelVAE(ElboModel):
             latents.insert(0, drawn)
         return latents
 
-    def _level_seeds(self, seeds: tf.Tensor | list[tf.Tensor]) -> list[tf.Tensor]:
-        if not isinstance(seeds, list | tuple):
-            return [seeds] * self.num_levels
-        shapes = [tf.TensorShape(tf.convert_to_tensor(level).shape) for level in seeds]
-        if len(seeds) != self.num_levels or any(not shape.is_compatible_with(shapes[0]) for shape in shapes):
+    def _level_seeds(self, seeds) -> list[tf.Tensor]:
+        if not isinstance(seeds, list | tuple) or (seeds and isinstance(seeds[0], int | np.integer)):
+            return [noise.as_seeds(seeds)] * self.num_levels
+        levels = [noise.as_seeds(level) for level in seeds]
+        shapes = [level.shape for level in levels]
+        if len(levels) != self.num_levels or any(not shape.is_compatible_with(shapes[0]) for shape in shapes):
             raise ValueError(
-                f"seeds of the levels must be a list of {self.num_levels}, int64 [B] each. Received: shapes {shapes}"
+                f"seeds of the levels must be a list of {self.num_levels}, integers [B] each. Received: shapes {shapes}"
             )
-        return list(seeds)
+        return levels
 
     def sample(
         self,
-        seeds: tf.Tensor,
+        seeds=1,
         temperature=1.0,
         method: sampling.Method = "auto",
         labels: tf.Tensor | None = None,
-        level_seeds: list[tf.Tensor] | None = None,
+        level_seeds: list | None = None,
     ) -> tf.Tensor:
         """Images from the model.
 
         Args:
-          seeds: int64 [B]; an image depends on its own seed alone.
+          seeds: integers [B]; an image depends on its own seed alone. A number N draws N images, of the seeds
+            0 .. N - 1: `sample(16)` is `sample(range(16))`.
           temperature: scalar or [B], 1e-6 (greedy) to 1e6, for latents and pixels.
           method: see `sampling`.
           labels: as for `likelihood`.
-          level_seeds: L tensors int64 [B], level 1 first: seeds of the latents, where `seeds` is to be that of the
+          level_seeds: L such, level 1 first: seeds of the latents, where `seeds` is to be that of the
             pixels alone. What is held and what varies makes Figure 6.
 
         Returns:
@@ -375,13 +378,16 @@ class PixelVAE(ElboModel):
         Raises:
           ValueError: as `decode`; or if the level seeds are not one [B] a level.
         """
+        seeds = noise.as_seeds(seeds)
+        if level_seeds is not None:
+            level_seeds = [noise.as_seeds(level) for level in level_seeds]
         latents = self.sample_prior(seeds if level_seeds is None else level_seeds, temperature, method)
         return self.decode(latents, seeds, temperature, method, labels)
 
     def decode(
         self,
         latents: list[tf.Tensor],
-        seeds: tf.Tensor,
+        seeds=None,
         temperature=1.0,
         method: sampling.Method = "auto",
         labels: tf.Tensor | None = None,
@@ -392,7 +398,7 @@ class PixelVAE(ElboModel):
 
         Args:
           latents: L tensors [B, *shape], or the first alone, which is what the pixels see.
-          seeds: int64 [B], for the pixels.
+          seeds: of the pixels, integers [B] or a number, see `noise.as_seeds`; by default 0 .. B - 1.
           temperature: scalar or [B], for the pixels.
           method: see `sampling`.
           labels: as for `likelihood`.
@@ -403,9 +409,14 @@ class PixelVAE(ElboModel):
           Pixel values [B, H, W, C], int32.
 
         Raises:
-          ValueError: as `likelihood`; or if the seeds are not int64 [B].
+          ValueError: as `likelihood`; for other seeds, or no seeds and no latents.
         """
         likelihood = self.likelihood(latents, temperature, method, labels=labels)
+        if seeds is None:
+            if not latents:
+                raise ValueError("seeds must be given for a model without latents, which say how many images there are")
+            seeds = tf.shape(latents[0])[0] if latents[0].shape[0] is None else latents[0].shape[0]
+        seeds = noise.as_seeds(seeds)
         numbers = likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS) if stream is None else stream)
         first = latents[0] if latents else None
         checks.check_same_batch(latents=first, seeds=seeds, labels=labels, temperature=temperature)
@@ -415,7 +426,7 @@ class PixelVAE(ElboModel):
         self,
         images: tf.Tensor,
         mask: tf.Tensor,
-        seeds: tf.Tensor,
+        seeds=None,
         temperature=1.0,
         num_rounds: int = COMPLETION_ROUNDS,
         method: sampling.Method = "auto",
@@ -431,8 +442,9 @@ class PixelVAE(ElboModel):
 
         Args:
           images: integer pixel values [B, H, W, C]; where the mask is 0, any in range.
-          mask: bool or integers [B, H, W, 1]: not 0 where a pixel is kept.
-          seeds: int64 [B].
+          mask: bool or integers [B, H, W, 1], or [H, W] for all images: not 0 where a pixel is kept.
+          seeds: integers [B] or a number, see `noise.as_seeds`; by default the hash of each image's kept pixels,
+            `noise.image_seeds`.
           temperature: scalar or [B], for latents of the prior and pixels.
           num_rounds: how many rounds; without latents they change nothing, and there are none.
           method: see `sampling`.
@@ -445,17 +457,13 @@ class PixelVAE(ElboModel):
           ValueError: as `posterior` and `decode`; if the mask has another shape or dtype, or there are too many rounds.
         """
         pixels.check_images(images, self.config.image_shape, self.config.num_values)
+        images = tf.cast(images, self.site.dtype)
+        mask = checks.as_mask(mask, images)
+        seeds = noise.seeds_for(tf.where(mask, images, 0), seeds)
         checks.check_same_batch(images=images, seeds=seeds, labels=labels, temperature=temperature)
-        mask = tf.convert_to_tensor(mask)
-        wanted = (*tf.convert_to_tensor(images).shape[:3], 1)
-        if not (mask.dtype.is_bool or mask.dtype.is_integer) or not mask.shape.is_compatible_with(wanted):
-            raise ValueError(
-                f"mask must be bool or integers [B, H, W, 1], of the images' sizes {wanted}. "
-                f"Received: {mask.dtype.name} of shape {mask.shape}"
-            )
         if not 0 <= num_rounds < MAX_DRAWS:
             raise ValueError(f"num_rounds must be in 0..{MAX_DRAWS - 1}. Received: {num_rounds}")
-        known = sampling.Known(tf.cast(images, self.site.dtype), tf.cast(mask, tf.bool))
+        known = sampling.Known(images, mask)
         if not self.num_levels:
             return self.decode([], seeds, temperature, method, labels, known)
 
