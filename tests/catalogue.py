@@ -1,8 +1,6 @@
 """Every causal layer, once, with what it may see. A new layer is a new entry here.
 
-`sees(output, source, at, place)` says whether the units `at` = (row, column, unit) of output stream
-`output` depend on the units `place` of input stream `source`; streams are numbered vertical first.
-Coordinates are arrays that broadcast against each other, and so is the answer.
+What a layer sees is a relation `testing.Sees`; streams are numbered vertical first.
 """
 
 import dataclasses
@@ -22,8 +20,7 @@ from pixelvae_tf.config import (
     RowLSTMConfig,
 )
 from pixelvae_tf.models import networks
-
-Units = tuple[np.ndarray, np.ndarray, np.ndarray]
+from pixelvae_tf.testing import Sees, Streams, before, relation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Case:
       name: of the test.
       make: builds it.
       sees: what depends on what.
-      streams: see `contract.STREAMS`.
+      streams: see `testing.Streams`.
       channels: of its input (of both streams).
       context: None, "vector" or "map".
       num_values: if the input is pixel values, how many there are.
@@ -43,26 +40,12 @@ class Case:
 
     name: str
     make: Callable
-    sees: Callable[[int, int, Units, Units], np.ndarray]
-    streams: str = "raster"
+    sees: Sees
+    streams: Streams = "raster"
     channels: int = 3
     context: str | None = None
     num_values: int = 0
     sizes: tuple[tuple[int, int], ...] = ((4, 5), (2, 1), (1, 3))
-
-
-def relation(sees, streams, at_shape, place_shape) -> np.ndarray:
-    """Boolean [*at_shape, *place_shape]: which unit of an output stream sees which of an input stream.
-
-    Args:
-      sees: as in the catalogue.
-      streams: (output, source).
-      at_shape: (H, W, units) of the output.
-      place_shape: (H, W, units) of the input.
-    """
-    shape = (*at_shape, *place_shape)
-    coordinates = np.ogrid[tuple(slice(size) for size in shape)]
-    return np.broadcast_to(sees(*streams, coordinates[:3], coordinates[3:]), shape)
 
 
 def center(mask_type: str, groups: int, unit: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -147,11 +130,6 @@ def wide_triangle(*args):
 def triangle_rgb(output, source, at, place):
     """The same, where the units of a location are ordered in three groups."""
     return triangle(output, source, at, place) & (~_same_location(at, place) | center("B", 3, at[2], place[2]))
-
-
-def before(mask_type: str, groups: int = 1):
-    """All that is above and to the left: the whole context."""
-    return either(above(10, 10), left(10, mask_type, groups))
 
 
 def down_right(output, source, at, place):

@@ -8,6 +8,9 @@ network computes all its factors' parameters in one call, each from the location
 Legend: S sample shape, B batch, H height, W width, C channels.
 """
 
+import contextlib
+
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -21,26 +24,75 @@ from pixelvae_tf.noise import Kind
 tfd = tfp.distributions
 
 
+class _Whole:
+    """Any causal Keras layer as a network of `sampling`, which knows how to compute whole images alone.
+
+    Args:
+      network: the layer; built here if it is not.
+      shape: (H, W, C) of values.
+      units: how many parameters a location has.
+      context: None, or [B, ...].
+    """
+
+    reads_values, scans_rows = True, False
+
+    def __init__(self, network: keras.layers.Layer, shape: tuple[int, int, int], units: int, context: tf.Tensor | None):
+        if not isinstance(network, keras.layers.Layer):
+            raise ValueError(f"network must be a Keras layer or model. Received: {network!r}")
+        self._network, self._output_shape = network, (None, *shape[:2], units)
+        self.channel_groups = getattr(network, "channel_groups", 1)
+        if not network.built:
+            with tf.init_scope():
+                self(tf.zeros((1, *shape)), None if context is None else tf.zeros((1, *context.shape[1:])))
+
+    def __call__(self, values: tf.Tensor, context: tf.Tensor | None = None, training: bool = False, seed=None):
+        values = tf.cast(values, self._network.compute_dtype)
+        params = self._network(values if context is None else [values, context], training=training)
+        _check_params(params.shape, self._output_shape)
+        return params
+
+
+def _check_params(shape: tuple, expected: tuple) -> None:
+    if not tf.TensorShape(shape).is_compatible_with(expected):
+        raise ValueError(
+            f"network must give {list(expected)}, the parameters of the site at every location. Received: {list(shape)}"
+        )
+
+
 class AutoregressiveGrid(tfd.Distribution):
     """The distribution over [H, W, C] that a causal network and a site define.
 
     It holds tensors and layers but owns no variables: models own the layers.
 
+        network = layers.Chain([
+            layers.ScalePixels(256), layers.MaskedConv2D(32, 7, "A"), layers.Activation("relu"),
+            layers.MaskedConv2D(256, 3),
+        ])
+        grid = AutoregressiveGrid(network, CategoricalSite(256), (28, 28, 1))
+        images = grid.sample(4, seed=0)  # [4, 28, 28, 1]
+        grid.log_prob(images)  # nats, [4]
+
     Args:
-      network: a raster-causal layer from values [N, H, W, C] to [N, H, W, site.units].
+      network: a raster-causal layer from values [N, H, W, C] to [N, H, W, site.units]; built here if it is not. Or any
+        Keras layer or model that is causal, which `testing.check_causal_layer` tells: it is given the values as floats
+        (with a context a list of both), and sampled by the oracle, unless `method` is "fixed_point". If it orders the
+        channels of a pixel, as in R, G, B, its attribute `channel_groups` says how many there are.
       site: what stands at a location.
       event_shape: (H, W, C).
       context: None, or what the network is conditioned on: [B, D], or [B, H, W, D]. Its first
-        dimension is the batch shape; without a context that is ().
+        dimension is the batch shape; without a context, or with a vector [D], that is ().
       temperature: scalar or [B], positive; divides logits, multiplies scales. [B] makes a batch by itself.
       method: how samples are made, see `sampling`; all methods give the same samples.
       training: whether the network's dropout is on in `log_prob`.
       dropout_seed: int32 [2], for dropout.
+
+    Raises:
+      ValueError: if network, site and shapes do not belong together.
     """
 
     def __init__(
         self,
-        network: CausalLayer,
+        network: keras.layers.Layer,
         site: Site,
         event_shape: tuple[int, int, int],
         context: tf.Tensor | None = None,
@@ -51,13 +103,23 @@ class AutoregressiveGrid(tfd.Distribution):
         name: str = "AutoregressiveGrid",
     ):
         parameters = dict(locals())
-        if context is not None and context.shape.rank not in (2, 4):
-            raise ValueError(f"context must be [B, D] or [B, H, W, D]. Received: a context of shape {context.shape}")
-        self._network, self._site, self._grid_shape = network, site, tuple(event_shape)
-        self._context, self._temperature, self._method = context, temperature, method
+        context = None if context is None else tf.convert_to_tensor(context)
+        if context is not None and context.shape.rank not in (1, 2, 4):
+            raise ValueError(
+                f"context must be [D], [B, D] or [B, H, W, D]. Received: a context of shape {context.shape}"
+            )
+        if len(event_shape) != 3 or event_shape[-1] != site.channels:
+            raise ValueError(
+                f"event_shape must be (H, W, {site.channels}), of the channels of the site. Received: {event_shape}"
+            )
+        self._site, self._grid_shape = site, tuple(event_shape)
+        self._one_context = context is not None and context.shape.rank == 1
+        self._context = context[None] if self._one_context else context
+        self._network, self._method = self._ready(network, method)
+        self._temperature = temperature
         self._training, self._dropout_seed = training, dropout_seed
         # Whatever has the batch as its first dimension.
-        self._batched = tf.convert_to_tensor(temperature if context is None else context)
+        self._batched = tf.convert_to_tensor(temperature if context is None or self._one_context else context)
         super().__init__(
             dtype=site.dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -66,6 +128,25 @@ class AutoregressiveGrid(tfd.Distribution):
             parameters=parameters,
             name=name,
         )
+
+    def _ready(self, network: keras.layers.Layer, method: sampling.Method) -> tuple:
+        """A network that is built and fits, and the method by which it can be sampled."""
+        shape, context = (None, *self._grid_shape), self._context
+        if not isinstance(network, CausalLayer):
+            if method not in ("auto", "fixed_point", "oracle"):
+                raise ValueError(
+                    "method must be auto, fixed_point or oracle for a network that is no layers.CausalLayer. "
+                    f"Received: {method!r}"
+                )
+            whole = _Whole(network, self._grid_shape, self._site.units, context)
+            return whole, "oracle" if method == "auto" else method
+        context_shape = None if context is None else (None, *context.shape[1:])
+        if not network.built:
+            network.build(shape, context_shape)
+        with contextlib.suppress(NotImplementedError):  # layers of users' own may not tell
+            expected = (*shape[:-1], self._site.units)
+            _check_params(network.compute_output_shape(shape, context_shape), expected)
+        return network, method
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
@@ -97,6 +178,10 @@ class AutoregressiveGrid(tfd.Distribution):
             return x
         return tf.tile(x, [count] + [1] * (tf.convert_to_tensor(x).shape.rank - 1))
 
+    def _context_of(self, batch: tf.Tensor) -> tf.Tensor | None:
+        """The context of each image of a batch [B, ...]."""
+        return self._tiled(self._context, tf.shape(batch)[0]) if self._one_context else self._context
+
     def conditionals(self, value: tf.Tensor) -> tfd.Distribution:
         """The distribution of every location given the locations before it in `value`, all together.
 
@@ -109,7 +194,8 @@ class AutoregressiveGrid(tfd.Distribution):
         Returns:
           Batch shape [B], event shape [H, W, C].
         """
-        params = self._network(value, context=self._context, training=self._training, seed=self._dropout_seed)
+        context = self._context_of(value)
+        params = self._network(value, context=context, training=self._training, seed=self._dropout_seed)
         return tfd.Independent(self._site.distribution(params, self._temperature), 2)
 
     def log_prob(self, value, name: str = "log_prob", **kwargs) -> tf.Tensor:
@@ -179,13 +265,14 @@ class AutoregressiveGrid(tfd.Distribution):
         """Turns noise into samples, one for each image of the batch.
 
         Args:
-          noise: [B, H, W, site.noise_size]; any B without a context.
+          noise: [B, H, W, site.noise_size]; any B where the batch shape is ().
           known: values that are given and stay.
 
         Returns:
           Values [B, H, W, C].
         """
-        return sampling.sample(self._network, self._site, self._context, noise, self._temperature, self._method, known)
+        context = self._context_of(noise)
+        return sampling.sample(self._network, self._site, context, noise, self._temperature, self._method, known)
 
     def _sample_n(self, n, seed=None):
         seed = tfp.random.sanitize_seed(seed, salt="AutoregressiveGrid")

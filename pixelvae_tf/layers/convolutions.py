@@ -68,7 +68,7 @@ class VerticalConv2D(StridedCausalConv2D):
         use_bias: bool = True,
         **kwargs,
     ):
-        masks.check_kernel_size(kernel_size[1])
+        masks.side_of_kernel(kernel_size[1])
         super().__init__(filters, kernel_size, strides, "valid", gain=gain, use_bias=use_bias, **kwargs)
 
     def call(self, x, context=None, training=False, seed=None):
@@ -83,7 +83,7 @@ class VerticalConv2D(StridedCausalConv2D):
 
     def start_row(self, constants, state, finished, row):
         """Convolves the finished row [B, W, C] with those above it to [B, W / strides, F]."""
-        window = tf.concat([state, tf.expand_dims(tf.cast(finished, state.dtype), 1)], axis=1)
+        window = tf.concat([state, tf.expand_dims(self.floats(finished), 1)], axis=1)
         return self.row(window, *constants), last(window, state.shape[1], axis=1)
 
     def row(self, window: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
@@ -103,7 +103,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
 
     Args:
       filters: number of output channels.
-      kernel_size: odd k of the k x k kernel that this is the last row of.
+      kernel_size: odd k, or (k, k), of the k x k kernel that this is the last row of.
       mask_type: "A" leaves the pixel itself out (its later channel groups, if there are groups).
       groups: number of channel groups; divides inputs and filters.
       gain, use_bias: as for `WeightNormConv2D`.
@@ -112,7 +112,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
     def __init__(
         self,
         filters: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         mask_type: masks.MaskType = "B",
         groups: int = 1,
         gain: float = 1.0,
@@ -120,7 +120,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         **kwargs,
     ):
         masks.check_mask_type(mask_type)
-        masks.check_kernel_size(kernel_size)
+        kernel_size = masks.side_of_kernel(kernel_size)
         masks.check_groups("filters", filters, groups)
         self.mask_type, self.groups, self.reach = mask_type, groups, kernel_size // 2
         # Type A with one group never sees the pixel itself: its tap is cropped away.
@@ -207,7 +207,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         """Convolves a row [B, W, C] to [B, W, F]; needs no state."""
         matrix, bias, _, _ = constants
         width, taps = x.shape[1], self.kernel_size[1]
-        x = tf.cast(x, matrix.dtype)
+        x = self.floats(x)
         if self.reach:
             # As one matrix product: for a single row a convolution has more to set up than to do.
             x = tf.pad(x, ((0, 0), (self.reach, 0), (0, 0)))
@@ -219,7 +219,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         """Applies the group's matrix to the queue, which in type B has x [B, C / G] already."""
         _, _, matrices, biases = constants
         if self.mask_type == "B":
-            window = self._grown(state, tf.cast(x, matrices[group].dtype))
+            window = self._grown(state, self.floats(x))
             state = self._queue(window, group)
         else:
             window = state
@@ -230,7 +230,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         """Type A queues x only now, when it is known."""
         if self.mask_type == "B":
             return state
-        return self._queue(self._grown(state, tf.cast(x, constants[0].dtype)), group)
+        return self._queue(self._grown(state, self.floats(x)), group)
 
     @staticmethod
     def _grown(state, x):
@@ -261,8 +261,8 @@ class MaskedConv2D(Conditioned):
 
     Args:
       filters: number of output channels.
-      kernel_size: odd k.
-      mask_type: "A" or "B".
+      kernel_size: odd k, or (k, k).
+      mask_type: "A", which leaves the pixel itself out, for the first layer of a network; "B" for the others.
       groups: number of channel groups.
       gain: norm of every output unit's kernel at the start.
     """
@@ -270,13 +270,14 @@ class MaskedConv2D(Conditioned):
     def __init__(
         self,
         filters: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         mask_type: masks.MaskType = "B",
         groups: int = 1,
         gain: float = 1.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        kernel_size = masks.side_of_kernel(kernel_size)
         self.filters, self.kernel_size, self.mask_type = filters, kernel_size, mask_type
         self.groups, self.gain, self.strict = groups, gain, mask_type == "A"
         self.beside = HorizontalConv2D(

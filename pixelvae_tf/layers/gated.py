@@ -21,7 +21,7 @@ from pixelvae_tf.layers.causal import PointwiseLayer, take_row
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout
-from pixelvae_tf.layers.masks import MaskType, check_groups, units_of_group
+from pixelvae_tf.layers.masks import MaskType, check_groups, side_of_kernel, units_of_group
 from pixelvae_tf.layers.shifts import shift_down
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
 
@@ -60,7 +60,7 @@ class GatedBlock(Conditioned):
 
     Args:
       filters: F, channels of both streams after the block.
-      kernel_size: odd k.
+      kernel_size: odd k, or (k, k).
       mask_type: "A" for the first block, which has no residual; "B" for the others.
       groups: number of channel groups of the horizontal stream; divides `filters`.
       dropout: share of the gated units dropped in training.
@@ -70,7 +70,7 @@ class GatedBlock(Conditioned):
     def __init__(
         self,
         filters: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         mask_type: MaskType = "B",
         groups: int = 1,
         dropout: float = 0.0,
@@ -78,6 +78,7 @@ class GatedBlock(Conditioned):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        kernel_size = side_of_kernel(kernel_size)
         self.filters, self.kernel_size, self.mask_type = filters, kernel_size, mask_type
         self.groups, self.dropout, self.keep_vertical = groups, dropout, keep_vertical
         self.residual, self.strict = mask_type == "B", mask_type == "A"
@@ -96,6 +97,11 @@ class GatedBlock(Conditioned):
 
     def build(self, x_shape, context_shape=None) -> None:
         """Builds the parts for a pair of streams."""
+        if len(x_shape) != 2:
+            raise ValueError(
+                "the input of a gated block must be a pair of streams (vertical, horizontal), which SplitStreams() "
+                f"before the first block makes of an image. Received: one tensor of shape {tuple(x_shape)}"
+            )
         vertical, horizontal = x_shape
         if self.residual and horizontal[-1] != self.filters:
             raise ValueError(

@@ -88,8 +88,7 @@ def raster_mask(mask_type: MaskType, kernel_size: int, in_units: int, out_units:
     Raises:
       ValueError: for an even kernel, or as `center_mask`.
     """
-    check_kernel_size(kernel_size)
-    half = kernel_size // 2
+    half = side_of_kernel(kernel_size) // 2
     mask = np.zeros((kernel_size, kernel_size, in_units, out_units), np.float32)
     mask[:half] = 1
     mask[half, :half] = 1
@@ -97,10 +96,12 @@ def raster_mask(mask_type: MaskType, kernel_size: int, in_units: int, out_units:
     return mask
 
 
-def check_kernel_size(kernel_size: int) -> None:
-    """Raises a ValueError unless `kernel_size` is odd and positive."""
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd and positive. Received: kernel_size={kernel_size}")
+def side_of_kernel(kernel_size: int | tuple[int, int]) -> int:
+    """k of a k x k kernel that is given as k or, as Keras has it, as (k, k); raises a ValueError unless k is odd."""
+    sides = {kernel_size} if isinstance(kernel_size, int | np.integer) else set(kernel_size)
+    if len(sides) != 1 or min(sides) < 1 or min(sides) % 2 == 0:
+        raise ValueError(f"kernel_size must be k or (k, k), odd and positive. Received: kernel_size={kernel_size}")
+    return int(*sides)
 
 
 def units_of_group(x: tf.Tensor, group: int, groups: int) -> tf.Tensor:

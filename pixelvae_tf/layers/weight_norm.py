@@ -78,6 +78,19 @@ class WeightNormalized(keras.layers.Layer):
         bias = None if self.bias is None else tf.cast(tf.convert_to_tensor(self.bias), self.compute_dtype)
         return tf.cast(kernel, self.compute_dtype), bias
 
+    def floats(self, x: tf.Tensor) -> tf.Tensor:
+        """x in the compute dtype.
+
+        Raises:
+          ValueError: for integers. As they are, pixel values would be features of up to 255.
+        """
+        if not tf.as_dtype(x.dtype).is_floating:
+            raise ValueError(
+                f"the input of layer {self.name!r} must be floating point; a layer ScalePixels(num_values) or "
+                f"EmbedPixels(num_values) before it makes features of pixel values. Received: {x.dtype.name}"
+            )
+        return tf.cast(x, self.compute_dtype)
+
     def initialize_from(self, y: tf.Tensor) -> None:
         """Sets norm and bias so that outputs [..., filters] of the weights as they are would be standardised."""
         mean, variance = tf.nn.moments(tf.cast(y, self.g.dtype), axes=list(range(y.shape.rank - 1)))
@@ -128,7 +141,7 @@ class WeightNormDense(WeightNormalized):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps x [B, D] to [B, filters]."""
         kernel, bias = self.folded()
-        return add_optional(tf.matmul(x, kernel), bias)
+        return add_optional(tf.matmul(self.floats(x), kernel), bias)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -175,6 +188,7 @@ class WeightNormConv2D(WeightNormalized):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Convolves x [B, H, W, C]."""
+        x = self.floats(x)
         if _initializing.get() and self.gain:
             self.initialize_from(self.convolve(x, *self.folded()))
         return self.convolve(x, *self.folded())
