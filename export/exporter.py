@@ -103,13 +103,30 @@ def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path) -> None:
     served.weights = runs.weights_of(model)
     graphs = {name: function.get_concrete_function() for name, function in endpoints.items()}
     for name, graph in graphs.items():
-        setattr(served, name, _call(graph, endpoints[name].input_signature))
+        setattr(served, name, _call(graph, endpoints[name].input_signature[0]))
+    served.serve = served.serving_default  # what Keras' TFSMLayer calls where it is not told
     tf.saved_model.save(served, str(path), signatures=graphs)
 
 
-def _call(graph: tf.types.experimental.ConcreteFunction, specs) -> tf.types.experimental.PolymorphicFunction:
-    """A function that is one call of a graph: `save` traces attributes once more, and would the whole graph."""
-    return tf.function(lambda inputs: graph(inputs), input_signature=specs, autograph=False)
+def _call(
+    graph: tf.types.experimental.ConcreteFunction, specs: dict[str, tf.TensorSpec]
+) -> tf.types.experimental.PolymorphicFunction:
+    """A function that is one call of a graph: `save` traces attributes once more, and would the whole graph.
+
+    It takes its inputs as one dict, by name, or a single one alone.
+    """
+
+    @tf.function(autograph=False)
+    def call(inputs=None, **named):
+        if inputs is None:
+            inputs = named
+        return graph(inputs if isinstance(inputs, dict) else dict.fromkeys(specs, inputs))
+
+    call.get_concrete_function(specs)
+    call.get_concrete_function(**specs)
+    if len(specs) == 1:
+        call.get_concrete_function(*specs.values())
+    return call
 
 
 def _next_version(base: pathlib.Path) -> int:

@@ -22,12 +22,15 @@ from pixelvae_tf.models.config import (
 
 # Of `DataConfig.labels`.
 FOLDERS = "folders"
+# Of `DataConfig.name`: images that a program gave to the trainer.
+GIVEN = "arrays"
 
 if typing.TYPE_CHECKING:
     from pixelvae_tf import bounds
 
 __all__ = [
     "FOLDERS",
+    "GIVEN",
     "Config",
     "DataConfig",
     "DiagonalBiLSTMConfig",

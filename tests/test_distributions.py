@@ -217,7 +217,7 @@ def test_half_precision_parameters_become_float32():
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="context must be"):
-        AutoregressiveGrid(Chain([MaskedConv2D(2, 3, "A")]), BernoulliSite(), (3, 3, 1), context=tf.zeros(3))
+        AutoregressiveGrid(Chain([MaskedConv2D(2, 3, "A")]), BernoulliSite(), (3, 3, 1), context=tf.zeros((2, 3, 4)))
 
 
 def test_latents_and_pixels_of_a_seed_have_noise_of_their_own():

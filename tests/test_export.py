@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -76,6 +77,30 @@ def test_a_saved_model_answers_as_the_model_does(export, name):
     assert check.disagreements(exported.loaded, exported.path, exported.cases) == []
     errors = exported.cases["sample|2|out|error"]
     assert errors.tolist() == [b"", b"temperature must be in 1e-06..1e+06"], "a wrong row is compared too"
+
+
+def test_a_loaded_model_takes_its_inputs_as_one_types_them(with_latents):
+    images = np.random.default_rng(0).integers(0, 4, (3, *with_latents.model.config.image_shape)).astype(np.uint8)
+    loaded = with_latents.loaded
+    expected = loaded.signatures["encode"](images=tf.constant(images))["z1_mean"]
+    for answer in (
+        loaded.encode(images=images),
+        loaded.encode(images),
+        loaded.encode({"images": tf.constant(images)}),
+        loaded.serve(images),
+        keras.layers.TFSMLayer(str(with_latents.path))(images),
+        keras.layers.TFSMLayer(str(with_latents.path), call_endpoint="encode")({"images": images}),
+    ):
+        np.testing.assert_array_equal(answer["z1_mean"], expected)
+    drawn = [
+        loaded.sample(seed=[0, 1], temperature=[1.0, 1.0]),
+        loaded.sample({"seed": tf.range(2, dtype=tf.int64), "temperature": tf.ones(2)}),
+    ]
+    for answer in drawn:
+        np.testing.assert_array_equal(answer["images"], with_latents.model.sample(2))
+    symbols = keras.Input(images.shape[1:], dtype="uint8")
+    layer = keras.layers.TFSMLayer(str(with_latents.path), call_endpoint="encode")
+    np.testing.assert_array_equal(keras.Model(symbols, layer(symbols)["z1_mean"])(images), expected)
 
 
 def test_nothing_unfinished_is_published(export):

@@ -197,7 +197,7 @@ def test_dropout_depends_on_its_seed_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: layers.HorizontalConv2D(4, 4), "kernel_size must be odd"),
+        (lambda: layers.HorizontalConv2D(4, 4), "kernel_size must be k or"),
         (lambda: layers.HorizontalConv2D(4, 3, "C"), "mask_type must be"),
         (lambda: layers.HorizontalConv2D(4, 3, "A", 3), "filters must be a multiple"),
         (lambda: layers.HorizontalConv2D(4, 1, "A"), "kernel_size must be at least 3"),

@@ -1,12 +1,13 @@
 """The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import math
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -194,13 +195,20 @@ class Trainer:
             self.checkpoints.save_best()
 
 
-def prepare(config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf.distribute.Strategy) -> Trainer:
+def prepare(
+    config: config_lib.Config,
+    workdir: str | pathlib.Path,
+    strategy: tf.distribute.Strategy | None = None,
+    images: Any = None,
+) -> Trainer:
     """A run that is ready to start, or to go on from its last checkpoint that can be read.
 
     Args:
       config: the run.
       workdir: where it lives; see `pixelvae_tf.runs`.
-      strategy: from `make_strategy`.
+      strategy: from `make_strategy`, by default "auto".
+      images: to train on instead of `config.data`: arrays or a `tf.data.Dataset`, see `data.given_splits`. A run goes
+        on with the same images.
 
     Returns:
       Its trainer, on whose `run` the first file is written.
@@ -212,10 +220,16 @@ def prepare(config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf
     """
     config.validate()
     onednn.advise()
+    strategy = strategy or make_strategy("auto")
+    if images is not None:
+        config = dataclasses.replace(config, data=config_lib.DataConfig(config_lib.GIVEN))
     workdir, workers = runs.check_path(workdir), Workers(strategy)
     _check_replicas(config, strategy)
     workdir_lib.check(config, workdir)
-    images = {split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")}
+    if images is None:
+        images = {split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")}
+    else:
+        images = data.given_splits(images, config.model)
     for image_set in images.values():
         data.check_fits(image_set, config.model)
     fingerprints = {split: image_set.fingerprint() for split, image_set in images.items()}
@@ -290,12 +304,17 @@ def _explain_images(loop: Callable[..., steps.Totals], images: dict[str, data.Im
 
 
 def train_and_evaluate(
-    config: config_lib.Config, workdir: str | pathlib.Path, strategy: tf.distribute.Strategy
+    config: config_lib.Config,
+    workdir: str | pathlib.Path,
+    strategy: tf.distribute.Strategy | None = None,
+    images: Any = None,
 ) -> None:
     """Trains a run to its last step, or goes on with it.
 
+        trainer.train_and_evaluate(config, "runs/mine", images=array)  # uint8 [N, H, W, C]
+
     Args:
-      config, workdir, strategy: as for `prepare`.
+      config, workdir, strategy, images: as for `prepare`.
 
     Raises:
       ValueError: as `prepare`.
@@ -304,6 +323,6 @@ def train_and_evaluate(
         was saved is good.
       Interrupted: after SIGTERM or Ctrl-C, with everything saved.
     """
-    trainer = prepare(config, workdir, strategy)
+    trainer = prepare(config, workdir, strategy, images)
     with Interruption() as interruption:
         trainer.run(interruption)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pixelvae_tf.config import FOLDERS, DataConfig, ModelConfig
+from pixelvae_tf.config import FOLDERS, GIVEN, DataConfig, ModelConfig
 from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.data import records, shards
 from pixelvae_tf.files import local_path
@@ -179,6 +179,8 @@ def describe(config: DataConfig) -> tuple[str, str]:
     Returns:
       Its name, and its binarization as in `ImageSet`.
     """
+    if config.name == GIVEN:
+        return GIVEN, "as given"
     name = config.name
     if config.folder:
         name += f" from {local_path(config.folder, 'data.folder').resolve().name}"
@@ -231,6 +233,11 @@ def _without(images: ImageSet, excluded: tuple[int, ...], split: str) -> ImageSe
 def _load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None) -> ImageSet:
     if config.folder:
         return _load_folder(config, split, image_shape)
+    if config.name == GIVEN:
+        raise ValueError(
+            f"data.folder must be given for {GIVEN!r}, images that a Python program gave to the trainer, and can give "
+            "to `evaluation.Evaluator` too. Received: none"
+        )
     if config.labels:
         raise ValueError(f"data.labels must be '' without a data.folder. Received: {config.labels!r}")
     if config.data_dir:

@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from pixelvae_tf.config import Config, differences
+from pixelvae_tf.config import GIVEN, Config, differences
 from pixelvae_tf.presets.registry import get, names
 
 
@@ -16,8 +16,10 @@ def command_for(config: Config, workdir: str) -> str | None:
 
     Returns:
       One line for a shell, or None where flags turn no preset into the config: they change numbers, texts and
-      tuples of them, not the number of levels nor which network there is.
+      tuples of them, not the number of levels nor which network there is; or where the images were given in Python.
     """
+    if config.data.name == GIVEN:
+        return None
     changes = [(name, [(field, here) for field, _, here in found]) for name, found in _reachable(config)]
     if not changes:
         return None

@@ -1,0 +1,93 @@
+"""Images that a program has already: arrays, or a `tf.data.Dataset`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pixelvae_tf import pixels
+from pixelvae_tf.config import GIVEN, ModelConfig
+from pixelvae_tf.data.sources import ImageSet
+
+# One image in so many is held out where no validation images are given, as of a folder.
+HELD_OUT = 20
+# What data sets call the two in their elements.
+_IMAGES, _LABELS = ("images", "image"), ("labels", "label")
+
+
+def given_splits(images: Any, model: ModelConfig) -> dict[str, ImageSet]:
+    """The splits that a run needs, of images that are given.
+
+    Args:
+      images: integer pixel values [N, H, W, C], or (images, labels [N]), or a finite `tf.data.Dataset` of images or
+        such pairs, one by one or in batches, which is read into memory here; or an `ImageSet`. Every twentieth image is
+        held out for validation, unless they are {"train": ..., "validation": ...}, both of these kinds.
+      model: what they must fit.
+
+    Returns:
+      "train" and "validation".
+
+    Raises:
+      ValueError: for other images, or too few.
+    """
+    if isinstance(images, Mapping) and set(images) == {"train", "validation"}:
+        return {split: _image_set(some, split, model) for split, some in images.items()}
+    whole = _image_set(images, "train", model)
+    held_out = np.arange(len(whole.images)) % HELD_OUT == HELD_OUT - 1
+    if not held_out.any():
+        raise ValueError(
+            f'images must be at least {HELD_OUT}, of which one is held out, or {{"train": ..., "validation": ...}}. '
+            f"Received: {len(whole.images)}"
+        )
+    return {"train": _some(whole, ~held_out, "train"), "validation": _some(whole, held_out, "validation")}
+
+
+def _some(whole: ImageSet, chosen: np.ndarray, split: str) -> ImageSet:
+    labels = None if whole.labels is None else whole.labels[chosen]
+    images = whole.images[np.flatnonzero(chosen)]
+    return ImageSet(images, labels, f"{GIVEN}/{split}", whole.num_values, whole.binarization, whole.classes)
+
+
+def _image_set(source: Any, split: str, model: ModelConfig) -> ImageSet:
+    if isinstance(source, ImageSet):
+        return source
+    images, labels = _read(source) if isinstance(source, tf.data.Dataset) else _pair(source)
+    images = images if images is None else np.asarray(images)
+    pixels.check_images(images, model.image_shape, model.num_values)
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+            raise ValueError(
+                f"labels must be integers [N], one for each of the {len(images)} images. "
+                f"Received: {labels.dtype.name} of shape {labels.shape}"
+            )
+        labels = labels.astype(np.int64)
+    return ImageSet(images.astype(np.uint8), labels, f"{GIVEN}/{split}", model.num_values, "as given")
+
+
+def _pair(element: Any) -> tuple[Any, Any]:
+    """(images, labels or None) of an array, a tuple or a dict of them."""
+    if isinstance(element, Mapping):
+        return tuple(next((element[name] for name in names if name in element), None) for names in (_IMAGES, _LABELS))
+    return (*element, None)[:2] if isinstance(element, tuple) else (element, None)
+
+
+def _read(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray | None]:
+    """All of a data set, in memory."""
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "images must be a finite tf.data.Dataset: the trainer repeats and shuffles it. Received: infinite"
+        )
+    rank = getattr(_pair(dataset.element_spec)[0], "shape", tf.TensorShape(None)).rank
+    if rank not in (3, 4):
+        raise ValueError(
+            "images must be a tf.data.Dataset of images [H, W, C] or [B, H, W, C], alone or first of a pair with their "
+            f"labels. Received: {dataset.element_spec}"
+        )
+    elements = [_pair(element) for element in dataset.as_numpy_iterator()]
+    if not elements:
+        raise ValueError("images must be a tf.data.Dataset of at least one image. Received: none")
+    join = np.stack if rank == 3 else np.concatenate
+    images, labels = zip(*elements, strict=True)
+    return join(images), None if labels[0] is None else join(labels)

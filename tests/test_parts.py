@@ -1,0 +1,124 @@
+"""Layers and distributions used alone: any causal Keras layer, networks that were never called, joint distributions."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from pixelvae_tf import layers
+from pixelvae_tf.distributions import AutoregressiveGrid, CategoricalSite
+from pixelvae_tf.layers import Chain, MaskedConv2D, ScalePixels
+from pixelvae_tf.noise import Kind, stream
+
+tfd = tfp.distributions
+
+
+class Left(keras.layers.Layer):
+    """A causal layer as anybody writes it: sees one pixel to the left, and a context if there is one."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.dense = keras.layers.Dense(units)
+
+    def call(self, inputs):
+        x, *context = inputs if isinstance(inputs, list) else [inputs]
+        y = self.dense(tf.pad(x, ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1])
+        return y + sum(tf.reduce_sum(c, axis=1)[:, None, None, None] for c in context)
+
+
+@pytest.mark.parametrize("context", [None, np.zeros((2, 3), np.float32), np.ones(3, np.float32)], ids=str)
+def test_any_causal_keras_layer_makes_a_distribution(context):
+    grid = AutoregressiveGrid(Left(4), CategoricalSite(4), (2, 3, 1), context)
+    batch = () if context is None or context.ndim == 1 else (2,)
+    assert grid.batch_shape == batch
+    sample = grid.sample(5, seed=(1, 2))
+    assert sample.shape == (5, *batch, 2, 3, 1) and grid.log_prob(sample).shape == (5, *batch)
+    network = grid._network._network
+    again = AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1), context, method="fixed_point")
+    np.testing.assert_array_equal(again.sample(5, seed=(1, 2)), sample)
+    # A context for each image, or the same for all.
+    noise = grid.noise(2, stream(Kind.PIXELS))
+    assert grid.transform(noise).shape == grid.conditionals(grid.transform(noise)).sample(seed=(1, 2)).shape
+    with pytest.raises(ValueError, match="method must be auto, fixed_point or oracle for a network that is no"):
+        AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1), context, method="rows")
+
+
+def test_a_network_that_was_never_called_samples():
+    network = Chain([ScalePixels(4), MaskedConv2D(8, 3, "A"), MaskedConv2D(4, 1)])
+    grid = AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1))
+    assert grid.log_prob(grid.sample(2, seed=(1, 2))).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("network", "site", "message"),
+    [
+        (
+            lambda: Chain([ScalePixels(4), MaskedConv2D(4, 3, "A")]),
+            CategoricalSite(5),
+            r"must give \[None, 2, 3, 5\].*, 4\]",
+        ),
+        (lambda: Left(4), CategoricalSite(5), r"network must give \[None, 2, 3, 5\], the parameters .*, 4\]"),
+        (lambda: Left(4), CategoricalSite(4, 3), r"event_shape must be \(H, W, 3\), .*Received: \(2, 3, 1\)"),
+        (lambda: np.sin, CategoricalSite(4), "network must be a Keras layer or model. Received: <ufunc"),
+    ],
+)
+def test_networks_and_sites_that_do_not_fit_are_named(network, site, message):
+    with pytest.raises(ValueError, match=message):
+        AutoregressiveGrid(network(), site, (2, 3, 1))
+
+
+def test_pixel_values_must_be_made_features():
+    grid = AutoregressiveGrid(MaskedConv2D(4, 3, "A"), CategoricalSite(4), (2, 3, 1))
+    for call in (lambda: grid.log_prob(np.zeros((2, 3, 1), int)), lambda: grid.sample(2)):
+        with pytest.raises(
+            ValueError, match=r"layer 'beside' must be floating point; a layer ScalePixels\(num_values\)"
+        ):
+            call()
+
+
+@pytest.mark.parametrize("number", [(), (3,)])
+def test_a_grid_is_a_part_of_a_joint_distribution(number):
+    network = Chain([ScalePixels(4), MaskedConv2D(4, 3, "A")])
+    joint = tfd.JointDistributionSequential(
+        [
+            tfd.MultivariateNormalDiag(tf.zeros(2)),
+            lambda z: AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1), context=z),
+        ]
+    )
+    z, x = joint.sample(*number, seed=(1, 2))
+    assert z.shape == (*number, 2) and x.shape == (*number, 2, 3, 1)
+    grid = AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1), context=z)
+    expected = tfd.MultivariateNormalDiag(tf.zeros(2)).log_prob(z) + grid.log_prob(x)
+    np.testing.assert_allclose(joint.log_prob(z, x), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel_size", [3, (3, 3), [3, 3], np.int64(3)])
+def test_a_square_kernel_is_given_as_in_keras(kernel_size):
+    x = tf.zeros((1, 2, 3, 4))
+    for layer in (MaskedConv2D(4, kernel_size), layers.HorizontalConv2D(4, kernel_size)):
+        assert layer(x).shape == (1, 2, 3, 4) and layer.get_config()["kernel_size"] == 3
+    assert layers.GatedBlock(4, kernel_size)((x, x))[0].shape == (1, 2, 3, 4)
+    with pytest.raises(ValueError, match=r"kernel_size must be k or \(k, k\), odd and positive. Received: .*\(3, 5\)"):
+        MaskedConv2D(4, (3, 5))
+
+
+def test_a_gated_block_names_the_streams_that_it_takes():
+    with pytest.raises(
+        ValueError, match=r"must be a pair of streams .* SplitStreams\(\) .*Received: one tensor of shape"
+    ):
+        layers.GatedBlock(4, 3)(tf.zeros((1, 2, 3, 4)))
+
+
+def test_causal_layers_stand_in_a_functional_model(tmp_path):
+    images, condition = keras.Input((2, 3, 1), dtype="uint8"), keras.Input((5,))
+    features = layers.Chain([ScalePixels(4), layers.SplitStreams(), layers.GatedBlock(4, 3, "A")])(images)
+    _, horizontal = layers.GatedBlock(4, 3)(features, context=condition)
+    model = keras.Model([images, condition], keras.layers.Conv2D(4, 1)(horizontal))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    inputs = [np.ones((2, 2, 3, 1), np.uint8), np.ones((2, 5), np.float32)]
+    np.testing.assert_array_equal(again(inputs), model(inputs))
+    # The model is causal: what it gives are parameters of a distribution.
+    grid = AutoregressiveGrid(model, CategoricalSite(4), (2, 3, 1), context=inputs[1])
+    assert grid.log_prob(grid.sample(seed=(1, 2))).shape == (2,)
