@@ -110,7 +110,7 @@ class NllMap(NamedTuple):
 def nll_map(
     model: LatentVariableModel,
     images: tf.Tensor,
-    seeds: tf.Tensor,
+    seeds: tf.Tensor | None = None,
     labels: tf.Tensor | None = None,
     num_draws: int = 1,
 ) -> NllMap:
@@ -122,7 +122,7 @@ def nll_map(
     Args:
       model: the model.
       images: integer pixel values [B, H, W, C].
-      seeds: int64 [B], for the posterior samples.
+      seeds: as for `elbo`.
       labels: integers [B], for a class-conditional model.
       num_draws: posterior samples to average over; the first is that of `elbo`.
 
@@ -135,6 +135,7 @@ def nll_map(
     if not 1 <= num_draws <= MAX_DRAWS:
         raise ValueError(f"num_draws must be in 1..{MAX_DRAWS}. Received: num_draws={num_draws}")
     posteriors = model.posterior(images)
+    seeds = noise.seeds_for(images, seeds)
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
 
     def maps(draw: int | tf.Tensor) -> NllMap:

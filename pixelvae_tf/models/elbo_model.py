@@ -126,29 +126,6 @@ class ElboModel(keras.Model):
         floor = self._objective.prior_floor(self.optimizer.iterations)  # the clock of the KL's weights
         return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step), labels, floor)._asdict()
 
-    def nll_map(
-        self, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None = None, num_draws: int = 1
-    ) -> bounds.NllMap:
-        """Where images are unlikely: the terms of the negative ELBO by location; see `bounds.nll_map`.
-
-            maps = model.nll_map(images, seeds)
-            maps.pixel_nats     # [B, H, W], sums to the reconstruction term
-            maps.kl_nats        # [B, L]
-
-        Args:
-          images: integer pixel values [B, H, W, C].
-          seeds: int64 [B], for the posterior samples.
-          labels: integers [B], for a class-conditional model.
-          num_draws: posterior samples to average over.
-
-        Returns:
-          The maps, float32.
-
-        Raises:
-          ValueError: as `bounds.nll_map`.
-        """
-        return bounds.nll_map(self, images, seeds, labels, num_draws)
-
     def fit(self, *args, **kwargs) -> keras.callbacks.History:
         """As `keras.Model.fit`, without sample or class weights, which Keras ignores where there is no y.
 

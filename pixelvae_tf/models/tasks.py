@@ -91,6 +91,23 @@ class Tasks:
         """
         return bounds.elbo(self, images, seeds, labels=labels).log_prob
 
+    def nll_map(self, images: tf.Tensor, seeds=None, labels=None, num_draws: int = 1) -> bounds.NllMap:
+        """Where images are unlikely: the terms of the negative ELBO by location; see `bounds.nll_map`.
+
+            maps = model.nll_map(images)
+            maps.pixel_nats     # [B, H, W], sums to the reconstruction term
+            maps.kl_nats        # [B, L]
+
+        Args:
+          images: [B, H, W, C].
+          seeds, labels: as for `bounds.elbo`.
+          num_draws: posterior samples to average over.
+
+        Returns:
+          The maps, float32.
+        """
+        return bounds.nll_map(self, images, seeds, labels, num_draws)
+
     def _posterior_means(self, images: tf.Tensor) -> list[tf.Tensor]:
         if not self.num_levels:
             raise ValueError("the model must have latents, to reconstruct from. Received: one without")
