@@ -14,6 +14,8 @@ from pixelvae_tf.export.options import Options
 from pixelvae_tf.export.page import CARD, PAGE, page
 from pixelvae_tf.models import PixelVAE
 
+__all__ = ["make_card"]
+
 
 def make_card(
     config: config_lib.Config,

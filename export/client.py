@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = ["Grpc", "Rest", "ServerError"]
+
 # Of TensorFlow's types, those of our signatures.
 DTYPES = {"DT_UINT8": np.uint8, "DT_INT64": np.int64, "DT_FLOAT": np.float32, "DT_STRING": np.object_}
 MAX_TIMEOUT = 86400

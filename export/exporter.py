@@ -21,6 +21,8 @@ from pixelvae_tf.export.signatures import Signature, signatures
 from pixelvae_tf.files import local_path
 from pixelvae_tf.models import PixelVAE
 
+__all__ = ["export"]
+
 Endpoints = dict[str, tf.types.experimental.PolymorphicFunction]
 # Batch sizes of the check: what was traced must not remember a size.
 CHECKED_BATCHES = (2, 5)

@@ -5,6 +5,8 @@ import dataclasses
 from pixelvae_tf.limits import MAX_BATCH, MAX_DRAWS, MAX_PARALLEL
 from pixelvae_tf.models.config import COMPLETION_ROUNDS
 
+__all__ = ["Options"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:

@@ -24,7 +24,10 @@ _HOMES = {
     "load": "runs",
     "load_pretrained": "pretrained",
 }
-_MODULES = ("bounds", "distributions", "layers", "models", "noise", "presets", "runs")
+_MODULES = (
+    *("bounds", "config", "data", "distributions", "layers", "models", "noise", "presets", "pretrained", "runs"),
+    *("scores", "testing", "xla"),
+)
 __all__ = [*_HOMES, *_MODULES, "__version__"]
 
 

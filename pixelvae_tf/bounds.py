@@ -24,6 +24,19 @@ from pixelvae_tf import checks, distributions, limits, noise
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.limits import MAX_DRAWS
 
+__all__ = [
+    "Elbo",
+    "LatentVariableModel",
+    "NllMap",
+    "Objective",
+    "Usage",
+    "active_units",
+    "elbo",
+    "importance_weighted_nats",
+    "nll_map",
+    "usage",
+]
+
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
 ACTIVE_VARIANCE = 0.01
 # A level whose latents can be another image's for less than this is taken for ignored (posterior collapse). Ours.

@@ -18,6 +18,8 @@ import tensorflow as tf
 
 from pixelvae_tf.limits import MAX_BATCH, MAX_DRAWS
 
+__all__ = ["Kind", "as_seeds", "derive_seeds", "image_seeds", "normal", "stream", "uniform"]
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 # Kind, level and draw share the 32 bits of a stream: 4 + 8 + 20.

@@ -25,6 +25,8 @@ from pixelvae_tf import layers
 from pixelvae_tf.files import local_path, write_atomically
 from pixelvae_tf.models import PixelVAE
 
+__all__ = ["build", "fingerprint", "load", "read_config", "read_evaluations", "read_lineage"]
+
 LOGGER = logging.getLogger("pixelvae_tf")
 CONFIG, IMAGES, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "images.json", "checkpoints", "best", "tensorboard"
 EVALUATIONS, LINEAGE = "evaluations", "lineage.json"

@@ -26,6 +26,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+__all__ = ["bound", "coded_nats", "input_complexity", "kl", "likelihood_ratio", "percentiles", "table", "typicality"]
+
 CODERS = ("png", "webp")
 # Fewer say little of a mean, and nothing of a percentile.
 MIN_REFERENCE = 20

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+__all__ = ["compiled"]
+
 
 def compiled(function: Callable, parts: int = 1) -> Callable:
     """A function compiled by XLA, anew for every batch size.

@@ -1,5 +1,6 @@
 """The examples of the docs run as they stand, one after the other; the linear probe reads a SavedModel."""
 
+import importlib
 import os
 import re
 
@@ -7,40 +8,76 @@ import numpy as np
 import pytest
 from scripts import ROOT, load_script
 
-PAGE = ROOT / "docs" / "python_api.md"
-TEXT = PAGE.read_text()
-BLOCKS = list(re.finditer(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE))
+import pixelvae_tf
+
+PAGES = [ROOT / "docs" / name for name in ("python_api.md", "parts.md")]
+
+
+def _blocks(page):
+    return list(re.finditer(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE))
+
+
+CASES = [(page, block) for page in PAGES for block in _blocks(page)]
+
+
+class Page:
+    """The examples of a page, run in a folder of their own.
+
+    Args:
+      path: of the page.
+      folder: where they run.
+    """
+
+    def __init__(self, path, folder):
+        self.path, self.folder, self._names, self._left = path, folder, {}, _blocks(path)
+
+    def run(self, last=None):
+        """Runs the examples up to one, or all, each once."""
+        text, before = self.path.read_text(), os.getcwd()
+        os.chdir(self.folder)
+        try:
+            while self._left and (last is None or self._left[0].start() <= last.start()):
+                block = self._left.pop(0)
+                # Blank lines before it, so that a traceback gives the line of the page.
+                code = "\n" * text[: block.start(1)].count("\n") + block.group(1)
+                exec(compile(code, self.path.name, "exec"), self._names)
+        finally:
+            os.chdir(before)
 
 
 @pytest.fixture(scope="module")
-def run_until(tmp_path_factory):
-    """Runs the examples up to one, each once, in a folder of their own."""
-    names, folder, before, left = {}, tmp_path_factory.mktemp("docs"), os.getcwd(), list(BLOCKS)
-
-    def run(last):
-        os.chdir(folder)
-        try:
-            while left and left[0].start() <= last.start():
-                block = left.pop(0)
-                # Blank lines before it, so that a traceback gives the line of the page.
-                code = "\n" * TEXT[: block.start(1)].count("\n") + block.group(1)
-                exec(compile(code, PAGE.name, "exec"), names)
-        finally:
-            os.chdir(before)
-        return folder
-
-    return run
+def pages(tmp_path_factory):
+    """By path."""
+    return {path: Page(path, tmp_path_factory.mktemp("docs")) for path in PAGES}
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"line {TEXT[: block.start(1)].count(chr(10)) + 1}")
-def test_an_example_runs(run_until, block):
-    """After those before it."""
-    assert run_until(block).is_dir()
+def _place(case):
+    path, block = case
+    return f"{path.name}, line {block.string[: block.start(1)].count(chr(10)) + 1}"
 
 
-def test_a_linear_probe_reads_the_last_examples_export(run_until, capsys):
+@pytest.mark.parametrize("case", CASES, ids=_place)
+def test_an_example_runs(pages, case):
+    """After those before it on its page."""
+    path, block = case
+    pages[path].run(block)
+
+
+def test_the_list_of_the_public_api_is_what_is_public():
+    script = load_script("docs/api.py")
+    assert (ROOT / "docs" / "api.md").read_text() == script.page(), "python docs/api.py > docs/api.md"
+    assert set(dir(pixelvae_tf)) == set(pixelvae_tf.__all__)
+    for name in script.public_modules():
+        module = importlib.import_module(f"pixelvae_tf.{name}")
+        assert len(set(module.__all__)) == len(module.__all__) and all(
+            hasattr(module, public) for public in module.__all__
+        )
+
+
+def test_a_linear_probe_reads_the_last_examples_export(pages, capsys):
     """Ten labelled digits of each class are enough to read most of the others from pixels, and many from the means."""
-    saved_model = run_until(BLOCKS[-1]) / "models/digits/1"
+    pages[PAGES[0]].run()
+    saved_model = pages[PAGES[0]].folder / "models/digits/1"
     probe = load_script("docs/linear_probe.py")
     probe.FLAGS(["linear_probe", f"--saved_model={saved_model}", "--labels=100", "--draws=2"])
     probe.main([])

@@ -12,6 +12,8 @@ from pixelvae_tf import bounds, data, pixels
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train.workers import Workers
 
+__all__ = ["Evaluator"]
+
 # Images that tell what a model uses: their mean is known to some percent.
 USAGE_IMAGES = 256
 

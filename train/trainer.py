@@ -21,6 +21,8 @@ from pixelvae_tf.train.interruption import Interruption
 from pixelvae_tf.train.strategies import make_strategy as make_strategy
 from pixelvae_tf.train.workers import Workers
 
+__all__ = ["Interrupted", "Trainer", "make_strategy", "prepare", "train_and_evaluate"]
+
 LOGGER = logging.getLogger("pixelvae_tf")
 
 

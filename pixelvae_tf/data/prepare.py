@@ -28,6 +28,8 @@ from pixelvae_tf.data.near_duplicates import HASH_BITS, NearDuplicates, perceptu
 from pixelvae_tf.data.shards import IDENTITY, MANIFEST, UNFINISHED, crc32_of, read_json
 from pixelvae_tf.files import local_path, locked, require_outside, write_atomically
 
+__all__ = ["Options", "prepare"]
+
 # Of how files are read: what another version has begun, this one cannot go on with.
 VERSION = 2
 # Of several splits, a near-duplicate stays in the first.

@@ -5,7 +5,9 @@ The sets of a table, and folders of images, are read into memory; what has been 
 """
 
 import dataclasses
+import importlib
 import json
+import types
 import zlib
 from collections.abc import Callable
 
@@ -89,8 +91,7 @@ def _read_digits(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.n
 
 
 def _read_tfds(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray | None]:
-    import tensorflow_datasets as tfds  # Takes seconds to import.
-
+    tfds = _import_tfds("tensorflow_datasets", name)
     try:
         # A given folder is for reading: a misspelt one must not fill up with a download.
         read = tfds.load(name, split=split, data_dir=data_dir or None, batch_size=-1, download=not data_dir)
@@ -103,6 +104,17 @@ def _read_tfds(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.nda
         ) from error
     images, labels = arrays["image"], arrays.get("label")
     return images, None if labels is None else np.asarray(labels, np.int64)
+
+
+def _import_tfds(module: str, name: str) -> types.ModuleType:
+    """A module of TensorFlow Datasets, which takes seconds to import and is an extra."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"data.name must be digits, or there must be a data.folder, where TensorFlow Datasets is not installed: "
+            f"pip install 'pixelvae_tf[tfds]'. Received: {name!r}; {error}"
+        ) from error
 
 
 def _tfds_says(error: Exception) -> str:
@@ -155,8 +167,7 @@ def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, in
 
 def _load_records(config: DataConfig, split: str) -> ImageSet:
     """Images of a set that is not in the table, and that TFDS has prepared."""
-    from tensorflow_datasets.core import read_only_builder  # Takes seconds to import.
-
+    read_only_builder = _import_tfds("tensorflow_datasets.core.read_only_builder", config.name)
     try:
         builder = read_only_builder.builder_from_files(config.name, data_dir=config.data_dir or None)
     except Exception as error:  # TFDS raises whatever reading does.

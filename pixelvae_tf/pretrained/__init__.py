@@ -15,6 +15,8 @@ from collections.abc import Iterator
 
 from pixelvae_tf import config as config_lib
 
+__all__ = ["load_pretrained", "names"]
+
 if typing.TYPE_CHECKING:
     from pixelvae_tf.models import PixelVAE
 

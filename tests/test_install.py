@@ -1,0 +1,91 @@
+"""The wheel on each Python: installed without constraints and extras, it runs every command; extras are named."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelvae_tf import data
+from pixelvae_tf.config import DataConfig
+
+ROOT = pathlib.Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYTHONS = ("3.11", "3.12", "3.13")
+RUN, EXPORTED = "run", "models/digits"
+SMALL = ["--config.train.steps=2", "--config.train.batch_size=8", "--config.model.levels[0].filters=(4,)"]
+# One use of each, in an order in which each finds what those before it left.
+COMMANDS = {
+    "pixelvae-train": ["--config=digits/vae", *SMALL, f"--workdir={RUN}"],
+    "pixelvae-launch": ["--workers=1", "--", "--config=digits/vae", *SMALL, "--workdir=launched"],
+    "pixelvae-evaluate": [f"--workdir={RUN}", "--split=test"],
+    "pixelvae-export": [f"--workdir={RUN}", f"--export_dir={EXPORTED}"],
+    "pixelvae-sample": [f"--saved_model={EXPORTED}", "--num_images=2", "--output=samples.png"],
+    "pixelvae-model": ["encode", f"--workdir={RUN}", "--images=photos/0.png"],
+    "pixelvae-prepare": ["photos", "--size=8", "--channels=1", "--output=prepared"],
+    "pixelvae-client": ["reconstruct", "photos/0.png", f"--saved_model={EXPORTED}", "--output=pairs.png"],
+}
+
+
+def test_what_readers_are_told_of_python_is_what_pip_is_told():
+    assert PROJECT["requires-python"] == ">=3.11,<3.14"
+    listed = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    assert tuple(listed) == PYTHONS
+    for page in ("README.md", "BUILD.md"):
+        assert "Python 3.11, 3.12 or 3.13" in (ROOT / page).read_text(), page
+    assert set(COMMANDS) == set(PROJECT["scripts"])
+
+
+@pytest.mark.parametrize("name", ["mnist", "a_set_of_tfds"])
+def test_data_sets_of_an_extra_that_is_missing_name_it(monkeypatch, name):
+    for module in ("tensorflow_datasets", "tensorflow_datasets.core.read_only_builder"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=rf"pip install 'pixelvae_tf\[tfds\]'\. Received: '{name}'"):
+        data.load(DataConfig(name), "train")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", str(ROOT)], folder)
+    return next(folder.glob("*.whl"))
+
+
+def _run(command, folder) -> str:
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert outcome.returncode == 0, f"{command}: {outcome.stdout[-2000:]}{outcome.stderr[-2000:]}"
+    return outcome.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_wheel_alone_runs_every_command(wheel, tmp_path, version):
+    found = shutil.which(f"python{version}")
+    if found is None or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip(f"no Python {version} on this machine")
+    _run([found, "-m", "venv", "environment"], tmp_path)
+    scripts = tmp_path / "environment" / "bin"
+    _run([scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel], tmp_path)
+    run_every_command(scripts, tmp_path)
+
+
+def run_every_command(scripts: pathlib.Path, folder: pathlib.Path) -> None:
+    """Runs each command of an environment in a folder, and looks at what it leaves."""
+    (folder / "photos").mkdir()
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (40, 9, 9), np.uint8)):
+        Image.fromarray(pixels).save(folder / "photos" / f"{index}.png")
+    printed = {name: _run([scripts / name, *arguments], folder) for name, arguments in COMMANDS.items()}
+    assert "bound_nats" in printed["pixelvae-evaluate"] and "z1_mean" in printed["pixelvae-model"]
+    for left in (
+        f"{RUN}/best",
+        f"{EXPORTED}/1/saved_model.pb",
+        "samples.png",
+        "pairs.png",
+        "prepared/manifest.json",
+        "launched/best",
+    ):
+        assert (folder / left).exists(), left
