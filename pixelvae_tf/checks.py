@@ -82,7 +82,8 @@ def as_mask(mask, images: tf.Tensor) -> tf.Tensor:
     # The last dimension of 1 and the first of a batch may be left out.
     if shape.is_compatible_with(size) or shape.is_compatible_with(size[1:]):
         mask = mask[..., None]
-    return tf.broadcast_to(tf.cast(mask, tf.bool), [*tf.unstack(tf.shape(images)[:3]), 1])
+    mask = tf.broadcast_to(tf.cast(mask, tf.bool), [*tf.unstack(tf.shape(images)[:3]), 1])
+    return tf.ensure_shape(mask, [*size, 1])
 
 
 def check_latents(latents: list[tf.Tensor], shapes: list[tuple[int, ...]], where: str = "latents") -> None:

@@ -44,6 +44,22 @@ def test_any_causal_keras_layer_makes_a_distribution(context):
         AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1), context, method="rows")
 
 
+class Ordered(keras.layers.Layer):
+    """The logits of four values of a channel, given the channels before it at the same location."""
+
+    channel_groups = 3
+
+    def call(self, x):
+        before = tf.cumsum(x, axis=-1, exclusive=True)
+        return tf.concat([3.0 * tf.sin(before + value) for value in range(4)], axis=-1)
+
+
+def test_channels_that_a_network_orders_are_drawn_one_after_the_other():
+    arguments = Ordered(), CategoricalSite(4, 3), (2, 3, 3)
+    oracle, rounds = AutoregressiveGrid(*arguments), AutoregressiveGrid(*arguments, method="fixed_point")
+    np.testing.assert_array_equal(oracle.sample(20, seed=(1, 2)), rounds.sample(20, seed=(1, 2)))
+
+
 def test_a_network_that_was_never_called_samples():
     network = Chain([ScalePixels(4), MaskedConv2D(8, 3, "A"), MaskedConv2D(4, 1)])
     grid = AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1))

@@ -35,9 +35,9 @@ class Tasks:
         # Whatever the model computes in.
         return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
 
-    def encoder_model(self) -> "Encoder":
+    def encoder_model(self) -> "EncoderModel":
         """The encoder as a Keras model, which shares its weights with this one: images -> `encode`."""
-        return Encoder(self)
+        return EncoderModel(self)
 
     def reconstruct(self, images: tf.Tensor, seeds=None, temperature=1.0, method="auto", labels=None) -> tf.Tensor:
         """What the latents make of images: draws from p(x | z), z the mean of q(z | x).
@@ -115,7 +115,7 @@ class Tasks:
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Encoder(keras.Model):
+class EncoderModel(keras.Model):
     """q(z | x) of a `PixelVAE` as a Keras model, to stand in another one.
 
         encoder = model.encoder_model()
@@ -146,6 +146,6 @@ class Encoder(keras.Model):
         return {**super().get_config(), "model": keras.saving.serialize_keras_object(self._encode.__self__)}
 
     @classmethod
-    def from_config(cls, config: dict) -> "Encoder":
+    def from_config(cls, config: dict) -> "EncoderModel":
         """Rebuilds the model, then its encoder."""
         return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
