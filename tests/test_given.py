@@ -9,7 +9,7 @@ import tensorflow as tf
 import pixelvae_tf
 from pixelvae_tf import data, presets, runs
 from pixelvae_tf.config import Config, GatedPixelCNNConfig, ModelConfig, TrainConfig
-from pixelvae_tf.train import trainer
+from pixelvae_tf.train import evaluation, trainer
 
 PIXELS = GatedPixelCNNConfig(num_layers=1, filters=4, kernel_size=3, first_kernel_size=3, num_output_layers=0)
 MODEL = ModelConfig((3, 4, 1), 4, [], PIXELS)
@@ -107,6 +107,14 @@ def test_a_run_on_arrays_has_what_a_run_has(tmp_path):
     with pytest.raises(ValueError, match="images that a Python program gave to the trainer"):
         data.load(stored.data, "test", MODEL.image_shape)
     assert presets.command_for(stored, "w") is None and data.describe(stored.data) == ("arrays", "as given")
+
+
+def test_arrays_are_evaluated_as_a_split_is():
+    model = pixelvae_tf.build(Config(model=MODEL))
+    evaluator = evaluation.Evaluator(model)
+    report, expected = (evaluator(images) for images in (IMAGES, data.given_images(IMAGES, MODEL)))
+    assert report["data"] == "arrays/test" and report["num_images"] == 45
+    assert report["bound_nats"] == expected["bound_nats"]
 
 
 def test_labels_that_are_given_are_checked_against_the_classes(tmp_path):

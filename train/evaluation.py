@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -126,11 +127,11 @@ class Evaluator:
         preceding, *latents = np.concatenate(differences, axis=1).mean(axis=1, dtype=np.float64)
         return {"usage_preceding_nats": preceding, "usage_latents_nats": latents}
 
-    def __call__(self, image_set: data.ImageSet, progress: Callable[[int, int], None] | None = None) -> dict:
+    def __call__(self, images: Any, progress: Callable[[int, int], None] | None = None) -> dict:
         """Evaluates a split.
 
         Args:
-          image_set: the split.
+          images: the split; or arrays or a `tf.data.Dataset`, as `data.given_splits` takes them.
           progress: called with (images done, images in all).
 
         Returns:
@@ -139,6 +140,7 @@ class Evaluator:
         Raises:
           ValueError: if the split does not fit the model; see `data.check_fits`.
         """
+        image_set = data.given_images(images, self.model.config)
         data.check_fits(image_set, self.model.config)
         start = time.monotonic()
         collected: dict[str, list[np.ndarray]] = {}

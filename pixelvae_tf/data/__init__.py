@@ -7,7 +7,7 @@ from pixelvae_tf.data.sources import DATA_SETS, ImageSet, check_fits, describe, 
 # Where TensorFlow is, which images alone do not need.
 _HOMES = {
     **dict.fromkeys(("check_batch_size", "evaluation_batches", "even_batch_size", "training_batches"), "batches"),
-    "given_splits": "given",
+    **dict.fromkeys(("given_images", "given_splits"), "given"),
 }
 __all__ = ["DATA_SETS", "ImageSet", *_HOMES, "check_fits", "describe", "load"]
 

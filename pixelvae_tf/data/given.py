@@ -32,8 +32,8 @@ def given_splits(images: Any, model: ModelConfig) -> dict[str, ImageSet]:
       ValueError: for other images, or too few.
     """
     if isinstance(images, Mapping) and set(images) == {"train", "validation"}:
-        return {split: _image_set(some, split, model) for split, some in images.items()}
-    whole = _image_set(images, "train", model)
+        return {split: given_images(some, model, split) for split, some in images.items()}
+    whole = given_images(images, model, "train")
     held_out = np.arange(len(whole.images)) % HELD_OUT == HELD_OUT - 1
     if not held_out.any():
         raise ValueError(
@@ -49,10 +49,20 @@ def _some(whole: ImageSet, chosen: np.ndarray, split: str) -> ImageSet:
     return ImageSet(images, labels, f"{GIVEN}/{split}", whole.num_values, whole.binarization, whole.classes)
 
 
-def _image_set(source: Any, split: str, model: ModelConfig) -> ImageSet:
-    if isinstance(source, ImageSet):
-        return source
-    images, labels = _read(source) if isinstance(source, tf.data.Dataset) else _pair(source)
+def given_images(images: Any, model: ModelConfig, split: str = "test") -> ImageSet:
+    """One split of images that are given.
+
+    Args:
+      images: of a kind that `given_splits` takes.
+      model: what they must fit.
+      split: what reports call it.
+
+    Raises:
+      ValueError: for other images.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    images, labels = _read(images) if isinstance(images, tf.data.Dataset) else _pair(images)
     images = images if images is None else np.asarray(images)
     pixels.check_images(images, model.image_shape, model.num_values)
     if labels is not None:
