@@ -61,7 +61,8 @@ def as_mask(mask, images: tf.Tensor) -> tf.Tensor:
     """Which pixels are kept, for each image of a batch.
 
     Args:
-      mask: bool or integers (not 0: kept), [H, W] or [H, W, 1] for all images, [B, H, W] or [B, H, W, 1] for each.
+      mask: bool, integers (not 0: kept) or, known beforehand, the floats 0 and 1; [H, W] or [H, W, 1] for all images,
+        [B, H, W] or [B, H, W, 1] for each.
       images: [B, H, W, C].
 
     Returns:
@@ -71,13 +72,14 @@ def as_mask(mask, images: tf.Tensor) -> tf.Tensor:
       ValueError: for a mask of another shape or dtype.
     """
     mask, size = tf.convert_to_tensor(mask), images.shape[:3]
-    shape = mask.shape
-    if not (mask.dtype.is_bool or mask.dtype.is_integer) or not any(
+    shape, value = mask.shape, tf.get_static_value(mask)
+    flags = mask.dtype.is_bool or mask.dtype.is_integer or (value is not None and np.isin(value, (0, 1)).all())
+    if not flags or not any(
         shape.is_compatible_with(wanted) for wanted in (size, size[1:], [*size, 1], [*size[1:], 1])
     ):
         raise ValueError(
-            f"mask must be bool or integers [B, H, W, 1], of the images' sizes {(*size, 1)}, or [H, W] for all images. "
-            f"Received: {mask.dtype.name} of shape {shape}"
+            f"mask must be bool, integers, or 0 and 1 [B, H, W, 1], of the images' sizes {(*size, 1)}, or [H, W] for all "
+            f"images. Received: {mask.dtype.name} of shape {shape}"
         )
     # The last dimension of 1 and the first of a batch may be left out.
     if shape.is_compatible_with(size) or shape.is_compatible_with(size[1:]):

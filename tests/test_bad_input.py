@@ -307,7 +307,7 @@ def test_fit_refuses_wrong_images():
         (lambda model: model.likelihood(LATENTS), "latents must be a list of tensors"),
         (
             lambda model: model.complete(IMAGES, IMAGES * 0.5, SEEDS),
-            "mask must be bool or integers .*Received: float64",
+            "mask must be bool, integers, or 0 and 1 .*Received: float64",
         ),
         (
             lambda model: model.start_from(IMAGES[:0]),

@@ -26,6 +26,7 @@ COMMANDS = {
     "pixelvae-export": [f"--workdir={RUN}", f"--export_dir={EXPORTED}"],
     "pixelvae-sample": [f"--saved_model={EXPORTED}", "--num_images=2", "--output=samples.png"],
     "pixelvae-model": ["encode", f"--workdir={RUN}", "--images=photos/0.png"],
+    "pixelvae-score": [f"--saved_model={EXPORTED}", "--images=photos", "--output=scored"],
     "pixelvae-prepare": ["photos", "--size=8", "--channels=1", "--output=prepared"],
     "pixelvae-client": ["reconstruct", "photos/0.png", f"--saved_model={EXPORTED}", "--output=pairs.png"],
 }
@@ -86,6 +87,7 @@ def run_every_command(scripts: pathlib.Path, folder: pathlib.Path) -> None:
         "samples.png",
         "pairs.png",
         "prepared/manifest.json",
+        "scored/scores.csv",
         "launched/best",
     ):
         assert (folder / left).exists(), left

@@ -60,7 +60,7 @@ def test_a_mask_is_one_for_all_images_or_one_for_each(model):
     mask = np.zeros((3, 4), bool)
     mask[:2, 1:] = True
     expected = model.complete(IMAGES, np.broadcast_to(mask[..., None], IMAGES.shape))
-    for given in (mask, mask[..., None], np.broadcast_to(mask, IMAGES.shape[:3]), mask.astype(np.int32)):
+    for given in (mask, mask[..., None], np.broadcast_to(mask, IMAGES.shape[:3]), 2 * mask, 1.0 * mask):
         np.testing.assert_array_equal(model.complete(IMAGES, given), expected)
     np.testing.assert_array_equal(expected.numpy()[:, mask], IMAGES[:, mask])
     # What is not kept counts for nothing, not for the seed either.

@@ -442,7 +442,7 @@ class PixelVAE(Tasks, ElboModel):
 
         Args:
           images: integer pixel values [B, H, W, C]; where the mask is 0, any in range.
-          mask: bool or integers [B, H, W, 1], or [H, W] for all images: not 0 where a pixel is kept.
+          mask: bool, integers, or 0 and 1 [B, H, W, 1], or [H, W] for all images: not 0 where a pixel is kept.
           seeds: integers [B] or a number, see `noise.as_seeds`; by default the hash of each image's kept pixels,
             `noise.image_seeds`.
           temperature: scalar or [B], for latents of the prior and pixels.
