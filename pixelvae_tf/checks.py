@@ -78,8 +78,8 @@ def as_mask(mask, images: tf.Tensor) -> tf.Tensor:
         shape.is_compatible_with(wanted) for wanted in (size, size[1:], [*size, 1], [*size[1:], 1])
     ):
         raise ValueError(
-            f"mask must be bool, integers, or 0 and 1 [B, H, W, 1], of the images' sizes {(*size, 1)}, or [H, W] for all "
-            f"images. Received: {mask.dtype.name} of shape {shape}"
+            "mask must be bool, integers, or 0 and 1 [B, H, W, 1], of the images' sizes "
+            f"{(*size, 1)}, or [H, W] for all images. Received: {mask.dtype.name} of shape {shape}"
         )
     # The last dimension of 1 and the first of a batch may be left out.
     if shape.is_compatible_with(size) or shape.is_compatible_with(size[1:]):
