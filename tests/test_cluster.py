@@ -75,6 +75,8 @@ def test_a_good_cluster_passes(text):
                 ("localhost:1234", "localhost:1234"),
                 ("LOCALHOST:1234", "localhost:01234"),
                 ("localhost:1234", "127.0.0.1:1234"),
+                ("localhost:1234", "127.1:1234"),
+                ("[::ffff:10.0.0.1]:1", "10.0.0.1:1"),
                 ("host.example:1", "host.example.:1"),
                 ("0.0.0.0:1234", "[::1]:1234"),
                 ("[2001:db8::1]:1", "[2001:DB8:0::1]:1"),

@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import re
+import socket
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,8 +67,9 @@ def _place(address) -> tuple[str, int]:
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise ValueError(f"every worker must be host:port, with a port in 1..{2**16 - 1}: {address!r}")
     host = parts[1].strip("[]").rstrip(".").lower()
-    with contextlib.suppress(ValueError):  # a name
-        number = ipaddress.ip_address(host)
+    with contextlib.suppress(OSError, ValueError):  # a name
+        number = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))  # which may be short, as 127.1
+        number = getattr(number, "ipv4_mapped", None) or number
         host = "localhost" if number.is_loopback or number.is_unspecified else str(number)
     return host, int(parts[2])
 
