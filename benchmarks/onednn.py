@@ -2,20 +2,16 @@
 
     python benchmarks/onednn.py [--model=PRETRAINED] [--isa=AVX2]
 
-Each setting has a process of its own. All are asked for the same call one after the other, so that whatever else the
-machine does slows all of them. Printed are CPU milliseconds, medians of --repeats calls after two that compile.
+Each setting has a process of its own (turns.py). Printed are CPU milliseconds, medians of --repeats calls.
 --isa limits the instructions of oneDNN, and of the products that TensorFlow's own kernels take from it, to those of a
 processor without AVX-512.
 """
 
-import json
-import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 
+import turns
 from absl import app, flags
 
 _MODEL = flags.DEFINE_string("model", "binarized_mnist/gated_pixel_vae_no_upsampling", "Weights of the package.")
@@ -66,48 +62,24 @@ def make_calls(name: str) -> dict[str, Callable[[], object]]:
     return calls
 
 
-def work(name: str) -> None:
-    """Answers each name of a call with the CPU seconds that it takes."""
-    calls = make_calls(name)
-    for call in calls.values():
-        call(), call()
-    print(json.dumps(list(calls)), flush=True)
-    for line in sys.stdin:
-        start = time.process_time()
-        calls[line.strip()]().numpy()
-        print(time.process_time() - start, flush=True)
-
-
 def main(argv: list[str]) -> None:
-    """Asks the processes in turn, and prints the table."""
+    """Serves, or asks in turn and prints the table."""
     if _WORKER.value:
-        work(_MODEL.value)
+        turns.serve({name: lambda call=call: call().numpy() for name, call in make_calls(_MODEL.value).items()})
         return
-    workers = {}
-    for name, value in SETTINGS.items():
-        environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": value, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        if _ISA.value:
-            environment["ONEDNN_MAX_CPU_ISA"] = _ISA.value
-        workers[name] = subprocess.Popen(
-            [sys.executable, *argv[:1], f"--model={_MODEL.value}", "--worker"],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-    (names, *_) = [json.loads(worker.stdout.readline()) for worker in workers.values()]
+    isa = {"ONEDNN_MAX_CPU_ISA": _ISA.value} if _ISA.value else {}
+    command = [sys.executable, *argv[:1], f"--model={_MODEL.value}", "--worker"]
+    workers = {
+        name: turns.Worker(command, TF_ENABLE_ONEDNN_OPTS=value, TF_CPP_MIN_LOG_LEVEL="3", **isa)
+        for name, value in SETTINGS.items()
+    }
     print(f"{_MODEL.value}, {_ISA.value or 'all instructions'}\n{'CPU ms, oneDNN':24}{'on':>9}{'off':>9}{'on/off':>9}")
-    for call in names:
-        seconds = {name: [] for name in workers}
-        for _ in range(_REPEATS.value):
-            for name, worker in workers.items():
-                print(call, file=worker.stdin, flush=True)
-                seconds[name].append(float(worker.stdout.readline()))
-        on, off = (statistics.median(seconds[name]) for name in SETTINGS)
+    for call in workers["on"].facts["calls"]:
+        times = turns.compare(workers, call, _REPEATS.value)
+        on, off = (statistics.median(t.cpu for t in times[name]) for name in SETTINGS)
         print(f"{call:24}{on * 1e3:9.1f}{off * 1e3:9.1f}{on / off:9.2f}", flush=True)
     for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
+        worker.close()
 
 
 if __name__ == "__main__":

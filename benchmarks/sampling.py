@@ -1,6 +1,6 @@
 """Sampling: every method in forward passes of the same batch, side by side in one run.
 
-    python benchmarks/sampling.py [--models=PRESET,WORKDIR,...] [--batch_sizes=1,16,64] [--notfp]
+    python benchmarks/sampling.py [--models=PRESET,WORKDIR,...] [--batch_sizes=1,16,64]
 
 For every model and every batch size: seconds, images/s, and the cost in forward passes of that batch, of each method of
 `pixelvae_tf.sampling` without XLA, with it, and with it in as many parts as there are cores; the oracle, which computes
@@ -12,9 +12,6 @@ batches is a method that took five times as long as the fastest one, and an orac
 
 A model is a workdir, a preset (trained, if its weights come with the package), "two_layers" (the first preset, with 2
 layers of 32 channels) or "pixel_cnn_pp" (at the size of TFP's).
-
-Then PixelCNN++ beside `tfp.distributions.PixelCNN.sample` at equal size, both untrained: how long theirs and our
-cache take does not depend on the weights. Theirs takes a minute a call, and is measured at one batch size.
 
 Seconds are this machine's; the ratios are what to compare. Each is the median of several calls after one that compiles.
 On a CPU everything is measured with oneDNN and without it, unless TF_ENABLE_ONEDNN_OPTS says which.
@@ -32,7 +29,7 @@ import machine
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from peers import pixel_cnn_pp, tfp_pixel_cnn
+from peers import PP_SHAPE, pixel_cnn_pp
 
 from pixelvae_tf import noise, presets, pretrained, runs, sampling, xla
 from pixelvae_tf.config import Config
@@ -43,9 +40,7 @@ _MODELS = flags.DEFINE_list(
     "Workdirs, presets (trained, if their weights come with the package), two_layers, pixel_cnn_pp.",
 )
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["1", "16", "64"], "Images at once.")
-_TFP = flags.DEFINE_bool("tfp", True, "Whether TFP's PixelCNN is measured too.")
 ORACLE_PIXELS = 8
-PP_SHAPE, PP_BATCH = (28, 28, 1), 16
 MAX_SECONDS = 30.0
 ROUNDS_BATCHES = 10
 # What XLA computes side by side; see `xla.compiled`.
@@ -153,25 +148,6 @@ def measure(model, batch: int, methods: list[str], trained: bool) -> list[str]:
     return [method for method in methods if taken[method] < 5 * min(taken.values())]
 
 
-def compare_with_tfp() -> None:
-    """Prints how long both PixelCNN++ take for the same number of images."""
-    ours = runs.build(Config(model=pixel_cnn_pp(PP_SHAPE)))
-    theirs = tfp_pixel_cnn(PP_SHAPE)
-    seeds = tf.range(PP_BATCH, dtype=tf.int64)
-    times = {}
-    for jit_compile in (False, True):
-        function = tf.function(lambda: ours.sample(seeds, method="cached"), jit_compile=jit_compile)
-        times["ours, cached" + ", XLA" * jit_compile] = median_seconds(function)
-    # Theirs recomputes the network for every pixel: one call, after one that traces, is minutes.
-    sample = tf.function(lambda: theirs.sample(PP_BATCH, seed=1))
-    times["tfp.distributions.PixelCNN"] = median_seconds(sample, 1)
-    weights = sum(int(tf.size(variable)) for variable in theirs.trainable_variables)
-    print(f"\nPixelCNN++ {PP_SHAPE}, {PP_BATCH} images: ours {ours.count_params()} weights, theirs {weights}")
-    for name, seconds in times.items():
-        ratio = times["tfp.distributions.PixelCNN"] / seconds
-        print(f"{name:28}{seconds:10.3f} s{PP_BATCH / seconds:11.2f} images/s{ratio:10.1f} times as fast", flush=True)
-
-
 def find(name: str):
     """(model, whether it is trained) of a name of --models."""
     if pathlib.Path(name, runs.CONFIG).is_file():
@@ -200,8 +176,6 @@ def main(argv: list[str]) -> None:
         methods = ["cached", "rows", "fixed_point"]
         for batch in map(int, _BATCH_SIZES.value):
             methods = measure(model, batch, methods, trained)
-    if _TFP.value:
-        compare_with_tfp()
     print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes in all")
 
 

@@ -7,9 +7,10 @@
   beside it the input pipeline with the model left out;
 - input: the input pipeline alone, from everywhere that images can come from;
 - profile: where the time of the operations of a step goes;
-- peers: the 12-layer preset of the paper's best row, its kernels cropped to what their masks let through, beside the
-  same model with whole k x k kernels (equal numbers, checked), and PixelCNN++ beside `tfp.distributions.PixelCNN` at
-  equal size: blocks, filters, resolutions, mixtures, dropout. A step is loss, gradient and a plain update there.
+- kernels: the 12-layer preset of the paper's best row, its kernels cropped to what their masks let through, beside the
+  same model with whole k x k kernels (equal numbers, checked). A step is loss, gradient and a plain update there.
+
+peers.py has other libraries' models beside ours.
 
 "GFLOP/s" counts twice the multiply-adds of the causal arithmetic, three times over (the forward pass, and the gradients
 of inputs and of weights); "share" is that of a float32 matrix product measured just before and after. Each time is the
@@ -34,10 +35,10 @@ from collections.abc import Callable
 
 import machine
 import numpy as np
+import roofline
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
-from peers import pixel_cnn_pp, tfp_pixel_cnn
 from PIL import Image
 
 from pixelvae_tf import bounds, data, layers, presets, runs
@@ -56,16 +57,14 @@ VARIANTS = {
     "rematerialize": {"rematerialize": True},
     "mirrored": {},
 }
-PARTS = ["presets", "input", "profile", "peers"]
+PARTS = ["presets", "input", "profile", "kernels"]
 _PARTS = flags.DEFINE_multi_enum("part", PARTS, PARTS, "What is measured; may be given several times.")
 _PRESETS = flags.DEFINE_list("presets", None, f"Of presets (else those of three data sets) and profile (else {BEST}).")
 _VARIANTS = flags.DEFINE_list("variants", ["float32"], f"Of the first part: {', '.join(VARIANTS)}.")
 _GFLOP = flags.DEFINE_integer("gflop", 200, "Most arithmetic of a step, in 10^9 operations.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps of each model.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images of a step of the 12-layer model.", lower_bound=1)
-_PP_BATCH_SIZE = flags.DEFINE_integer("pp_batch_size", 16, "Images of a step of PixelCNN++.", lower_bound=1)
 _MEASURE = flags.DEFINE_enum("measure", None, VARIANTS, "Measure a variant in this process, and print it as JSON.")
-PP_SHAPE = (32, 32, 3)
 RATE = 1e-4
 # Images of noise; the input pipeline walks through them in random order. Those of a folder are on disk.
 NUM_IMAGES, NUM_FILES, FOLDERS = 50_000, 1_000, ("imagenet", "lsun")
@@ -77,14 +76,6 @@ def seconds_of(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
-
-
-def matrix_product_rate(size: int = 2048, repeats: int = 8) -> float:
-    """FLOP/s of the best of several float32 matrix products."""
-    a = tf.random.stateless_normal((size, size), (1, 2))
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)))
-    product()
-    return 2 * size**3 / min(seconds_of(lambda: product().numpy()) for _ in range(repeats))
 
 
 def step_seconds(loss, variables: list[tf.Variable]) -> float:
@@ -253,14 +244,14 @@ def all_presets() -> None:
     print(f"{'':46}{'weights':>11}{'mult.-adds':>11}{'batch':>6}{'images/s':>10}{'GFLOP/s':>9}", end="")
     print(f"{'share':>7}{'input alone':>13}{'peak GiB':>10}")
     for name, variant in itertools.product(_PRESETS.value or PRESETS, _VARIANTS.value):
-        before = matrix_product_rate()
+        before = roofline.matrix_product_rate()
         command = [sys.executable, __file__, f"--measure={variant}", f"--presets={name}", f"--gflop={_GFLOP.value}"]
         outcome = subprocess.run([*command, f"--steps={_STEPS.value}"], stdout=subprocess.PIPE, check=False)
         shown = name if variant == _VARIANTS.value[0] else f"  {variant}"
         if outcome.returncode:
             print(f"{shown:46} failed, as it says above", flush=True)
             continue
-        found, rate = json.loads(outcome.stdout), max(before, matrix_product_rate())
+        found, rate = json.loads(outcome.stdout), max(before, roofline.matrix_product_rate())
         batch, seconds = found["batch_size"], found["seconds"]
         flops = 6 * found["multiply_adds"] * batch / seconds
         print(
@@ -333,14 +324,14 @@ def main(argv: list[str]) -> None:
     if machine.run_with_both_settings():
         return
     print(machine.describe())
-    for name, part in {"presets": all_presets, "input": all_inputs, "profile": profiles, "peers": peers}.items():
+    for name, part in {"presets": all_presets, "input": all_inputs, "profile": profiles, "kernels": kernels}.items():
         if name in _PARTS.value:
             part()
 
 
-def peers() -> None:
-    """Measures the 12-layer model and PixelCNN++, side by side with what they are compared with."""
-    rate = matrix_product_rate()
+def kernels() -> None:
+    """Measures the 12-layer model with cropped and with whole kernels."""
+    rate = roofline.matrix_product_rate()
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s, {tf.config.list_physical_devices()[-1].device_type}")
     print(f"{'':44}{'weights':>10}{'step s':>9}{'images/s':>10}{'GFLOP/s':>9}{'share':>7}")
 
@@ -364,20 +355,7 @@ def peers() -> None:
         np.testing.assert_allclose(loss(), expected, rtol=1e-4)
         whole = step_seconds(loss, variables)
         report("  with whole masked kernels", _BATCH_SIZE.value, whole, model.count_params(), adds)
-    print(f"  cropped kernels train {whole / cropped:.2f} times as fast\n")
-
-    model = runs.build(Config(model=pixel_cnn_pp(PP_SHAPE)))
-    images = tf.constant(random_images(_PP_BATCH_SIZE.value, PP_SHAPE, 256), tf.int32)
-    variables = [variable.value for variable in model.trainable_variables]
-    ours = step_seconds(elbo_loss(model, images), variables)
-    report("PixelCNN++, ours", _PP_BATCH_SIZE.value, ours, model.count_params(), multiply_adds(model))
-    theirs_model = tfp_pixel_cnn(PP_SHAPE)
-    real = tf.cast(images, tf.float32)
-    variables = list(theirs_model.trainable_variables)
-    theirs = step_seconds(lambda: -tf.reduce_mean(theirs_model.log_prob(real, training=True)), variables)
-    weights = sum(int(tf.size(variable)) for variable in variables)
-    report("PixelCNN++, tfp.distributions.PixelCNN", _PP_BATCH_SIZE.value, theirs, weights)
-    print(f"  ours trains {theirs / ours:.2f} times as fast")
+    print(f"  cropped kernels train {whole / cropped:.2f} times as fast")
 
 
 if __name__ == "__main__":
