@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pixelvae_tf import heat_maps, pictures, scores
+from pixelvae_tf.config import ModelConfig
 from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.data import prepare
 from pixelvae_tf.data.shards import IDENTITY, UNFINISHED, crc32_of, read_json
@@ -122,12 +123,17 @@ class Scorer:
         return found
 
     def read(self, folder: pathlib.Path, path: str) -> folder_lib.Read:
-        """An image file as pixel values of the model: its largest centred square, averaged over areas."""
-        side, _, channels = self.model.config.model.image_shape
-        read = folder_lib.read(folder, path, side, channels)
-        if read.pixels is None:
-            return read
-        return dataclasses.replace(read, pixels=pictures.to_pixel_values(read.pixels, self.num_values))
+        """An image file as pixel values of the model; see `scoring.read`."""
+        return read(folder, path, self.model.config.model)
+
+
+def read(folder: str | pathlib.Path, path: str, config: ModelConfig) -> folder_lib.Read:
+    """An image file as pixel values of a model: its largest centred square, averaged over areas to the model's size."""
+    side, _, channels = config.image_shape
+    found = folder_lib.read(folder, path, side, channels)
+    if found.pixels is None:
+        return found
+    return dataclasses.replace(found, pixels=pictures.to_pixel_values(found.pixels, config.num_values))
 
 
 def _check_background(model: SavedModel, background: SavedModel) -> None:
