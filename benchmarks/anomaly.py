@@ -35,7 +35,9 @@ from pixelvae_tf.export import local, scoring
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "The model.", required=True)
 _BACKGROUND = flags.DEFINE_string("background", None, "A background model.")
 _VAE = flags.DEFINE_string("vae", None, "A VAE to compare with, with --patches.")
-_DATA = flags.DEFINE_string("data", None, "The model's data set: its own images.", required=True)
+_DATA = flags.DEFINE_string(
+    "data", None, "The model's data set, its own images; tfds:NAME for any of TFDS.", required=True
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS' data directory.")
 _EXCLUDE = flags.DEFINE_list("exclude_labels", [], "Classes that the model was trained without.")
 _AGAINST = flags.DEFINE_list("against", [], "The other sets.")
@@ -113,6 +115,25 @@ def textures(number: int, side: int) -> np.ndarray:
     return np.stack(found)
 
 
+def of_tfds(name: str, split: str, number: int) -> list[np.ndarray]:
+    """The first images of a set of TFDS, as they are."""
+    import tensorflow_datasets as tfds
+
+    read = tfds.load(name, split=split, data_dir=_DATA_DIR.value or None, download=not _DATA_DIR.value)
+    return [example["image"] for example in tfds.as_numpy(read.take(number))]
+
+
+def own_images(split: str, model: config_lib.ModelConfig) -> np.ndarray:
+    """The images of a split of the model's own set, as `--data` names it."""
+    kind, _, what = _DATA.value.partition(":")
+    if kind == "tfds":  # which may have no validation images: the last of those for training
+        number = _NUM_IMAGES.value
+        return fitted(of_tfds(what, "test" if split == "test" else f"train[-{number}:]", number), model)
+    excluded = tuple(map(int, _EXCLUDE.value))
+    config = config_lib.DataConfig(_DATA.value, _DATA_DIR.value, exclude_labels=excluded)
+    return data.load(config, split, model.image_shape).images
+
+
 def other_set(name: str, own: np.ndarray, model: config_lib.ModelConfig, number: int) -> np.ndarray:
     """The images of another set, as `--against` names it."""
     kind, _, what = name.partition(":")
@@ -140,10 +161,7 @@ def other_set(name: str, own: np.ndarray, model: config_lib.ModelConfig, number:
         reads = [scoring.read(what, path, model) for path in paths]
         return np.stack([read.pixels for read in reads if read.pixels is not None])
     if kind == "tfds":
-        import tensorflow_datasets as tfds
-
-        read = tfds.load(what, split="test", data_dir=_DATA_DIR.value or None, download=not _DATA_DIR.value)
-        return fitted([example["image"] for example in tfds.as_numpy(read.take(number))], model)
+        return fitted(of_tfds(what, "test", number), model)
     raise SystemExit(f"anomaly: against must be one of those that --help lists. Received: {name!r}")
 
 
@@ -247,10 +265,7 @@ def main(argv: list[str]) -> None:
     del argv
     background = local.SavedModel(_BACKGROUND.value) if _BACKGROUND.value else None
     scorer = scoring.Scorer(local.SavedModel(_SAVED_MODEL.value), background)
-    config = config_lib.DataConfig(_DATA.value, _DATA_DIR.value, exclude_labels=tuple(map(int, _EXCLUDE.value)))
-    validation, test = (
-        data.load(config, split, scorer.model.config.model.image_shape).images for split in ("validation", "test")
-    )
+    validation, test = (own_images(split, scorer.model.config.model) for split in ("validation", "test"))
     if _AGAINST.value:
         print_table(scorer, _some(test, _NUM_IMAGES.value), _some(validation, _NUM_IMAGES.value))
     if _PATCHES.value:
