@@ -45,6 +45,8 @@ def test_images_come_in_arrays_and_data_sets():
         },
     ):
         _same(data.given_splits(given, MODEL), expected)
+    some = data.given_splits((IMAGES, LABELS), MODEL, exclude_labels=(1,))
+    assert set(some["train"].labels) == {0, 2} and len(some["train"].images) + len(some["validation"].images) == 30
     alone = data.given_splits(from_slices(IMAGES), MODEL)
     np.testing.assert_array_equal(alone["train"].images, expected["train"].images)
     assert alone["train"].labels is None
@@ -80,7 +82,7 @@ def test_a_run_on_arrays_has_what_a_run_has(tmp_path):
     )
     workdir = tmp_path / "run"
     # Interrupted after two of four steps, as far as the run knows.
-    config.train.steps = 4
+    config.train.steps, config.data.mutation = 4, 0.25
     run = trainer.prepare(config, workdir, images=IMAGES)
     loop = run.loop
 
@@ -97,7 +99,7 @@ def test_a_run_on_arrays_has_what_a_run_has(tmp_path):
     assert again.step == 2
     again.run(trainer.Interruption())
     model, stored, step = pixelvae_tf.load(workdir)
-    assert step in (2, 4) and stored.data.name == "arrays" and model.config == MODEL
+    assert step in (2, 4) and stored.data.name == "arrays" and stored.data.mutation == 0.25 and model.config == MODEL
     np.testing.assert_array_equal(
         pixelvae_tf.load(workdir, "latest")[0].get_weights()[0], again.state.average.get_weights()[0]
     )

@@ -209,8 +209,8 @@ def prepare(
       config: the run.
       workdir: where it lives; see `pixelvae_tf.runs`.
       strategy: from `make_strategy`, by default "auto".
-      images: to train on instead of `config.data`: arrays or a `tf.data.Dataset`, see `data.given_splits`. A run goes
-        on with the same images.
+      images: to train on instead of those of `config.data`: arrays or a `tf.data.Dataset`, see `data.given_splits`. A
+        run goes on with the same images.
 
     Returns:
       Its trainer, on whose `run` the first file is written.
@@ -224,14 +224,15 @@ def prepare(
     onednn.advise()
     strategy = strategy or make_strategy("auto")
     if images is not None:
-        config = dataclasses.replace(config, data=config_lib.DataConfig(config_lib.GIVEN))
+        given = dataclasses.replace(config.data, name=config_lib.GIVEN, data_dir="", folder="", labels="")
+        config = dataclasses.replace(config, data=given)
     workdir, workers = runs.check_path(workdir), Workers(strategy)
     _check_replicas(config, strategy)
     workdir_lib.check(config, workdir)
     if images is None:
         images = {split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")}
     else:
-        images = data.given_splits(images, config.model)
+        images = data.given_splits(images, config.model, config.data.exclude_labels)
     for image_set in images.values():
         data.check_fits(image_set, config.model)
     fingerprints = {split: image_set.fingerprint() for split, image_set in images.items()}

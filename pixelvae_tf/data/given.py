@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pixelvae_tf import pixels
 from pixelvae_tf.config import GIVEN, ModelConfig
-from pixelvae_tf.data.sources import ImageSet
+from pixelvae_tf.data.sources import ImageSet, without_classes
 
 # One image in so many is held out where no validation images are given, as of a folder.
 HELD_OUT = 20
@@ -16,7 +16,7 @@ HELD_OUT = 20
 _IMAGES, _LABELS = ("images", "image"), ("labels", "label")
 
 
-def given_splits(images: Any, model: ModelConfig) -> dict[str, ImageSet]:
+def given_splits(images: Any, model: ModelConfig, exclude_labels: tuple[int, ...] = ()) -> dict[str, ImageSet]:
     """The splits that a run needs, of images that are given.
 
     Args:
@@ -24,6 +24,7 @@ def given_splits(images: Any, model: ModelConfig) -> dict[str, ImageSet]:
         such pairs, one by one or in batches, which is read into memory here; or an `ImageSet`. Every twentieth image is
         held out for validation, unless they are {"train": ..., "validation": ...}, both of these kinds.
       model: what they must fit.
+      exclude_labels: images of these classes are left out.
 
     Returns:
       "train" and "validation".
@@ -32,8 +33,11 @@ def given_splits(images: Any, model: ModelConfig) -> dict[str, ImageSet]:
       ValueError: for other images, or too few.
     """
     if isinstance(images, Mapping) and set(images) == {"train", "validation"}:
-        return {split: given_images(some, model, split) for split, some in images.items()}
-    whole = given_images(images, model, "train")
+        return {
+            split: without_classes(given_images(some, model, split), exclude_labels, split)
+            for split, some in images.items()
+        }
+    whole = without_classes(given_images(images, model, "train"), exclude_labels, "train")
     held_out = np.arange(len(whole.images)) % HELD_OUT == HELD_OUT - 1
     if not held_out.any():
         raise ValueError(

@@ -190,13 +190,13 @@ def describe(config: DataConfig) -> tuple[str, str]:
     Returns:
       Its name, and its binarization as in `ImageSet`.
     """
-    if config.name == GIVEN:
-        return GIVEN, "as given"
     name = config.name
     if config.folder:
         name += f" from {local_path(config.folder, 'data.folder').resolve().name}"
     if config.exclude_labels:
         name += f" without the classes {', '.join(map(str, sorted(config.exclude_labels)))}"
+    if config.name == GIVEN and not config.folder:
+        return name, "as given"
     in_table = not config.folder and config.name in DATA_SETS
     return name, DATA_SETS[config.name].binarization if in_table else NONE
 
@@ -219,11 +219,13 @@ def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | Non
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     images = _load(config, split, image_shape)
-    return _without(images, config.exclude_labels, split) if config.exclude_labels else images
+    return without_classes(images, config.exclude_labels, split)
 
 
-def _without(images: ImageSet, excluded: tuple[int, ...], split: str) -> ImageSet:
-    """A split without the images of some classes."""
+def without_classes(images: ImageSet, excluded: tuple[int, ...], split: str) -> ImageSet:
+    """A split without the images of some classes; `DataConfig.exclude_labels`."""
+    if not excluded:
+        return images
     if images.labels is None:
         raise ValueError(
             f"data.exclude_labels must be left out for {images.name}, which has no labels (those of a folder are read "
