@@ -5,6 +5,7 @@ at the machine's bandwidth, and something to start (Williams et al. 2009). That 
 operations, and that compilers fuse what is here read and written one after the other, is not counted.
 """
 
+import collections
 import dataclasses
 import math
 import time
@@ -20,6 +21,15 @@ _CALLS = {"PartitionedCall": ("f",), "StatefulPartitionedCall": ("f",), "While":
 _CALLS |= {"If": ("then_branch",), "StatelessIf": ("then_branch",)}
 
 
+class Convolution(NamedTuple):
+    """Shapes [B, H, W, C] of the input and [h, w, C, F] of the kernel, stride and padding."""
+
+    inputs: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: int
+    padding: str
+
+
 class Operation(NamedTuple):
     """One of a graph: its kind, floating-point operations, bytes read and written, bytes of its outputs."""
 
@@ -27,6 +37,7 @@ class Operation(NamedTuple):
     flops: int
     bytes: int
     output_bytes: int
+    convolution: Convolution | None = None
 
 
 class Machine(NamedTuple):
@@ -52,6 +63,14 @@ class Work:
     def bytes(self) -> int:
         """Of all operations."""
         return sum(operation.bytes for operation in self.operations)
+
+    def heaviest_convolutions(self, number: int = 8) -> dict[Convolution, int]:
+        """FLOPs of the forward convolutions that have most of them."""
+        flops = collections.Counter()
+        for operation in self.operations:
+            if operation.convolution:
+                flops[operation.convolution] += operation.flops
+        return dict(flops.most_common(number))
 
     def seconds(self, machine: Machine) -> dict[str, float]:
         """Seconds on a machine, by what bounds the operations: "arithmetic", "bytes" or "starts"."""
@@ -91,9 +110,11 @@ def _size(tensor: tf.Tensor) -> int:
 
 def _cost(operation: tf.Operation) -> Operation:
     inputs, outputs = list(operation.inputs), list(operation.outputs)
-    flops, moved = 0, sum(map(_size, inputs + outputs))
+    flops, moved, convolution = 0, sum(map(_size, inputs + outputs)), None
     kind = operation.type
     if kind == "Conv2D":
+        shapes = [tuple(tensor.shape) for tensor in inputs]
+        convolution = Convolution(*shapes, operation.get_attr("strides")[1], operation.get_attr("padding").decode())
         flops = 2 * _numel(outputs[0]) * math.prod(inputs[1].shape[:3])
     elif kind in ("Conv2DBackpropInput", "Conv2DBackpropFilter"):
         kernel = inputs[1] if kind == "Conv2DBackpropInput" else outputs[0]
@@ -105,7 +126,7 @@ def _cost(operation: tf.Operation) -> Operation:
         moved = 7 * _size(inputs[-1])
     elif kind in ("AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp"):
         moved = 3 * _size(inputs[1])
-    return Operation(kind, flops, moved, sum(map(_size, outputs)))
+    return Operation(kind, flops, moved, sum(map(_size, outputs)), convolution)
 
 
 def best_seconds(function: Callable[[], object], clock: Callable[[], float], repeats: int = 5) -> float:
@@ -135,20 +156,29 @@ def matrix_product_rate(
     return 2 * number * size**3 / best_seconds(lambda: products().numpy(), clock)
 
 
-def convolution_rate(batch: int = 8, channels: int = 160, clock: Callable[[], float] = time.perf_counter) -> float:
-    """FLOP/s of a 3x3 convolution of images of 32x32, and of its two gradients, in float32."""
-    x = tf.Variable(tf.random.stateless_normal((batch, 32, 32, channels), (1, 2)))
-    kernel = tf.Variable(tf.random.stateless_normal((3, 3, channels, channels), (3, 4)))
+def convolution_rate(flops: dict[Convolution, int], clock: Callable[[], float] = time.perf_counter) -> float:
+    """FLOP/s of convolutions and their two gradients, in float32, each as heavy as its FLOPs say."""
 
-    @tf.function
-    def convolutions():
-        with tf.GradientTape() as tape:
-            y = tf.nn.conv2d(x, kernel, 1, "SAME")
-        gradients = tape.gradient(y, (x, kernel), output_gradients=y)
-        return sum(tf.reduce_sum(gradient) for gradient in gradients)
+    def seconds(convolution: Convolution) -> float:
+        x, kernel = (tf.Variable(tf.random.stateless_normal(shape, (1, 2))) for shape in convolution[:2])
 
-    flops = 3 * 2 * batch * 32 * 32 * 9 * channels**2
-    return flops / best_seconds(lambda: convolutions().numpy(), clock)
+        @tf.function
+        def run():
+            with tf.GradientTape() as tape:
+                y = tf.nn.conv2d(x, kernel, convolution.stride, convolution.padding)
+            gradients = tape.gradient(y, (x, kernel), output_gradients=y)
+            return sum(tf.reshape(gradient, (-1,))[0] for gradient in gradients)
+
+        return best_seconds(lambda: run().numpy(), clock)
+
+    def flops_of(convolution: Convolution) -> float:
+        batch, height, width, _ = convolution.inputs
+        smaller = [0, 0] if convolution.padding == "SAME" else [size - 1 for size in convolution.kernel[:2]]
+        places = [-(-(a - b) // convolution.stride) for a, b in zip((height, width), smaller, strict=True)]
+        return 3 * 2 * batch * math.prod(places) * math.prod(convolution.kernel)
+
+    taken = sum(number * seconds(convolution) / flops_of(convolution) for convolution, number in flops.items())
+    return sum(flops.values()) / taken
 
 
 def _minima(x: tf.Variable, y: tf.Variable, number: int) -> Callable[[], tf.Tensor]:
@@ -178,6 +208,6 @@ def start_seconds(clock: Callable[[], float] = time.perf_counter) -> float:
     return best_seconds(lambda: function().numpy(), clock) / 500
 
 
-def measured(batch: int, clock: Callable[[], float] = time.perf_counter) -> Machine:
-    """This machine, in float32, on so many images at once."""
-    return Machine(convolution_rate(batch, clock=clock), bandwidth(clock=clock), start_seconds(clock))
+def measured(work: Work, clock: Callable[[], float] = time.perf_counter) -> Machine:
+    """This machine in float32, at the heaviest convolutions of some work."""
+    return Machine(convolution_rate(work.heaviest_convolutions(), clock), bandwidth(clock=clock), start_seconds(clock))

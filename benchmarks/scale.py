@@ -8,7 +8,8 @@ bytes on the GPU, at --reached of the data sheet's rates; the ring all-reduce is
 No GPU was measured for it.
 
 The same prediction is held against a step measured here, in CPU seconds of all threads, on which a loaded machine has
-little effect: rates of a convolution, an addition and an empty operation are measured first.
+little effect: the rates of the model's heaviest convolutions with their gradients, of additions and of empty operations
+are measured first.
 """
 
 import time
@@ -29,7 +30,7 @@ _GPU = flags.DEFINE_enum("gpu", "H100", ["A100", "H100", "H200"], "Which card.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Images of a replica's step whose graph is traced.", 1)
 _REACHED = flags.DEFINE_float("reached", 0.4, "Share of the data sheet's arithmetic that convolutions reach.", 0.01, 1)
 _CHECK = flags.DEFINE_bool("check", True, "Whether a step is measured here.")
-_CHECK_BATCH = flags.DEFINE_integer("check_batch", 2, "Images of that step.", 1)
+_CHECK_BATCH = flags.DEFINE_integer("check_batch", 4, "Images of that step.", 1)
 
 
 class Card(NamedTuple):
@@ -146,9 +147,10 @@ def predict(name: str, card: Card) -> None:
 
 def check(name: str) -> None:
     """Prints the prediction for this CPU beside a measured step."""
-    here = roofline.measured(_CHECK_BATCH.value, time.process_time)
     step = Step(name, _CHECK_BATCH.value)
-    predicted = sum(step.work().seconds(here).values())
+    work = step.work()
+    here = roofline.measured(work, time.process_time)
+    predicted = sum(work.seconds(here).values())
     taken = roofline.best_seconds(step.run, time.process_time, 3)
     print(
         f"{name}, {_CHECK_BATCH.value} images here: predicted {predicted:.2f} CPU s, measured {taken:.2f}: "
