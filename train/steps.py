@@ -10,7 +10,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from pixelvae_tf import bounds, data, layers
+from pixelvae_tf import adam, bounds, data, layers
 from pixelvae_tf.config import Config, TrainConfig
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.runs import build, weights_of
@@ -154,38 +154,15 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
 def _update_weights(strategy: tf.distribute.Strategy, state: TrainState, gradients: list) -> None:
     """Adam's step on every replica's own copy, with gradients that every replica holds whole.
 
-    Keras' `apply` would sum them over the replicas once more; and what TensorFlow has one operation for Keras computes
-    with a dozen, which for hundreds of small variables takes longer than their arithmetic.
+    Keras' `apply` would sum them over the replicas once more.
     """
     optimizer = state.optimizer
-    steps = tf.cast(optimizer.iterations + 1, tf.float64)
-    scalars = optimizer.beta_1**steps, optimizer.beta_2**steps, optimizer.learning_rate
     # All weights have one dtype, that of the policy's variables.
-    dtype = state.model.trainable_variables[0].dtype
-    beta_1_power, beta_2_power, rate = (tf.cast(scalar, dtype) for scalar in scalars)
-    # Tensors, as a number would be a constant of each variable's own.
-    beta_1, beta_2, epsilon = (
-        tf.constant(scalar, dtype) for scalar in (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
-    )
-
-    def move(weights, gradient, momentum, velocity):
-        tf.raw_ops.ResourceApplyAdam(
-            var=weights.handle,
-            m=momentum.handle,
-            v=velocity.handle,
-            beta1_power=beta_1_power,
-            beta2_power=beta_2_power,
-            lr=rate,
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=epsilon,
-            grad=gradient,
-        )
-
+    numbers = adam.scalars(optimizer, optimizer.learning_rate, state.model.trainable_variables[0].dtype)
     of_variables = (state.model.trainable_variables, optimizer._momentums, optimizer._velocities)
     for gradient, weights, *moments in zip(gradients, *of_variables, strict=True):
-        arguments = (gradient, *(moment.value for moment in moments))
-        strategy.extended.update(weights.value, move, args=arguments, group=False)
+        arguments = (gradient, *(moment.value for moment in moments), numbers)
+        strategy.extended.update(weights.value, adam.move, args=arguments, group=False)
     optimizer.iterations.assign_add(1)
 
 

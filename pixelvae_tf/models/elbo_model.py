@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf import bounds, layers, noise, onednn, pixels
+from pixelvae_tf import adam, bounds, layers, noise, onednn, pixels
 from pixelvae_tf.models.config import ModelConfig
 
 NO_WEIGHTS = "{} must be None: the bound is a plain mean over images"
@@ -47,7 +47,7 @@ class ElboModel(keras.Model):
         """Prepares `fit` on images. The loss is that of `train/`: with no warm-up and no free nats, the negative ELBO.
 
         Args:
-          optimizer: Keras' own or a name.
+          optimizer: Keras' own or a name; "adam" is Keras' with a step of fewer operations.
           seed: of the noise and the dropout. Weights come from `pixelvae_tf.build`, the order of the images from Keras.
           kl_warmup_steps, free_nats, free_nats_steps, prior_floor_steps: of `bounds.Objective`, in `fit`; `evaluate`
             gives the negative ELBO.
@@ -76,6 +76,8 @@ class ElboModel(keras.Model):
                 f"fit works on one device; use pixelvae_tf.train on several. Received: {replicas} replicas"
             )
         onednn.advise()
+        if optimizer == "adam":
+            optimizer = adam.Adam()
         options.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **options)
         self.optimizer.build(self.trainable_variables)
