@@ -3,7 +3,8 @@
     python benchmarks/serving.py --saved_model=models/digits/1 [--signature=sample] [--threads=4] [--requests=200]
 
 For every batch size, in one run: requests and images a second, the median and the 99th percentile of the time that a
-request takes, and the memory of the process before and after. Each thread waits for its answer before it asks again:
+request takes, the CPU time of all threads for one (what compares where others use the machine too), and the memory of
+the process before and after. Each thread waits for its answer before it asks again:
 so many patient clients, without a network. What the first calls cost is left out. Seconds and MB are this machine's;
 memory that grew with `--requests` would be a leak.
 """
@@ -41,11 +42,12 @@ def measure(signature, batch: int) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS.value) as threads:
         list(threads.map(seconds_of, range(4 * _THREADS.value)))
-        before, start = memory(), time.perf_counter()
+        before, start, cpu = memory(), time.perf_counter(), time.process_time()
         seconds = list(threads.map(seconds_of, range(_REQUESTS.value)))
         rate = _REQUESTS.value / (time.perf_counter() - start)
+        cpu = 1000 * (time.process_time() - cpu) / _REQUESTS.value
     median, late = 1000 * np.quantile(seconds, [0.5, 0.99])
-    print(f"{batch:5}{rate:12.1f}{rate * batch:10.1f}{median:11.1f}{late:9.1f}{before:11.0f}{memory():10.0f}")
+    print(f"{batch:5}{rate:12.1f}{rate * batch:10.1f}{median:11.1f}{late:9.1f}{cpu:8.1f}{before:11.0f}{memory():10.0f}")
 
 
 def memory() -> float:
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> None:
         known = ", ".join(loaded.signatures)
         raise SystemExit(f"signature must be one of {known}. Received: {_SIGNATURE.value!r}")
     print(f"{_SAVED_MODEL.value}, {_SIGNATURE.value}: {_REQUESTS.value} requests of {_THREADS.value} threads")
-    print("batch  requests/s  images/s  median ms   p99 ms  MB before  MB after")
+    print("batch  requests/s  images/s  median ms   p99 ms  CPU ms  MB before  MB after")
     for batch in map(int, _BATCH_SIZES.value):
         measure(loaded.signatures[_SIGNATURE.value], batch)
 
