@@ -18,7 +18,7 @@ quickstart: .venv/installed
 	$(BIN)/pixelvae-train --config=digits/gated_pixel_vae --workdir=$(RUN)
 	$(BIN)/pixelvae-evaluate --workdir=$(RUN) --split=test --importance_samples=50 > $(RUN)/test.json
 	$(BIN)/pixelvae-export --workdir=$(RUN) --export_dir=$(RUN)/saved_model
-	$(BIN)/pixelvae-sample --saved_model=$$(ls -d $(RUN)/saved_model/[0-9]* | sort -V | tail -n 1) --output=$(RUN)/served_samples.png
+	$(BIN)/pixelvae-sample --saved_model=$(RUN)/saved_model --output=$(RUN)/served_samples.png
 	$(BIN)/python benchmarks/quickstart.py $(RUN)
 
 test: .venv/installed

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pixelvae_tf import data
 from pixelvae_tf.config import DataConfig
+from pixelvae_tf.train import evaluation
 
 # Points of accuracy that the way through 16 latents may cost.
 LARGEST_GAP = 5.0
@@ -56,11 +57,7 @@ def main(run: str) -> None:
     for name in ("checkpoints", "tensorboard", "config.json", "samples.png", "reconstructions.png"):
         print(f"{name + ':':21} {directory / name}")
     print(f"{'SavedModel:':21} {saved_model}")
-    print(
-        f"test bound: {report['bound_nats']:.2f} nats, {report['bound_bpd']:.3f} bits/dim "
-        f"(KL {report['kl_nats'][0]:.2f}; {report['importance_samples']} importance samples: "
-        f"{report['importance_weighted_nats']:.2f} nats)"
-    )
+    print(evaluation.in_words(report))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,10 @@ import pathlib
 import sys
 
 import numpy as np
+
+if __name__ == "__main__":
+    # TensorFlow imports Keras where it is installed, and that scikit-learn. A SavedModel needs neither.
+    sys.modules["keras"] = None
 import tensorflow as tf
 
 # Integers must agree. Floats are sums over all pixels, computed by the same graph, which another process may
@@ -46,11 +50,12 @@ def disagreements(loaded, saved_model: pathlib.Path, cases: dict[str, np.ndarray
     missing = {name for name, _ in calls} ^ set(loaded.signatures)
     if missing:
         problems.append(f"signatures differ: {sorted(missing)}")
-    for (name, batch), call in calls.items():
+    for done, ((name, batch), call) in enumerate(calls.items(), start=1):
         outputs = loaded.signatures[name](**{key: tf.constant(value) for key, value in call["in"].items()})
         if set(outputs) != set(call["out"]):
             problems.append(f"{name}: outputs {sorted(outputs)}, expected {sorted(call['out'])}")
             continue
+        print(f"checked {done} of {len(calls)}", flush=True)
         for key, expected in call["out"].items():
             problems += _compare(f"{name}, batch {batch}, {key}", outputs[key].numpy(), expected)
     requests = saved_model / "assets.extra" / "tf_serving_warmup_requests"

@@ -3,10 +3,12 @@
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +22,7 @@ from pixelvae_tf.export.server import model_name
 from pixelvae_tf.export.signatures import Signature, signatures
 from pixelvae_tf.files import local_path
 from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.train import progress
 
 __all__ = ["export"]
 
@@ -103,11 +106,16 @@ def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path) -> None:
     """Saves the endpoints, as signatures and as attributes, with the weights that they use."""
     served = tf.Module()
     served.weights = runs.weights_of(model)
-    graphs = {name: function.get_concrete_function() for name, function in endpoints.items()}
+    graphs = {}
+    with progress.announced(f"tracing {', '.join(endpoints)}") as count:
+        for name, function in endpoints.items():
+            graphs[name] = function.get_concrete_function()
+            count(len(graphs), len(endpoints))
     for name, graph in graphs.items():
         setattr(served, name, _call(graph, endpoints[name].input_signature[0]))
     served.serve = served.serving_default  # what Keras' TFSMLayer calls where it is not told
-    tf.saved_model.save(served, str(path), signatures=graphs)
+    with progress.announced("saving"):
+        tf.saved_model.save(served, str(path), signatures=graphs)
 
 
 def _call(
@@ -183,26 +191,43 @@ def check(
     with tempfile.TemporaryDirectory() as folder:
         cases = pathlib.Path(folder) / "cases.npz"
         # On the CPU in both processes: this one may hold all of a GPU's memory, and a GPU rounds in its own way.
-        with tf.device("CPU:0"):
-            np.savez(cases, **_cases(endpoints, batches, without_xla or {}))
-        outcome = _run_check(path, cases)
+        with tf.device("CPU:0"), progress.announced("computing what it must answer") as count:
+            np.savez(cases, **_cases(endpoints, batches, without_xla or {}, count))
+        with progress.announced("checking it in a process that has TensorFlow alone") as count:
+            outcome = _run_check(path, cases, count)
     if outcome.returncode:
         raise RuntimeError(f"the SavedModel does not agree with the model:\n{outcome.stdout}{outcome.stderr}")
 
 
-def _run_check(saved_model: pathlib.Path, cases: pathlib.Path) -> subprocess.CompletedProcess:
-    """Runs check.py in a fresh process."""
+def _run_check(
+    saved_model: pathlib.Path, cases: pathlib.Path, count: Callable[[int, int], None]
+) -> subprocess.CompletedProcess:
+    """Runs check.py in a fresh process, and counts what it says it has checked."""
     # By path, not by module name: importing the package is what must not be needed.
     script = pathlib.Path(__file__).with_name("check.py")
     command = [sys.executable, "-P", str(script), str(saved_model), str(cases)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    said = []
+    with subprocess.Popen(command, env=environment, text=True, **streams) as process:
+        for line in process.stdout:
+            if counted := re.fullmatch(r"checked (\d+) of (\d+)\n", line):
+                count(*map(int, counted.groups()))
+            else:
+                said.append(line)
+    return subprocess.CompletedProcess(command, process.returncode, "".join(said), "")
 
 
-def _cases(endpoints: Endpoints, batches: set[int], without_xla: dict[str, Signature]) -> dict[str, np.ndarray]:
+def _cases(
+    endpoints: Endpoints,
+    batches: set[int],
+    without_xla: dict[str, Signature],
+    count: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, np.ndarray]:
     """Inputs and the model's own outputs: {"signature|batch|in or out|tensor": array}."""
     cases = {}
-    for name, function in endpoints.items():
+    for done, (name, function) in enumerate(endpoints.items()):
+        count(done, len(endpoints))
         for batch in batches:
             # One row would leave nothing good to compare.
             inputs = example(function.input_signature[0], batch, spoil_last=batch > 1)

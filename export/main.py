@@ -43,6 +43,7 @@ def main(argv: list[str]) -> None:
     for ending in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP
         if signal.getsignal(signal.Signals[ending]) != signal.SIG_IGN:  # as nohup has it
             signal.signal(signal.Signals[ending], lambda number, frame: sys.exit(128 + number))
+    console.start_tensorflow()
     from pixelvae_tf.export import exporter, server
 
     try:

@@ -171,6 +171,7 @@ def _open() -> _Source:
     if _PRETRAINED.value is not None:
         model = local.pretrained(_PRETRAINED.value)
     elif _WORKDIR.value is not None:
+        console.start_tensorflow()
         model = local.run(_WORKDIR.value, _WEIGHTS.value or "best")
     else:
         model = local.SavedModel(_SAVED_MODEL.value)
@@ -180,6 +181,7 @@ def _open() -> _Source:
     about = model.config.model
     source = _Source(model, about.num_values, batch_size, about.num_classes, model.classes)
     _check_model(source, about)
+    console.start_tensorflow()
     return source
 
 
@@ -247,6 +249,8 @@ def _print(source: _Source, verb: str, paths: list[str]) -> None:
     if verb == "log_prob":
         inputs |= {"seed": _SEED.value + np.arange(len(paths)), **_labels(source, verb, len(paths))}
     outputs = _predict(source, verb, inputs)
+    if verb == "log_prob":  # without its maps
+        outputs = {name: values for name, values in outputs.items() if values.ndim < 3}
     for row, path in enumerate(paths):
         print(json.dumps({"image": path, **{name: outputs[name][row].tolist() for name in sorted(outputs)}}))
 
@@ -295,17 +299,21 @@ def _noise(source: _Source, name: str, number: int) -> dict[str, np.ndarray]:
 
 def _predict(source: _Source, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs of all rows, a batch a call."""
+    from pixelvae_tf.train import progress
+
     number, step = len(next(iter(inputs.values()))), source.batch_size
     batches = []
-    for start in range(0, number, step):
-        batch = {key: values[start : start + step] for key, values in inputs.items()}
-        try:
-            batches.append(source.model.predict(name, batch))
-        except client.ServerError as error:
-            # The server alone knows the limit, and names it.
-            if "the max_batch of the export" not in str(error):
-                raise
-            raise ValueError(f"batch_size must be what the model takes. Received: {step}: {error}") from error
+    with progress.announced(f"{name}: {number} image{'s' if number > 1 else ''}") as count:
+        for start in range(0, number, step):
+            batch = {key: values[start : start + step] for key, values in inputs.items()}
+            try:
+                batches.append(source.model.predict(name, batch))
+            except client.ServerError as error:
+                # The server alone knows the limit, and names it.
+                if "the max_batch of the export" not in str(error):
+                    raise
+                raise ValueError(f"batch_size must be what the model takes. Received: {step}: {error}") from error
+            count(min(start + step, number), number)
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
 

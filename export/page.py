@@ -5,6 +5,11 @@ import pathlib
 # TensorFlow Serving ignores these files of a SavedModel; people and `pixelvae-model` read them.
 CARD = pathlib.Path("assets.extra") / "pixelvae_tf.json"
 PAGE = pathlib.Path("assets.extra") / "model_card.md"
+# By whether a training went on in the workdir of the one before it.
+_START = {
+    False: "It started with the best weights",
+    True: "It went on in the same workdir, with the optimizer's state, from the last weights",
+}
 NOT_EVALUATED = "Not evaluated; run `{}` and export again."
 
 
@@ -136,7 +141,8 @@ def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]
         part
         for training in lineage
         for part in (
-            f"It started with the best weights (step {training['step']}, fingerprint {training['fingerprint']}) of",
+            f"{_START[training.get('same_run', False)]} (step {training['step']}, fingerprint "
+            f"{training['fingerprint']}) of",
             f"```sh\n{training['command'] or '# no preset and flags make its config'}\n```",
         )
     ]

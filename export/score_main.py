@@ -43,6 +43,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     absl_logging.set_verbosity(absl_logging.WARNING)
+    console.start_tensorflow()
     from pixelvae_tf.export import local
     from pixelvae_tf.train import progress
 

@@ -44,6 +44,7 @@ __all__ = [
     "RowLSTMConfig",
     "TrainConfig",
     "differences",
+    "field_names",
     "from_json",
     "in_words",
     "to_json",
@@ -55,8 +56,8 @@ class DataConfig:
     """Which images.
 
     Attributes:
-      name: a data set of `pixelvae_tf.data`, or one that TFDS has prepared in data_dir as ArrayRecord files; with a
-        folder, what its images are called in reports.
+      name: a data set of `pixelvae_tf.data`, or one that TFDS has prepared in data_dir as ArrayRecord files; without
+        effect where a folder is given.
       data_dir: a TFDS data directory to read; empty for TFDS' own, into which it downloads what is missing.
       folder: a folder of images of any size, or what pixelvae-prepare made of one, to be read instead.
       labels: of a folder, "folders" if its subfolders are classes, for class-conditional models; else empty.
@@ -91,9 +92,12 @@ class TrainConfig:
       learning_rate_drop_at: of a "drop", the share of the steps after which it comes.
       learning_rate_drop_factor: of a "drop", what the rate is multiplied by.
       clip_norm: gradients of a larger global norm are scaled down to it; 0 for no limit.
-      kl_warmup_steps, free_nats, free_nats_steps, prior_floor_steps: see `bounds.Objective`; the first two are one
-        number per level, level 1 first, of which the last holds for all levels above; the last is for models of
-        several levels.
+      kl_warmup_steps: steps in which the weight of a level's KL rises from 0 to 1; one number per level, level 1
+        first, of which the last holds for all levels above.
+      free_nats: nats of a level's KL that are not penalised, on the mean over a batch; per level in the same way.
+      free_nats_steps: the step from which on there are no free nats; 0 for none.
+      prior_floor_steps: of a model of several levels, steps in which a floor under the sigmas of its learnt priors
+        falls from 1 to 0.
       average_decay: of the moving average of the weights, which is what is evaluated and exported.
       steps_per_loop: steps run by one call into the graph.
       log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
@@ -178,6 +182,19 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         shown = ", ".join(choice or "nothing" for choice in choices)
         raise ValueError(f"{name} must be one of {shown}. Received: {value!r}")
+
+
+def field_names(config: Config) -> list[str]:
+    """The fields of a config that have no fields of their own, as "train.steps" or "model.levels[0].dim"."""
+
+    def names(value: Any, name: str) -> list[str]:
+        if isinstance(value, dict):
+            return [found for key in value for found in names(value[key], f"{name}.{key}".lstrip("."))]
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return [found for i, item in enumerate(value) for found in names(item, f"{name}[{i}]")]
+        return [name]
+
+    return names(dataclasses.asdict(config), "")
 
 
 def to_json(config: Config) -> str:

@@ -1,5 +1,6 @@
 """What the console scripts share."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -18,15 +19,37 @@ from pixelvae_tf.files import local_path, require_outside
 flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
 
 
-def run(main: Callable[[list[str]], None], **options) -> None:
+class _Help(app.HelpFlag):
+    """absl's --help, which ends with status 1 and does not know -h."""
+
+    def __init__(self, epilogue: Callable[[], str] | None):
+        super().__init__()
+        self.epilogue = epilogue
+        self.allow_override = True  # absl has defined its own
+
+    def parse(self, arg) -> None:
+        """Prints the help and ends the program."""
+        if not arg:
+            return
+        app.usage(shorthelp=True, writeto_stdout=True)
+        if self.epilogue is not None:
+            print(self.epilogue())
+        sys.exit(0)
+
+
+def run(main: Callable[[list[str]], None], epilogue: Callable[[], str] | None = None, **options) -> None:
     """Runs the `main` of a command's module as if that module were the program.
 
     absl shows the docstring and the flags of `__main__`, which is pip's script: without this --help shows neither.
 
     Args:
       main: takes the command line that the flags leave.
+      epilogue: what --help prints behind the flags.
       **options: of `absl.app.run`.
     """
+    app.define_help_flags()
+    flags.DEFINE_flag(_Help(epilogue), module_name="absl.app")
+    sys.argv[1:] = ["--help" if argument == "-h" else argument for argument in sys.argv[1:]]
     module = sys.modules[main.__module__]
     sys.modules["__main__"].__doc__ = module.__doc__
     for flag in flags.FLAGS.get_flags_for_module(module.__name__):
@@ -54,6 +77,32 @@ def _print_warnings() -> None:
     """Lets no warning end a command: PYTHONWARNINGS=error is for tests of one's own code, not of what we import."""
     if any(action == "error" for action, *_ in warnings.filters):
         warnings.simplefilter("default")
+
+
+# What TensorFlow writes while it is imported, before any level of its logging is heeded.
+NOISE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog|To enable the following instructions"
+# Where a driver of NVIDIA's shows its devices, on Linux and in its subsystem of Windows.
+DEVICES = ("/dev/nvidiactl", "/dev/dxg")
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow, and says on what it computes in place of its own messages below errors.
+
+    TF_CPP_MIN_LOG_LEVEL=0 in the environment shows them.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Without a driver CUDA complains of that as an error.
+    driver = any(map(os.path.exists, DEVICES))
+    noise = NOISE if driver else rf"{NOISE}|E\d{{4}} .*cuInit"
+    with streams.without(noise) if level != "0" else contextlib.nullcontext():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    found = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "no GPU found: CPU"
+    why = " (TF_CPP_MIN_LOG_LEVEL=0 shows why)" if driver and not gpus else ""
+    print(f"{command()}: {found}{why}", file=sys.stderr)
 
 
 def _reason(error: Exception) -> str:

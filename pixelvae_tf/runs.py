@@ -213,7 +213,8 @@ def read_images(workdir: str | pathlib.Path) -> dict | None:
 def read_lineage(workdir: str | pathlib.Path) -> list[dict]:
     """The trainings behind the weights that a run started from, the first one first.
 
-    Each has "command" (or None, where flags make no preset its config), "step" and "fingerprint".
+    Each has "command" (or None, where flags make no preset its config), "step" and "fingerprint"; and "same_run", true,
+    if what follows went on with its optimizer's state in its workdir.
 
     Raises:
       ValueError: if it cannot be read.
@@ -224,6 +225,7 @@ def read_lineage(workdir: str | pathlib.Path) -> list[dict]:
     try:
         return [
             {name: training[name] for name in ("command", "step", "fingerprint")}
+            | ({"same_run": True} if training.get("same_run") else {})
             for training in json.loads(path.read_text())
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:

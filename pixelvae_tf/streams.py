@@ -1,10 +1,14 @@
 """Standard output and error of a command: closed, on a full disk or in another encoding, they never stop its work."""
 
+import contextlib
 import errno
 import io
 import os
+import re
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import TextIO
 
 # What a shell reports for a program that wrote into a pipe without a reader.
@@ -68,3 +72,30 @@ def output_status(command: str) -> int | str:
     return (
         BROKEN_PIPE if error.errno == errno.EPIPE else f"{command}: standard output must be writable. Received: {error}"
     )
+
+
+@contextlib.contextmanager
+def without(noise: str) -> Iterator[None]:
+    """Leaves lines out of what the code inside writes to standard error, its C++ parts among it.
+
+    What is left comes when the code ends; a process that is killed inside shows nothing of it.
+
+    Args:
+      noise: a regular expression; lines that begin with what it matches are left out.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            lines = [line for line in file if not re.match(noise.encode(), line)]
+            with contextlib.suppress(OSError):  # full, or closed by its reader
+                os.write(2, b"".join(lines))

@@ -113,7 +113,7 @@ def export(folder: pathlib.Path, name: str) -> Export:
     model = make_model(config)
 
     def make(unfinished: pathlib.Path) -> None:
-        def keep(saved_model: pathlib.Path, cases: pathlib.Path) -> subprocess.CompletedProcess:
+        def keep(saved_model: pathlib.Path, cases: pathlib.Path, count) -> subprocess.CompletedProcess:
             shutil.copy(cases, unfinished)
             return subprocess.CompletedProcess([], 0)
 

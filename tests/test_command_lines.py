@@ -1,13 +1,20 @@
 """Command lines that nearly say what is meant: one message that names the mistake."""
 
 import ast
+import dataclasses
 import pathlib
+import typing
 
 import pytest
 from commands import SAMPLE, run_command
 
+from pixelvae_tf import config as config_lib
+from pixelvae_tf import config_help, presets
+from pixelvae_tf.config import Config, DataConfig, LevelConfig, ModelConfig, TrainConfig
 from pixelvae_tf.export import client, exporter
 from pixelvae_tf.files import local_path
+from pixelvae_tf.models.config import NetworkConfig
+from pixelvae_tf.suggestions import SHOWN, did_you_mean
 
 ROOT = pathlib.Path(__file__).parents[1]
 MAINS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
@@ -39,6 +46,19 @@ EXPECTED_AFTER = "the flags of pixelvae-train are expected after --, as in pixel
             "free_nats[0] must be at most 1000000000",
         ),
         ("train.main", [CONFIG, "--workdir=\udcff"], "--workdir=\\udcff: it must be a path whose characters are UTF-8"),
+        ("train.main", ["--steps=100"], "--steps is no flag; did you mean --config.train.steps?"),
+        ("train.main", [CONFIG, "--wrkdir=x"], "--wrkdir is no flag; did you mean --workdir?"),
+        (
+            "train.main",
+            [CONFIG, "--config.train.stpes=3"],
+            "stpes not found on dataclass <class 'pixelvae_tf.config.TrainConfig'>; did you mean --config.train.steps",
+        ),
+        ("train.main", [CONFIG, "--config.steps=3"], "did you mean --config.train.steps?"),
+        (
+            "train.main",
+            ["--config=digits/gated_pixel_va"],
+            "'digits/gated_pixel_va'; did you mean digits/gated_pixel_vae,",
+        ),
         ("train.launch_main", [], f"{EXPECTED_AFTER}--config=PRESET --workdir=DIR. Received: none"),
         (
             "train.launch_main",
@@ -101,3 +121,49 @@ def test_a_path_that_is_not_utf_8_is_refused_by_name():
     ):
         local_path("/tmp/\udcff", "workdir")
     assert local_path("/tmp/画像", "workdir") == pathlib.Path("/tmp/画像")
+
+
+def test_what_may_be_meant_is_a_short_list():
+    names = ["--workdir", "--list", "--config.train.steps", "--config.train.seed", "--config.data.folder"]
+    assert did_you_mean("--steps", names) == "; did you mean --config.train.steps?"
+    assert did_you_mean("--config.model.steps", names) == "; did you mean --config.train.steps?"
+    assert did_you_mean("--fodler", names) == "; did you mean --config.data.folder?"
+    assert did_you_mean("--colour", names) == ""
+    assert did_you_mean("a.x", [f"{letter}.x" for letter in "bcdefg"]).count(",") == SHOWN - 1
+
+
+def test_a_preset_is_printed_as_it_would_run(tmp_path):
+    arguments = [CONFIG, "--config.train.steps=7", f"--workdir={tmp_path / 'run'}", "--print_config"]
+    status, out, errors = run_command("train.main", *arguments)
+    expected = presets.get("digits/vae")
+    expected.train.steps = 7
+    assert (status, config_lib.from_json(out)) == (0, expected), errors
+    assert not list(tmp_path.iterdir())
+
+
+KINDS = [Config, DataConfig, TrainConfig, ModelConfig, LevelConfig, *typing.get_args(NetworkConfig)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_of_a_config_is_explained(kind):
+    """In its dataclass or a base of it, once: --help has no list of its own."""
+    explained = [name for names in config_help.explained(kind) for name in names]
+    fields = [field.name for field in dataclasses.fields(kind)]
+    assert kind is Config or sorted({*explained, "network"}) == sorted({*fields, "network"})
+    assert all(config_help.explained(kind).values())
+
+
+def test_help_explains_the_fields_that_are_flags():
+    status, out, _ = run_command("train.main", "--help")
+    assert status == 0 and "Config(" not in out
+    for line in ("    steps: optimizer steps in all.", "config.model.pixels, config.model.levels[0].prior: row_lstm"):
+        assert f"{line}\n" in out
+    assert "    num_classes: how many classes" in out and "    levels:" not in out and "    network:" not in out
+    assert max(map(len, out[out.index("Fields of the config") :].splitlines())) <= 80
+
+
+def test_the_fields_of_a_config_have_names():
+    config = presets.get("digits/hierarchical")
+    names = config_lib.field_names(config)
+    assert {"train.steps", "model.levels[1].dim", "model.levels[0].prior.filters", "data.folder"} <= set(names)
+    assert "model.levels" not in names and len(names) == len(set(names))

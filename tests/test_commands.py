@@ -56,7 +56,8 @@ def test_a_report_that_is_not_finite_is_neither_printed_nor_left(trained_run, tm
 )
 def test_help_shows_what_a_command_does_and_its_flags(module, expected):
     """As pip's scripts call it: from a module that is not `__main__`."""
-    _, out, errors = run_command(module, "--help")
+    status, out, errors = run_command(module, "--help")
+    assert status == 0 and out == run_command(module, "-h")[1]
     # Not imported: its flags would be defined beside those of the others.
     source = importlib.util.find_spec(f"pixelvae_tf.{module.partition(':')[0]}").origin
     what = ast.get_docstring(ast.parse(pathlib.Path(source).read_text())).splitlines()[0]

@@ -100,3 +100,15 @@ def test_usage_is_of_images_from_all_parts_of_a_split(monkeypatch, preset, repli
     np.testing.assert_allclose(report["usage_preceding_nats"], preceding, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(report["usage_latents_nats"], latents, rtol=1e-4, atol=1e-3)
     assert np.abs([preceding, *latents]).min() > 0.1
+
+
+def test_a_report_in_words():
+    report = {"data": "photos/test", "of": "log p(x)", "exact": False, "bound_nats": 81.7212, "bound_bpd": 1.8421}
+    report |= {"bound_standard_error": 0.5484, "kl_nats": [18.18, 0.5]}
+    assert evaluation.in_words(report) == (
+        "photos/test: -log p(x) <= 81.72 ± 0.55 nats, 1.842 bits/dim (KL 18.18 + 0.50)"
+    )
+    weighted = {"importance_samples": 50, "importance_weighted_nats": 78.66}
+    assert evaluation.in_words(report | weighted).endswith("(KL 18.18 + 0.50; 50 importance samples: 78.66 nats)")
+    exact = {"exact": True, "kl_nats": [], "bound_standard_error": None}
+    assert evaluation.in_words(report | exact) == "photos/test: -log p(x) = 81.72 nats, 1.842 bits/dim"

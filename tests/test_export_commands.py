@@ -26,6 +26,7 @@ from pixelvae_tf.config import Config
 from pixelvae_tf.export import card, exporter, server
 from pixelvae_tf.export.options import Options
 from pixelvae_tf.presets import command as command_lib
+from pixelvae_tf.train import evaluation
 
 
 def parsed(command):
@@ -81,7 +82,9 @@ def run(trained_run, tmp_path_factory):
     (workdir / runs.LINEAGE).write_text(json.dumps([before]))
     status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", "--importance_samples=3")
     assert status == 0, errors
-    return workdir, json.loads(out)
+    report = json.loads(out)
+    assert f"{evaluation.in_words(report)}\n" in errors
+    return workdir, report
 
 
 def test_evaluate_prints_one_json_line(run):

@@ -110,7 +110,7 @@ def test_the_check_holds_for_the_smallest_largest_batch(tmp_path, monkeypatch):
     assert json.loads((path / card.CARD).read_text())["max_batch"] == 1
 
 
-def run_check_in_this_process(saved_model, cases):
+def run_check_in_this_process(saved_model, cases, count):
     with np.load(cases) as file:
         assert {key.split("|")[1] for key in file} == {"1"}
         found = check.disagreements(tf.saved_model.load(str(saved_model)), saved_model, dict(file))

@@ -21,7 +21,7 @@ def photos(tmp_path):
 def test_a_folder_is_read_as_it_is(photos, caplog):
     train = data.load(DataConfig("photos", folder=str(photos)), "train", (SIDE, SIDE, 3))
     assert train.images.shape == (12, SIDE, SIDE, 3) and train.images.dtype == np.uint8
-    assert (train.name, train.num_values, train.labels) == ("photos from photos/train", 256, None)
+    assert (train.name, train.num_values, train.labels) == ("photos/train", 256, None)
     # A clear line for the text, for each of the two that cannot be read, and for the grey, the CMYK and the RGBA image.
     lines = [record.message for record in caplog.records]
     assert lines[0] == f"Passed over in {photos}: 1 not called images (1 .txt)"
@@ -258,9 +258,7 @@ def test_a_model_has_as_many_classes_as_folders(tmp_path):
     )
     model = presets.get("digits/pixel_cnn_pp_class_conditional").model
     model.image_shape = (SIDE, SIDE, 3)
-    message = (
-        r"model\.num_classes must be 0, or the number of classes of x from animals/test, 2: 'cat', 'dog'\. Received: 10"
-    )
+    message = r"model\.num_classes must be 0, or the number of classes of animals/test, 2: 'cat', 'dog'\. Received: 10"
     with pytest.raises(ValueError, match=message):
         data.check_fits(image_set, model)
     model.num_classes = 2

@@ -73,7 +73,7 @@ def test_a_tilde_is_expanded(tmp_path, monkeypatch):
     assert files.local_path("~/run", "workdir") == tmp_path / "run"
     make_animals(tmp_path / "animals")
     by_home = data.load(DataConfig("x", folder="~/animals"), "train", (SIDE, SIDE, 3))
-    assert len(by_home.images) == 8 and by_home.name == "x from animals/train"
+    assert len(by_home.images) == 8 and by_home.name == "animals/train"
     with pytest.raises(ValueError, match=r"workdir must be a path on this machine\. Received: '~nobody_at_all/run'"):
         files.local_path("~nobody_at_all/run", "workdir")
 

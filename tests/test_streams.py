@@ -2,9 +2,11 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
+import time
 import unittest.mock
 import warnings
 
@@ -90,6 +92,50 @@ def test_any_path_can_be_printed_in_any_encoding():
     script = r"print('画像 \xe9 \udcff'); print('画像', file=sys.stderr); streams['output_status']('command')"
     outcome = _shell(script, "", PYTHONIOENCODING="cp1252")
     assert outcome.stdout == b"\\u753b\\u50cf \xe9 \\udcff\n" and outcome.stderr == b"\\u753b\\u50cf\n"
+
+
+def test_noise_is_left_out_of_what_any_part_writes():
+    """Errors stay, in their order, and so does what comes later."""
+    script = r"""
+import os
+with streams["without"](r"I\d{4} |WARNING: All"):
+    os.write(2, b"WARNING: All log messages\nI0000 12:00 noise\nE0000 first\n")
+    subprocess.run(["sh", "-c", "echo I0001 noise >&2; echo second I0000 >&2"])
+    print("third", file=sys.stderr)
+os.write(2, b"I0000 fourth\n")
+"""
+    outcome = _shell(script, "")
+    assert outcome.stderr.decode() == "E0000 first\nsecond I0000\nthird\nI0000 fourth\n"
+    assert _shell(script, "2>&-").returncode == 0
+
+
+def test_a_command_says_on_what_it_computes_and_nothing_else(tmp_path):
+    """In a process of its own: TensorFlow writes what it has to say when it is imported."""
+    picture(0).convert("L").save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "pixelvae_tf.export.model_main", "encode", str(tmp_path / "a.png")]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    outcome = subprocess.run(
+        [*command, "--pretrained=digits/gated_pixel_vae"], capture_output=True, text=True, env=environment, check=True
+    )
+    first, second, *others = outcome.stderr.splitlines()
+    assert re.fullmatch(r"model_main: (no GPU found: CPU|\d+ GPUs?)", first) and second == "encode: 1 image"
+    assert all(re.fullmatch(r"encode: 1 image: \d+ s", line) for line in others), "only where the machine is slow"
+
+
+def test_what_takes_long_is_announced_and_counted(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.02)
+    with progress.announced("tracing") as count:
+        deadline = time.monotonic() + 10
+        said = capsys.readouterr().err
+        count(3, 7)
+        while "3/7" not in said and time.monotonic() < deadline:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+    lines = said.splitlines()
+    assert lines[0] == "tracing" and re.fullmatch(r"tracing: 3/7, \d+ s", lines[-1])
+    capsys.readouterr()
+    time.sleep(0.1)
+    assert capsys.readouterr().err == "", "it ends with what it announces"
 
 
 OUT_OF_MEMORY = [

@@ -1,5 +1,6 @@
 """Small real runs: each kind of network trains, resumes bit for bit, on replicas too, and from trained weights."""
 
+import copy
 import shutil
 
 import numpy as np
@@ -13,7 +14,9 @@ from tensorflow.python.framework import config as determinism
 from test_trainer import StopAt
 from tiny_run import saved_steps, tiny_report
 
+from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, presets, pretrained, runs
+from pixelvae_tf.export import page
 from pixelvae_tf.train import evaluation, initial_weights, trainer
 from pixelvae_tf.train.interruption import Interruption
 from pixelvae_tf.train.strategies import make_strategy
@@ -185,6 +188,41 @@ def test_a_run_starts_with_trained_weights_and_knows_their_lineage(run, tmp_path
     _, lineage = initial_weights.load(config, second.state.model)
     assert lineage == [training, {"command": command, "step": 0, "fingerprint": runs.fingerprint(trained)}]
     assert f"--config.train.initial_weights={tmp_path / 'first'}" in command
+
+
+def test_a_finished_run_goes_on_with_the_optimizers_state(run, tmp_path, caplog):
+    workdir, one_device = shutil.copytree(run[0], tmp_path / "run"), make_strategy("one_device")
+    config = copy.deepcopy(run[1])
+    finished = trainer.prepare(config, workdir, one_device).state
+    config.train.steps = 80
+    with caplog.at_level("INFO", "pixelvae_tf"):
+        longer = trainer.prepare(config, workdir, one_device)
+    assert "finished at step 60, goes on to step 80 with its optimizer's state" in caplog.text
+    assert longer.step == 60 and runs.read_config(workdir) == run[1], "nothing is written before the run begins"
+    of_both = zip(finished.optimizer.variables, longer.state.optimizer.variables, strict=True)
+    assert all((before.numpy() == after.numpy()).all() for before, after in of_both)
+    assert int(longer.state.optimizer.iterations) == 60
+    expected = {"command": presets.command_for(run[1], workdir), "step": 60, "same_run": True}
+    expected["fingerprint"] = runs.fingerprint(runs.load(workdir, "latest")[0])
+    for _ in range(2):  # again, where it was stopped at once
+        longer.write_files()
+        assert runs.read_config(workdir) == config and runs.read_lineage(workdir) == [expected]
+        longer = trainer.prepare(config, workdir, one_device)
+    facts = {"train": presets.command_for(config, workdir), "export": "pixelvae-export"}
+    shown = "\n".join(page._commands(facts, runs.read_lineage(workdir)))
+    assert (
+        f"with the optimizer's state, from the last weights (step 60, fingerprint {expected['fingerprint']})" in shown
+    )
+
+
+def test_a_run_that_is_not_finished_keeps_its_number_of_steps(run, tmp_path):
+    """The learning rates of what was done would be those of no run."""
+    workdir, config = shutil.copytree(run[0], tmp_path / "run"), copy.deepcopy(run[1])
+    config.train.steps = 90
+    (workdir / runs.CONFIG).write_text(config_lib.to_json(config))
+    config.train.steps = 100
+    with pytest.raises(ValueError, match=r"train\.steps must be 90 until .* is finished, which is at step 60.*: 100"):
+        trainer.prepare(config, workdir, make_strategy("one_device"))
 
 
 def test_a_run_starts_with_pretrained_weights(tmp_path):

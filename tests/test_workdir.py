@@ -51,8 +51,10 @@ def test_only_fields_that_change_no_weight_may_change(run):
             value = getattr(getattr(other, group), field.name)
             if isinstance(value, bool):
                 changed = not value
+            elif field.name == "steps":
+                changed = value - 1
             else:
-                changed = value + (1 if isinstance(value, int | float) else value[:1] if value else "x")
+                changed = value + (1 if isinstance(value, int | float) else value[:1] or ((1,) if value == () else "x"))
             setattr(getattr(other, group), field.name, changed)
             if f"{group}.{field.name}" in workdir.FREE_FIELDS:
                 workdir.check(other, place)
@@ -61,6 +63,20 @@ def test_only_fields_that_change_no_weight_may_change(run):
                     workdir.check(other, place)
     free = {"data_dir", "folder", "steps_per_loop", "log_every", "evaluate_every", "checkpoint_every", "rematerialize"}
     assert {name.partition(".")[2] for name in workdir.FREE_FIELDS} == free
+
+
+def test_a_run_may_be_trained_for_longer_and_for_nothing_else(run):
+    config, place = run
+    assert workdir.check(config, place) is None
+    longer = copy.deepcopy(config)
+    longer.train.steps += 1
+    assert workdir.check(longer, place) == config
+    shorter = copy.deepcopy(config)
+    shorter.train.steps -= 1
+    longer.train.seed += 1
+    for other in (shorter, longer):
+        with pytest.raises(ValueError, match=r"train\.steps is 8 there and \d here"):
+            workdir.check(other, place)
 
 
 def test_checkpoints_of_a_run_whose_config_is_lost_are_refused(run):

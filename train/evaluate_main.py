@@ -1,7 +1,9 @@
-"""pixelvae-evaluate: prints the bound of a trained run on a split as one JSON line; WORKDIR/evaluations keeps it.
+"""pixelvae-evaluate: prints the bound of a trained run on a split, as a line for people and one of JSON.
 
 pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
 pixelvae-evaluate --pretrained=digits/gated_pixel_vae
+
+The JSON goes to standard output and to WORKDIR/evaluations, all else to standard error.
 """
 
 import json
@@ -35,6 +37,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     onednn.switch_on()
+    console.start_tensorflow()
     from pixelvae_tf import data, runs
     from pixelvae_tf.train import evaluation, progress, workdir
 
@@ -63,19 +66,20 @@ def main(argv: list[str]) -> None:
     evaluator = evaluation.Evaluator(
         model, batch_size=_BATCH_SIZE.value, seed=_SEED.value, importance_samples=_IMPORTANCE_SAMPLES.value
     )
-    bar = progress.Progress(len(images.images), unit="image")
     try:
-        report = evaluator(images, lambda done, total: bar.update(done))
+        with progress.announced(f"evaluating {len(images.images):,} images of {images.name}") as count:
+            report = evaluator(images, count)
     except OSError as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
-    bar.close()
     report |= {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
     try:
-        print(json.dumps(report, allow_nan=False))
+        line = json.dumps(report, allow_nan=False)
     except ValueError as error:  # JSON has no such numbers, and nobody can use them.
         raise SystemExit(
             f"pixelvae-evaluate: every value must be finite; the weights diverged. Received: {report}"
         ) from error
+    print(evaluation.in_words(report), file=sys.stderr, flush=True)
+    print(line)
     if not _WORKDIR.value:
         return
     try:

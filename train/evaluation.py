@@ -196,6 +196,19 @@ class Evaluator:
         return report
 
 
+def in_words(report: dict) -> str:
+    """The numbers of a report in a line for people."""
+    error = report["bound_standard_error"]
+    value = f"{report['bound_nats']:.2f}{'' if error is None else f' ± {error:.2f}'} nats"
+    parts = [f"KL {' + '.join(f'{kl:.2f}' for kl in report['kl_nats'])}"] if report["kl_nats"] else []
+    if "importance_samples" in report:
+        parts.append(
+            f"{report['importance_samples']} importance samples: {report['importance_weighted_nats']:.2f} nats"
+        )
+    sign, more = "=" if report["exact"] else "<=", f" ({'; '.join(parts)})" if parts else ""
+    return f"{report['data']}: -{report['of']} {sign} {value}, {report['bound_bpd']:.3f} bits/dim{more}"
+
+
 def _filled_up(sources: np.ndarray, number: int) -> np.ndarray:
     """Sources [2 + L, n, 1 + L] of n images, with those of more images that are their own: [2 + L, number, 1 + L]."""
     own = np.arange(sources.shape[1], number, dtype=np.int32)

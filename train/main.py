@@ -3,8 +3,10 @@
 pixelvae-train --config=digits/gated_pixel_vae --workdir=runs/digits
 pixelvae-train --config=digits/gated_pixel_vae --config.train.steps=100 --workdir=runs/short
 pixelvae-train --list
+pixelvae-train --config=digits/gated_pixel_vae --print_config
 """
 
+import itertools
 import logging
 import os
 import pathlib
@@ -17,10 +19,14 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from pixelvae_tf import console, limits, onednn, presets
-from pixelvae_tf.config import Config
+from pixelvae_tf import config as config_lib
+from pixelvae_tf import config_help, console, limits, onednn, presets
+from pixelvae_tf.suggestions import did_you_mean
 
-_CONFIG = config_flags.DEFINE_config_dataclass("config", Config(), "A preset; see --list.", parse_fn=presets.get)
+_CONFIG = config_flags.DEFINE_config_dataclass(
+    "config", config_lib.Config(), "A preset; see --list.", parse_fn=presets.get
+)
+flags.FLAGS["config"].default_as_str = None  # of no preset, and a page long
 _WORKDIR = console.define_path("workdir", None, "Where checkpoints, logs and pictures go.")
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
@@ -38,6 +44,7 @@ _VIRTUAL_CPUS = flags.DEFINE_integer(
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Equal weights, bit for bit, from equal runs (slower; TensorFlow's op determinism)."
 )
+_PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config, flags applied, as JSON and stop.")
 _LIST = flags.DEFINE_bool("list", False, "Print the presets and stop.")
 
 
@@ -52,16 +59,20 @@ def main(argv: list[str]) -> None:
             description = presets.describe(name)
             print(f"{name:46} {description.cost:44} {description.expected}\n    {description.summary}")
         return
+    if not flags.FLAGS["config"].present:
+        raise app.UsageError("--config=PRESET is required; --list prints the presets")
+    if _PRINT_CONFIG.value:
+        print(config_lib.to_json(_CONFIG.value), end="")
+        return
     if not _WORKDIR.value:
         raise app.UsageError("--workdir=DIR is required")
     if _VIRTUAL_CPUS.value > 1 and _STRATEGY.value != "mirrored":
         raise app.UsageError("--virtual_cpus needs --strategy=mirrored")
-    if not flags.FLAGS["config"].present:
-        raise app.UsageError("--config=PRESET is required; --list prints the presets")
     # Our own progress, and only warnings of everybody else's.
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("pixelvae_tf").setLevel(logging.INFO)
     onednn.switch_on()
+    console.start_tensorflow()
     import tensorflow as tf
 
     from pixelvae_tf import runs
@@ -111,23 +122,37 @@ def _parse_flags(argv: list[str]) -> list[str]:
     configs = [argument for argument in argv if re.match("--?config(=|$)", argument)]
     if len(configs) > 1:  # the second one's fields would join the first's
         raise SystemExit(f"pixelvae-train: --config must be given once. Received: {' '.join(configs)}")
-    fields = " ".join(argument for argument in argv if argument.startswith(("--config.", "-config.")))
+    fields = [argument for argument in argv if argument.startswith(("--config.", "-config."))]
     try:
-        return app.parse_flags_with_usage(argv)
+        return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        meant = did_you_mean(f"--{error.flagname}", [*(f"--{name}" for name in flags.FLAGS), *_field_flags()])
+        raise SystemExit(f"pixelvae-train: --{error.flagname} is no flag{meant} --help explains them") from error
+    except flags.Error:
+        return app.parse_flags_with_usage(argv)  # says what is wrong
     except (AttributeError, IndexError, KeyError, ValueError) as error:
+        unknown = [name for name in (field.partition("=")[0] for field in fields) if name not in _field_flags()]
+        meant = "".join(did_you_mean(name, _field_flags()) for name in unknown)
         raise SystemExit(
-            f"pixelvae-train: every --config.FIELD must name a field of the preset. Received: {fields}: {error.args[0]}"
+            "pixelvae-train: every --config.FIELD must name a field of the preset. "
+            f"Received: {' '.join(fields)}: {error.args[0]}{meant}"
         ) from error
     except TypeError as error:
         raise SystemExit(
             "pixelvae-train: every --config.FIELD must name a number, a text or a tuple of them; a whole network or "
-            f"level is the preset's choice. Received: {fields}"
+            f"level is the preset's choice. Received: {' '.join(fields)}"
         ) from error
+
+
+def _field_flags() -> list[str]:
+    """The fields of all presets, as flags."""
+    fields = (config_lib.field_names(presets.get(name)) for name in presets.names())
+    return [f"--config.{name}" for name in dict.fromkeys(itertools.chain(*fields))]
 
 
 def run() -> None:
     """The console script."""
-    console.run(main, flags_parser=_parse_flags)
+    console.run(main, config_help.text, flags_parser=_parse_flags)
 
 
 if __name__ == "__main__":

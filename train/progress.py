@@ -1,11 +1,49 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere; no silence that looks like a hang."""
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
-LINE_EVERY_SECONDS = 10.0
+LINE_EVERY_SECONDS = 5.0
+
+
+def _say(text: str) -> None:
+    # Without standard error, print would write to standard output.
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def announced(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Says what is being done and, every few seconds, that it still is.
+
+    Args:
+      what: is being done.
+
+    Yields:
+      A function that takes (units done, units in all), for the lines that follow.
+    """
+    start, done, counts = time.monotonic(), threading.Event(), [""]
+
+    def remind() -> None:
+        while not done.wait(LINE_EVERY_SECONDS):
+            _say(f"{what}: {counts[-1]}{time.monotonic() - start:.0f} s")
+
+    def count(number: int, total: int) -> None:
+        counts[:] = [f"{number}/{total}, "]
+
+    _say(what)
+    reminder = threading.Thread(target=remind, daemon=True)
+    reminder.start()
+    try:
+        yield count
+    finally:
+        done.set()
+        reminder.join()
 
 
 class Progress:
@@ -36,12 +74,11 @@ class Progress:
             self.bar.update(step)
             return
         now = time.monotonic()
-        # Without standard error, print would write to standard output.
-        if sys.stderr is not None and (now - self.last_line >= LINE_EVERY_SECONDS or done == self.total):
+        if now - self.last_line >= LINE_EVERY_SECONDS or done == self.total:
             self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
             said = f"{self.unit} {done}/{self.total} {text}".strip()
-            print(f"{said}, {left:.0f} s left", file=sys.stderr, flush=True)
+            _say(f"{said}, {left:.0f} s left")
 
     def close(self) -> None:
         """Ends the bar."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 from pixelvae_tf import bounds, data, noise, pictures, runs
 from pixelvae_tf import config as config_lib
 from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.train import progress
 from pixelvae_tf.train.steps import Totals
 
 # Images in a grid of samples or reconstructions.
@@ -101,7 +102,8 @@ class Drawing:
         originals = self.images.images[:NUM_PICTURES]
         seeds = noise.derive_seeds(self.seed, tf.range(len(originals), dtype=tf.int64))
         labels = tf.constant(self.images.labels[:NUM_PICTURES]) if config.num_classes else None
-        values = {name: x.numpy() for name, x in self._draw(tf.constant(originals), seeds, labels).items()}
+        with progress.announced("drawing samples and, where there are latents, reconstructions"):
+            values = {name: x.numpy() for name, x in self._draw(tf.constant(originals), seeds, labels).items()}
         scale = max(1, 64 // config.image_shape[0])
         # A class-conditional model's samples have a column a class.
         columns = config.num_classes or None

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, onednn, runs
+from pixelvae_tf import data, onednn, presets, runs
 from pixelvae_tf.train import evaluation, initial_weights, progress, reports, steps
 from pixelvae_tf.train import workdir as workdir_lib
 from pixelvae_tf.train.checkpoints import Checkpoints
@@ -99,11 +99,15 @@ class Trainer:
             if self.checkpoints.good is None:
                 self._save()
             self._evaluate()
-        iterator = self.batches(self.step)
+        iterator, first_step = self.batches(self.step), self.step
         bar = progress.Progress(train.steps, self.step, "step", train.batch_size)
         while self.step < train.steps:
             count = self._steps_to_next_event()
-            totals = self.loop(iterator, tf.constant(count))
+            with contextlib.ExitStack() as stack:
+                if self.step == first_step:
+                    what = f"tracing the training step, then steps {self.step + 1} to {self.step + count}"
+                    stack.enter_context(progress.announced(what))
+                totals = self.loop(iterator, tf.constant(count))
             self._require_finite(totals)
             self._after_loop(totals, count, bar)
             # Which worker was asked does not matter: all stop at the same step.
@@ -228,7 +232,7 @@ def prepare(
         config = dataclasses.replace(config, data=given)
     workdir, workers = runs.check_path(workdir), Workers(strategy)
     _check_replicas(config, strategy)
-    workdir_lib.check(config, workdir)
+    before = workdir_lib.check(config, workdir)
     if images is None:
         images = {split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")}
     else:
@@ -241,7 +245,10 @@ def prepare(
     with strategy.scope():
         state = steps.TrainState(config)
     checkpoints = Checkpoints(workdir, state)
-    lineage = None if checkpoints.restore() else _start(config, state, images["train"], workers)
+    if not checkpoints.restore():
+        lineage = _start(config, state, images["train"], workers)
+    else:
+        lineage = _go_on(config, before, state, workdir) if before else None
     workers.check_equal({"step": int(state.step.numpy())})
     evaluator = evaluation.Evaluator(state.average, strategy, max(config.train.batch_size, 100))
     return Trainer(
@@ -249,7 +256,7 @@ def prepare(
         state,
         loop=_explain_images(steps.make_training_loop(strategy, state, config), images),
         batches=functools.partial(_batches, config, images["train"], strategy),
-        evaluate=lambda: evaluator(images["validation"]),
+        evaluate=functools.partial(_validate, evaluator, images["validation"]),
         draw=reports.Drawing(state.average, images["validation"], config.train.seed),
         checkpoints=checkpoints,
         reports=reports.Reports(workdir),
@@ -283,6 +290,28 @@ def _start(config: config_lib.Config, state: steps.TrainState, images: data.Imag
     return lineage
 
 
+def _go_on(
+    config: config_lib.Config, before: config_lib.Config, state: steps.TrainState, workdir: pathlib.Path
+) -> list[dict]:
+    """Lets a finished run be trained for more steps; returns the trainings behind it, its own until now among them."""
+    step = int(state.step.numpy())
+    if step < before.train.steps:
+        raise ValueError(
+            f"train.steps must be {before.train.steps} until the run in workdir {str(workdir)!r} is finished, which is "
+            f"at step {step}; then it can go on from there. Received: {config.train.steps}"
+        )
+    LOGGER.info(
+        "The run, finished at step %d, goes on to step %d with its optimizer's state, at the learning rates of a run "
+        "of so many steps",
+        step,
+        config.train.steps,
+    )
+    training = {"command": presets.command_for(before, str(workdir)), "step": step}
+    training |= {"fingerprint": runs.fingerprint(state.average), "same_run": True}
+    # It is there already if what goes on was stopped before its config was written.
+    return [*(known for known in runs.read_lineage(workdir) if known != training), training]
+
+
 def _batches(config: config_lib.Config, images: data.ImageSet, strategy: tf.distribute.Strategy, step: int) -> Iterator:
     """The batches of a step and those after it, distributed."""
     size, seed = config.train.batch_size, config.train.seed
@@ -290,6 +319,12 @@ def _batches(config: config_lib.Config, images: data.ImageSet, strategy: tf.dist
         lambda context: data.training_batches(images, size, seed, step, context, config.data.mutation)
     )
     return iter(dataset)
+
+
+def _validate(evaluator: evaluation.Evaluator, images: data.ImageSet) -> dict:
+    """The report of the validation images."""
+    with progress.announced(f"evaluating {len(images.images):,} images of {images.name}") as count:
+        return evaluator(images, count)
 
 
 def _explain_images(loop: Callable[..., steps.Totals], images: dict[str, data.ImageSet]) -> Callable[..., steps.Totals]:

@@ -25,8 +25,11 @@ FREE_FIELDS = (
 )
 
 
-def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
-    """Makes a new workdir, or checks that the run in an old one has the same config.
+def check(config: config_lib.Config, workdir: pathlib.Path) -> config_lib.Config | None:
+    """Makes a new workdir, or checks that the run in an old one has the same config, or is to be trained for longer.
+
+    Returns:
+      In the last case the config before, whose `train.steps` alone are fewer; else None.
 
     Raises:
       ValueError: if another run lives there, or one whose config is lost; if nothing can be written there; or if it
@@ -49,14 +52,18 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> None:
                 f"workdir must be new, or that of a run. Received: {str(workdir)!r}, which holds checkpoints and no "
                 f"{runs.CONFIG} to say what they are of"
             )
-        return
-    configs = (with_absolute_paths(each, follow_links=True) for each in (runs.read_config(workdir), config))
+        return None
+    before = runs.read_config(workdir)
+    configs = (with_absolute_paths(each, follow_links=True) for each in (before, config))
     different = [found for found in config_lib.differences(*configs) if found[0] not in FREE_FIELDS]
+    if [name for name, _, _ in different] == ["train.steps"] and config.train.steps > before.train.steps:
+        return before
     if different:
         raise ValueError(
             f"workdir {str(workdir)!r} holds a run with another config: {config_lib.in_words(different)}. "
             "Choose another workdir, or give the config it was started with"
         )
+    return None
 
 
 def lock(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
@@ -191,7 +198,8 @@ def write_files(
       lineage: the trainings behind the weights that the run starts with; None if it goes on.
       classes: the names that labels are numbers of, where they are those of folders.
     """
-    write_config(config, workdir)
-    write_images(fingerprints, workdir, classes)
+    # The config last: what goes before it is written again if it is not there.
     if lineage is not None:
         write_lineage(lineage, workdir)
+    write_images(fingerprints, workdir, classes)
+    write_config(config, workdir)

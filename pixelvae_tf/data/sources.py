@@ -124,8 +124,8 @@ def _tfds_says(error: Exception) -> str:
 
 def _read_nothing(name: str, split: str, data_dir: str) -> None:
     raise ValueError(
-        f"data.folder must be given for {name!r}, which TFDS no longer downloads: a folder of its images, or better "
-        "what pixelvae-prepare makes of one. Received: none"
+        f"data.folder must be given for {name!r}, which nothing downloads: a folder of its images, or better what "
+        "pixelvae-prepare makes of one. Received: none"
     )
 
 
@@ -145,6 +145,7 @@ DATA_SETS: dict[str, _Source] = {
         NONE,
         {"train": "train[:45000]", "validation": "train[45000:]", "test": "test"},
     ),
+    "folder": _Source(_read_nothing, 256, NONE),
     "imagenet_64": _Source(_read_nothing, 256, NONE),
     "lsun_32": _Source(_read_nothing, 256, NONE),
     "lsun_64": _Source(_read_nothing, 256, NONE),
@@ -190,9 +191,7 @@ def describe(config: DataConfig) -> tuple[str, str]:
     Returns:
       Its name, and its binarization as in `ImageSet`.
     """
-    name = config.name
-    if config.folder:
-        name += f" from {local_path(config.folder, 'data.folder').resolve().name}"
+    name = local_path(config.folder, "data.folder").resolve().name if config.folder else config.name
     if config.exclude_labels:
         name += f" without the classes {', '.join(map(str, sorted(config.exclude_labels)))}"
     if config.name == GIVEN and not config.folder:

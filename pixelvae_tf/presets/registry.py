@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pixelvae_tf.config import Config
+from pixelvae_tf.suggestions import did_you_mean
 
 COSTS_PATH = pathlib.Path(__file__).with_name("costs.json")
 
@@ -37,7 +38,8 @@ def get(name: str) -> Config:
       ValueError: for an unknown name.
     """
     if name not in _PRESETS:
-        raise ValueError(f"config must be one of the presets {', '.join(names())}. Received: {name!r}")
+        meant = did_you_mean(name, names())
+        raise ValueError(f"config must be one of the presets (pixelvae-train --list). Received: {name!r}{meant}")
     return _PRESETS[name]()
 
 
