@@ -5,8 +5,19 @@ number that it should give, with who says so. Its cost (weights, and multiply-ad
 image) is in costs.json, which `python -m pixelvae_tf.presets.costs` writes.
 """
 
-from pixelvae_tf.presets import cifar10, digits, mnist, natural_images
+from pixelvae_tf.presets import cifar10, digits, folder, mnist, natural_images
 from pixelvae_tf.presets.command import command_for
 from pixelvae_tf.presets.registry import Description, describe, get, names
 
-__all__ = ["Description", "cifar10", "command_for", "describe", "digits", "get", "mnist", "names", "natural_images"]
+__all__ = [
+    "Description",
+    "cifar10",
+    "command_for",
+    "describe",
+    "digits",
+    "folder",
+    "get",
+    "mnist",
+    "names",
+    "natural_images",
+]
