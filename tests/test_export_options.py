@@ -153,12 +153,9 @@ def test_completion_takes_the_rounds_of_the_options():
 def test_a_signature_is_traced_once(tmp_path):
     model = make_model(ONE_LAYER)
     with mock.patch.object(model, "sample", wraps=model.sample) as sample:
-        endpoints = {
-            name: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
-            for name, signature in signatures(model, Options()).items()
-            if name == "sample"
-        }
-        exporter._save(model, endpoints, tmp_path / "1")
+        signature = signatures(model, Options())["sample"]
+        served = tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
+        exporter._save(model, {"serving_default": served}, tmp_path / "1")
     assert sample.call_count == 1
 
 

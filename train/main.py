@@ -128,8 +128,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         meant = did_you_mean(f"--{error.flagname}", [*(f"--{name}" for name in flags.FLAGS), *_field_flags()])
         raise SystemExit(f"pixelvae-train: --{error.flagname} is no flag{meant} --help explains them") from error
-    except flags.Error:
-        return app.parse_flags_with_usage(argv)  # says what is wrong
+    except flags.Error as error:  # absl's own way to say it parses once more, and finds every field defined
+        raise SystemExit(f"pixelvae-train: {error}. --help explains the flags") from error
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         unknown = [name for name in (field.partition("=")[0] for field in fields) if name not in _field_flags()]
         meant = "".join(did_you_mean(name, _field_flags()) for name in unknown)

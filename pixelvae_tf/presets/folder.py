@@ -14,7 +14,7 @@ def grey_28() -> Config:
 
     pixelvae-train --config=folder/grey_28 --config.data.folder=IMAGES --workdir=DIR
 
-    Expected: depends on the images.
+    Expected: no published number; it depends on the images.
     """
     return Config(
         data=DataConfig(name="folder"),
@@ -47,7 +47,7 @@ def colour_32() -> Config:
 
     pixelvae-train --config=folder/colour_32 --config.data.folder=IMAGES --workdir=DIR
 
-    Expected: depends on the images.
+    Expected: no published number; it depends on the images.
     """
     config = cifar10.one_level_tiny()
     config.data.name = "folder"
