@@ -86,7 +86,8 @@ ROWS = (
 
 def validation_bounds(workdir: pathlib.Path) -> list[float]:
     """The bound in nats after each evaluation so far, as TensorBoard has it."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    # The one of TensorBoard's two that drops what is done again after an interruption.
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
     from tensorboard.util import tensor_util
 
     folder = workdir / "tensorboard" / "validation"
