@@ -26,7 +26,7 @@ from pixelvae_tf.data.shards import IDENTITY, UNFINISHED, crc32_of, read_json
 from pixelvae_tf.data.walk import Walk
 from pixelvae_tf.export.local import SavedModel
 from pixelvae_tf.export.page import CARD
-from pixelvae_tf.files import local_path, locked, require_outside, write_atomically
+from pixelvae_tf.files import local_path, require_outside, write_atomically
 
 TABLE, MAPS, SUMMARY = "scores.csv", "maps.png", "scores.json"
 # Of how images are scored: what another version has begun, this one cannot go on with.
@@ -231,27 +231,13 @@ def score(
         },
         "files": {name: prepare.fingerprint(folders[name], {name: paths[name]}) for name in sorted(folders)},
     }
-    for record in (output / SUMMARY, output / UNFINISHED / IDENTITY):
-        there = read_json(record)
-        if there is not None:
-            prepare.require_same(there.get("identity", there), identity, output, "scored by the same models")
+    prepare.require_same(output, SUMMARY, identity, "scored by the same models")
     summary = read_json(output / SUMMARY)
     if summary is not None and (output / TABLE).exists() and (output / MAPS).exists():
         return summary
-    try:
-        (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
-        refusal = f"output must be written by one pixelvae-score at a time. Received: {str(output)!r}"
-        with locked(output / UNFINISHED / "lock", refusal):
-            write_atomically(output / UNFINISHED / IDENTITY, json.dumps(identity))
-            return _score(scorer, folders, paths, output, identity, progress)
-    except folder_lib.MachineError:
-        raise
-    except BlockingIOError as error:
-        raise ValueError(str(error)) from error
-    except OSError as error:
-        raise ValueError(
-            f"output must be a directory that can be written. Received: {str(output)!r}: {error}"
-        ) from error
+    with prepare.writing(output, "pixelvae-score"):
+        write_atomically(output / UNFINISHED / IDENTITY, json.dumps(identity))
+        return _score(scorer, folders, paths, output, identity, progress)
 
 
 def list_files(folder: pathlib.Path, name: str) -> list[str]:

@@ -9,6 +9,7 @@ Of near-duplicates the first is kept, those of test before those of validation b
 is tested on what was trained on.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,7 +19,7 @@ import os
 import pathlib
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -92,25 +93,9 @@ def prepare(
     require_outside(output, folder, "output", "folder")
     classes = images.classes("folder") if options.labels else ()
     identity = {"version": VERSION, **dataclasses.asdict(options), "files": fingerprint(folder, images.splits)}
-    # Before anything is written there.
-    for record in (output / MANIFEST, output / UNFINISHED / IDENTITY):
-        there = read_json(record)
-        if there is not None:
-            require_same(there.get("identity", there), identity, output)
-    try:
-        (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
-        refusal = "output must be written by one pixelvae-prepare at a time. Received: "
-        refusal += f"{str(output)!r}, which another one is writing"
-        with locked(output / UNFINISHED / "lock", refusal):
-            return _prepare(folder, output, images, classes, identity, options, progress)
-    except MachineError:
-        raise
-    except BlockingIOError as error:
-        raise ValueError(str(error)) from error
-    except OSError as error:
-        raise ValueError(
-            f"output must be a directory that can be written. Received: {str(output)!r}: {error}"
-        ) from error
+    require_same(output, MANIFEST, identity, "prepared with the same options")
+    with writing(output, "pixelvae-prepare"):
+        return _prepare(folder, output, images, classes, identity, options, progress)
 
 
 def fingerprint(folder: str | pathlib.Path, splits: dict[str, list[str]]) -> str:
@@ -205,25 +190,56 @@ def _forget(unfinished: pathlib.Path, parts: list[dict]) -> None:
             record.unlink()
 
 
-def require_same(there: dict, here: dict, output: pathlib.Path, how: str = "prepared with the same options") -> None:
-    """Raises a ValueError if what an output holds comes from other files, or was made in another way.
+def require_same(output: pathlib.Path, finished: str, identity: dict, how: str) -> None:
+    """Raises a ValueError if what an output holds, or has begun, comes from other files, or was made in another way.
 
     Args:
-      there: what says so of the output.
-      here: of what is to be made.
-      output: the directory.
+      output: the directory, to which nothing was written yet.
+      finished: the name of the file in it that says what it holds.
+      identity: of what is to be made.
       how: what would be the same way.
     """
-    different = [
-        "other files" if name == "files" else f"{name} {there.get(name)!r} there and {value!r} here"
-        for name, value in here.items()
-        if there.get(name) != value
-    ]
-    if different:
+    for record in (output / finished, output / UNFINISHED / IDENTITY):
+        there = read_json(record)
+        if there is None:
+            continue
+        there = there.get("identity", there)
+        different = [
+            "other files" if name == "files" else f"{name} {there.get(name)!r} there and {value!r} here"
+            for name, value in identity.items()
+            if there.get(name) != value
+        ]
+        if different:
+            raise ValueError(
+                f"output must be new, or hold what was {how} from the same files. "
+                f"Received: {str(output)!r}, with {', '.join(different)}. Choose another output, or remove that one"
+            )
+
+
+@contextlib.contextmanager
+def writing(output: pathlib.Path, command: str) -> Iterator[None]:
+    """Makes an output with what is unfinished in it, in which one process at a time may write.
+
+    Args:
+      output: the directory.
+      command: the one that writes, for the message.
+
+    Raises:
+      ValueError: if another process writes there, or it cannot be written.
+    """
+    try:
+        (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
+        refusal = f"output must be written by one {command} at a time. Received: {str(output)!r}, which another one is "
+        with locked(output / UNFINISHED / "lock", f"{refusal}writing"):
+            yield
+    except MachineError:
+        raise
+    except BlockingIOError as error:
+        raise ValueError(str(error)) from error
+    except OSError as error:
         raise ValueError(
-            f"output must be new, or hold what was {how} from the same files. "
-            f"Received: {str(output)!r}, with {', '.join(different)}. Choose another output, or remove that one"
-        )
+            f"output must be a directory that can be written. Received: {str(output)!r}: {error}"
+        ) from error
 
 
 def _is_whole(output: pathlib.Path, shard: dict) -> bool:
