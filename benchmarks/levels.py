@@ -23,14 +23,7 @@ from absl import app, flags
 from PIL import Image
 
 from pixelvae_tf import data, presets
-from pixelvae_tf.config import (
-    Config,
-    DataConfig,
-    LevelConfig,
-    MaskedResidualConfig,
-    ModelConfig,
-    TrainConfig,
-)
+from pixelvae_tf.config import Config, DataConfig, MaskedResidualConfig, TrainConfig
 
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS' data directory, for MNIST.")
 _LAYERS = flags.DEFINE_integer("layers", 0, "Masked residual blocks behind the first masked layer.", lower_bound=0)
@@ -67,38 +60,22 @@ def scenes(digits: np.ndarray, number: int, seed: int) -> np.ndarray:
 
 
 def two_levels() -> Config:
-    """The hierarchy, small enough for two cores."""
-    return Config(
-        data=DataConfig(name="mnist", data_dir=_DATA_DIR.value),
-        model=ModelConfig(
-            image_shape=(SIZE, SIZE, 1),
-            num_values=2,
-            levels=[
-                LevelConfig(
-                    dim=8,
-                    grid=(8, 8),
-                    stem_filters=16,
-                    filters=(32, 64),
-                    decoder_filters=(32, 32),
-                    upsampling=True,
-                    num_blocks=1,
-                    batch_norm=True,
-                    prior=MaskedResidualConfig(num_layers=2, filters=64),
-                ),
-                LevelConfig(dim=32, filters=(64, 64), upsampling=True, num_blocks=1, batch_norm=True),
-            ],
-            pixels=MaskedResidualConfig(num_layers=_LAYERS.value, filters=32, first_kernel_size=_FIRST.value),
-        ),
-        train=TrainConfig(
-            steps=_STEPS.value,
-            batch_size=BATCH,
-            learning_rate_warmup_steps=50,
-            learning_rate_decay="cosine",
-            clip_norm=1000.0,
-            kl_warmup_steps=(_STEPS.value // 4,),
-            prior_floor_steps=_STEPS.value // 10,
-        ),
+    """The hierarchy of `cifar10/hierarchical_tiny`, for binary scenes and with fewer layers."""
+    config = presets.get("cifar10/hierarchical_tiny")
+    config.data = DataConfig(name="mnist", data_dir=_DATA_DIR.value)
+    config.model.image_shape, config.model.num_values = (SIZE, SIZE, 1), 2
+    config.model.levels[0].decoder_filters, config.model.levels[0].prior.num_layers = (32, 32), 2
+    config.model.pixels = MaskedResidualConfig(num_layers=_LAYERS.value, filters=32, first_kernel_size=_FIRST.value)
+    config.train = TrainConfig(
+        steps=_STEPS.value,
+        batch_size=BATCH,
+        learning_rate_warmup_steps=50,
+        learning_rate_decay="cosine",
+        clip_norm=1000.0,
+        kl_warmup_steps=(_STEPS.value // 4,),
+        prior_floor_steps=_STEPS.value // 10,
     )
+    return config
 
 
 def main(_) -> None:
