@@ -1,0 +1,18 @@
+# Trains and evaluates. With GPUs, on a host that has NVIDIA's container toolkit: docker run --gpus=all ...
+#
+#   docker build -f docker/train.Dockerfile -t pixelvae-train .
+#   docker run --rm -v "$PWD/runs:/work/runs" pixelvae-train --config=digits/gated_pixel_vae --workdir=runs/digits
+FROM python:3.11-slim AS build
+COPY . /src
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /src
+
+FROM python:3.11-slim
+COPY constraints.txt /tmp/constraints.txt
+COPY --from=build /wheels /wheels
+RUN pip install --no-cache-dir --constraint /tmp/constraints.txt --find-links /wheels 'pixelvae_tf[gpu,tfds]==0.*' \
+    && useradd --create-home --uid 1000 pixelvae \
+    && mkdir /work \
+    && chown pixelvae /work
+USER 1000
+WORKDIR /work
+ENTRYPOINT ["pixelvae-train"]
