@@ -6,7 +6,7 @@ BIN := .venv/bin
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-all lint wheel clean
+.PHONY: quickstart test test-all lint docs wheel clean
 
 .venv/installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,12 @@ test-all: .venv/installed
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+# The site, in build/site. mkdocstrings reads the package as it is installed, with train and export inside.
+docs: .venv/installed
+	rm -rf build/lib && mkdir -p build/lib && cp -r pixelvae_tf train export build/lib
+	mv build/lib/train build/lib/export build/lib/pixelvae_tf
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: .venv/installed
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

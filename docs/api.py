@@ -22,9 +22,9 @@ INTRODUCTION = """\
 # The public API
 
 What is listed here is public: it stays as it is within a minor version, and what changes is said. Everything else,
-whatever its name, is internal and may change without notice. The docstrings have arguments, shapes, units and errors;
-`pixelvae_tf.X` needs no import of its own. Methods of a model: [python_api.md](python_api.md). The commands and their
-flags: [BUILD.md](../BUILD.md). This page is what `python docs/api.py` prints.
+whatever its name, is internal and may change without notice. `pixelvae_tf.X` needs no import of its own.
+[The reference](reference.md) has all of it with arguments, shapes and errors, [the examples](python_api.md) how it is
+used. This page is what `python docs/api.py` prints.
 """
 
 

@@ -32,7 +32,7 @@ class Signature(NamedTuple):
 
 
 def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signature]:  # noqa: B008
-    """The signatures of a model, as BUILD.md's table names them; those on latents only where there are any.
+    """The signatures of a model, as the table of docs/export.md names them; those on latents only where there are any.
 
     Args:
       model: a model with weights.

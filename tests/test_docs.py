@@ -10,7 +10,7 @@ from scripts import ROOT, load_script
 
 import pixelvae_tf
 
-PAGES = [ROOT / "docs" / name for name in ("python_api.md", "parts.md")]
+PAGES = [ROOT / "docs" / "python_api.md", ROOT / "docs" / "parts.md", ROOT / "README.md"]
 
 
 def _blocks(page):
@@ -64,7 +64,7 @@ def test_an_example_runs(pages, case):
 
 
 def test_the_list_of_the_public_api_is_what_is_public():
-    script = load_script("docs/api.py")
+    script, reference = load_script("docs/api.py"), (ROOT / "docs" / "reference.md").read_text()
     assert (ROOT / "docs" / "api.md").read_text() == script.page(), "python docs/api.py > docs/api.md"
     assert set(dir(pixelvae_tf)) == set(pixelvae_tf.__all__)
     for name in script.public_modules():
@@ -72,6 +72,8 @@ def test_the_list_of_the_public_api_is_what_is_public():
         assert len(set(module.__all__)) == len(module.__all__) and all(
             hasattr(module, public) for public in module.__all__
         )
+        # A package of presets or models is shown where its names are.
+        assert name == "models" or f"::: pixelvae_tf.{name}\n" in reference, f"docs/reference.md lacks {name}"
 
 
 def test_a_linear_probe_reads_the_last_examples_export(pages, capsys):
