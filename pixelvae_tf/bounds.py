@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from pixelvae_tf import checks, distributions, limits, noise
+from pixelvae_tf import checks, distributions, fields, noise
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.limits import MAX_DRAWS
 
@@ -365,10 +365,8 @@ class Objective(NamedTuple):
                     f"{prefix}{name} must be one number per level or one for all, and the model has {num_levels} "
                     f"level(s). Received: {value}"
                 )
-            if not all(setting >= 0 for setting in settings):
-                raise ValueError(f"{prefix}{name} must not be negative. Received: {value}")
-            for setting in settings:
-                limits.check_number(setting, f"{prefix}{name}")
+            kind = list[fields.Nats] if name == "free_nats" else list[fields.Count]
+            fields.check(kind, settings, f"{prefix}{name}")
         if self.prior_floor_steps and num_levels < 2:
             raise ValueError(
                 f"{prefix}prior_floor_steps must be 0 for a model of fewer than two levels, which has no prior that is "

@@ -5,8 +5,10 @@ import json
 import typing
 from typing import Any
 
-import numpy as np
+from pydantic import Field
 
+from pixelvae_tf.fields import Count, Nats, Part, check, config_dataclass, count, number, one_of, share, switch
+from pixelvae_tf.limits import MAX_BATCH, MIN_FLOAT
 from pixelvae_tf.models.config import (
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
@@ -17,7 +19,6 @@ from pixelvae_tf.models.config import (
     PixelCNNConfig,
     PixelCNNPPConfig,
     RowLSTMConfig,
-    decode,
 )
 
 # Of `DataConfig.labels`.
@@ -51,8 +52,8 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass
-class DataConfig:
+@config_dataclass
+class DataConfig(Part):
     """Which images.
 
     Attributes:
@@ -70,13 +71,13 @@ class DataConfig:
     name: str = "digits"
     data_dir: str = ""
     folder: str = ""
-    labels: str = ""
-    exclude_labels: tuple[int, ...] = ()
-    mutation: float = 0.0
+    labels: str = one_of("", FOLDERS)
+    exclude_labels: tuple[Count, ...] = ()
+    mutation: float = number(0.0, most=1.0)
 
 
-@dataclasses.dataclass
-class TrainConfig:
+@config_dataclass
+class TrainConfig(Part):
     """How a model is trained. Periods are in steps.
 
     Attributes:
@@ -107,37 +108,37 @@ class TrainConfig:
       dtype: Keras' dtype policy, "float32", "mixed_bfloat16" or, for checks, "float64".
     """
 
-    steps: int = 200_000
-    batch_size: int = 100
-    seed: int = 0
+    steps: int = count(200_000, 1)
+    batch_size: int = count(100, 1, MAX_BATCH)
+    seed: int = count(0)
     initial_weights: str = ""
-    learning_rate: float = 1e-3
-    learning_rate_warmup_steps: int = 0
-    learning_rate_decay: str = "none"
-    learning_rate_drop_at: float = 0.9
-    learning_rate_drop_factor: float = 0.1
-    clip_norm: float = 0.0
-    kl_warmup_steps: tuple[int, ...] = (10_000,)
-    free_nats: tuple[float, ...] = (0.0,)
-    free_nats_steps: int = 0
-    prior_floor_steps: int = 0
-    average_decay: float = 0.999
-    steps_per_loop: int = 50
-    log_every: int = 100
-    evaluate_every: int = 1_000
-    checkpoint_every: int = 1_000
-    rematerialize: bool = False
-    jit_compile: bool = False
-    dtype: str = "float32"
+    learning_rate: float = number(1e-3)
+    learning_rate_warmup_steps: int = count(0)
+    learning_rate_decay: str = one_of("none", "cosine", "drop", "exponential")
+    learning_rate_drop_at: float = share(0.9, MIN_FLOAT)
+    learning_rate_drop_factor: float = share(0.1, MIN_FLOAT)
+    clip_norm: float = number(0.0)
+    kl_warmup_steps: tuple[Count, ...] = (10_000,)
+    free_nats: tuple[Nats, ...] = (0.0,)
+    free_nats_steps: int = count(0)
+    prior_floor_steps: int = count(0)
+    average_decay: float = share(0.999)
+    steps_per_loop: int = count(50, 1)
+    log_every: int = count(100, 1)
+    evaluate_every: int = count(1_000, 1)
+    checkpoint_every: int = count(1_000, 1)
+    rematerialize: bool = switch(False)
+    jit_compile: bool = switch(False)
+    dtype: str = one_of("float32", "mixed_bfloat16", "float64")
 
 
-@dataclasses.dataclass
-class Config:
+@config_dataclass
+class Config(Part):
     """A run."""
 
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
 
     @property
     def objective(self) -> "bounds.Objective":
@@ -148,40 +149,15 @@ class Config:
 
     def validate(self) -> None:
         """Raises a ValueError that names the first field that is of another type or makes no sense."""
-        decode(Config, self, "config")
+        check(Config, self, "config")
         self.model.validate()
-        train = self.train
-        if not 0 <= train.seed < 2**31:
-            raise ValueError(f"train.seed must be in 0..{2**31 - 1}. Received: {train.seed}")
-        for name in ("steps", "batch_size", "steps_per_loop", "log_every", "evaluate_every", "checkpoint_every"):
-            if getattr(train, name) < 1:
-                raise ValueError(f"train.{name} must be at least 1. Received: {getattr(train, name)}")
-        for name in ("learning_rate", "learning_rate_warmup_steps", "clip_norm"):
-            if not getattr(train, name) >= 0:
-                raise ValueError(f"train.{name} must not be negative. Received: {getattr(train, name)}")
         self.objective.validate(len(self.model.levels), "train.")
-        for name in ("learning_rate_drop_at", "learning_rate_drop_factor"):
-            if not 0 < np.float32(getattr(train, name)) < 1:
-                raise ValueError(f"train.{name} must be in (0, 1). Received: {getattr(train, name)}")
-        if not 0 <= np.float32(train.average_decay) < 1:
-            raise ValueError(f"train.average_decay must be in [0, 1). Received: {train.average_decay}")
-        _one_of("data.labels", self.data.labels, ("", FOLDERS))
-        if not 0 <= np.float32(self.data.mutation) <= 1:
-            raise ValueError(f"data.mutation must be a share, in 0..1. Received: {self.data.mutation}")
-        _one_of("train.learning_rate_decay", train.learning_rate_decay, ("none", "cosine", "drop", "exponential"))
         # TensorFlow cannot hand a scan's list of states from a compiled function to its compiled gradient.
         for network in (self.model.pixels, *(level.prior for level in self.model.levels)):
-            if train.jit_compile and isinstance(network, RowLSTMConfig | DiagonalBiLSTMConfig):
+            if self.train.jit_compile and isinstance(network, RowLSTMConfig | DiagonalBiLSTMConfig):
                 raise ValueError(
                     f"train.jit_compile must be False for a network of LSTMs. Received: True, {network.network}"
                 )
-        _one_of("train.dtype", train.dtype, ("float32", "mixed_bfloat16", "float64"))
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        shown = ", ".join(choice or "nothing" for choice in choices)
-        raise ValueError(f"{name} must be one of {shown}. Received: {value!r}")
 
 
 def field_names(config: Config) -> list[str]:
@@ -213,7 +189,7 @@ def from_json(text: str) -> Config:
     except (ValueError, RecursionError) as error:  # damaged, or a number of thousands of digits
         raise ValueError(f"config must be a JSON object as written by a run. Received: {error}") from error
     _update(data)
-    return decode(Config, data, "config")
+    return check(Config, data, "config")
 
 
 def _update(data: Any) -> None:
@@ -240,7 +216,7 @@ def differences(there: Config, here: Config) -> list[tuple[str, Any, Any]]:
       one has a network or a number of levels that the other has not.
     """
     # Decoded: a list where a tuple is declared is no difference.
-    plain = (dataclasses.asdict(decode(Config, config, "config")) for config in (there, here))
+    plain = (dataclasses.asdict(check(Config, config, "config")) for config in (there, here))
     return _differences(*plain, "")
 
 

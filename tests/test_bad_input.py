@@ -91,7 +91,11 @@ CASES = {
         [PRESET, "--strategy=mirrored", "--virtual_cpus=2", "--config.train.batch_size=15"],
         "train.batch_size must be a multiple of the number of replicas",
     ),
-    "network": (TRAIN, [PRESET, "--config.model.pixels.network=row_lstm"], "model.pixels.network says which fields"),
+    "network": (
+        TRAIN,
+        [PRESET, "--config.model.pixels.network=row_lstm"],
+        "a whole network or level is the preset's choice",
+    ),
     "field of another": (TRAIN, ["--config=digits/vae", "--config.model.pixels.filters=3"], "must name a field of the"),
     "classes": (TRAIN, [PRESET, "--config.model.num_classes=3"], "must be 0, or fit the labels of digits/train"),
     "strides": (

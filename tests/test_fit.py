@@ -163,8 +163,8 @@ def test_a_model_that_was_not_fitted_or_compiled_saves_and_fits(tmp_path):
     [
         ({"loss": "mse"}, r"the loss and its metrics are the model's\. Received: loss"),
         ({"seed": -1}, "seed must be in .* Received: seed=-1"),
-        ({"kl_warmup_steps": -5}, "must not be negative"),
-        ({"free_nats": float("nan")}, "must not be negative"),
+        ({"kl_warmup_steps": -5}, r"kl_warmup_steps\[0\] must be at least 0\. Received: -5"),
+        ({"free_nats": float("nan")}, r"free_nats\[0\] must be a finite number\. Received: nan"),
     ],
 )
 def test_what_compile_does_not_take_is_said(options, message):

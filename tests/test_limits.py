@@ -7,10 +7,9 @@ import typing
 import pytest
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import limits, presets, runs
+from pixelvae_tf import fields, limits, presets, runs
 from pixelvae_tf.bounds import Objective
 from pixelvae_tf.export.options import Options
-from pixelvae_tf.models.config import decode
 
 NETWORKS = typing.get_args(typing.get_type_hints(config_lib.ModelConfig)["pixels"])
 KINDS = (config_lib.TrainConfig, config_lib.ModelConfig, config_lib.LevelConfig, *NETWORKS)
@@ -33,7 +32,7 @@ def test_every_number_of_a_config_has_limits(kind, name, number, in_tuple):
         too_much += [1e300, 1e39, float("inf"), float("nan"), 1e-300]
     for value in too_much:
         with pytest.raises(ValueError) as refused:
-            decode(kind, {name: [value] if in_tuple else value}, "config.part")
+            fields.check(kind, {name: [value] if in_tuple else value}, "config.part")
         assert str(refused.value).startswith(f"{where} must be ")
 
 
@@ -46,14 +45,14 @@ def test_the_limits_leave_what_every_preset_and_default_has():
 def test_a_share_that_float32_rounds_to_one_is_refused(field):
     config = presets.get("digits/gated_pixel_vae")
     setattr(config.train, field, 1 - 1e-9)
-    with pytest.raises(ValueError, match=rf"train\.{field} must be in"):
+    with pytest.raises(ValueError, match=rf"train\.{field} must be at most 0\.9999999"):
         config.validate()
 
 
 def test_a_dropout_that_float32_rounds_to_one_is_refused():
     config = presets.get("digits/gated_pixel_vae")
     config.model.pixels.dropout = 1 - 1e-9
-    with pytest.raises(ValueError, match=r"model\.pixels\.dropout must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"model\.pixels\.dropout must be at most 0\.9999999"):
         config.validate()
 
 
@@ -67,7 +66,7 @@ def test_a_dropout_that_float32_rounds_to_one_is_refused():
         ({"train.batch_size": 10**23}, r"config\.train\.batch_size must be at most 1048576\. Received: 1000"),
         (
             {"train.learning_rate": 10**400},
-            r"config\.train\.learning_rate must be at most 1e\+15\. Received: an integer",
+            r"config\.train\.learning_rate must be a valid number\. Received: an integer",
         ),
         ({"train.clip_norm": 1e-50}, r"config\.train\.clip_norm must be 0 or at least 1e-15\. Received: 1e-50"),
     ],

@@ -1,30 +1,30 @@
 """What a model is made of, as data. The only place for the defaults of models."""
 
-import dataclasses
-import types
-import typing
-from typing import Any
+from typing import Literal
 
-import numpy as np
+from pydantic import Field
 
-from pixelvae_tf import limits
+from pixelvae_tf.fields import Part, Side, Width, check, config_dataclass, count, one_of, share, switch
+from pixelvae_tf.limits import MAX_LAYERS, MAX_SIDE, MAX_WIDTH
 
+# Of a masked convolution.
+MAX_KERNEL = 2**10 - 1
 # Encode and fill: rounds of `PixelVAE.complete`.
 COMPLETION_ROUNDS = 8
 
 
-@dataclasses.dataclass
-class IndependentConfig:
+@config_dataclass
+class IndependentConfig(Part):
     """Locations independent of each other given the level above: a VAE, or a plain diagonal Gaussian p(z_l | z_{l+1}).
 
     No network but the feature decoder of the level above.
     """
 
-    network: str = "independent"
+    network: Literal["independent"] = "independent"
 
 
-@dataclasses.dataclass
-class _RasterConfig:
+@config_dataclass
+class _RasterConfig(Part):
     """What the networks over a raster of full resolution share.
 
     Attributes:
@@ -38,14 +38,14 @@ class _RasterConfig:
     """
 
     network: str = ""
-    num_layers: int = 12
-    filters: int = 16
-    first_kernel_size: int = 7
-    num_output_layers: int = 2
-    embedding_dim: int = 0
+    num_layers: int = count(12, most=MAX_LAYERS)
+    filters: int = count(16, 1, MAX_WIDTH)
+    first_kernel_size: int = count(7, 3, MAX_KERNEL)
+    num_output_layers: int = count(2, most=MAX_LAYERS)
+    embedding_dim: int = count(0, most=MAX_WIDTH)
 
 
-@dataclasses.dataclass
+@config_dataclass
 class _OneStreamConfig(_RasterConfig):
     """What the networks of 2016a share.
 
@@ -53,10 +53,10 @@ class _OneStreamConfig(_RasterConfig):
       output_filters: channels of the 1x1 layers before the last.
     """
 
-    output_filters: int = 32
+    output_filters: int = count(32, 1, MAX_WIDTH)
 
 
-@dataclasses.dataclass
+@config_dataclass
 class PixelCNNConfig(_OneStreamConfig):
     """PixelCNN (2016a): residual blocks of masked convolutions, h channels inside and 2 h between them.
 
@@ -64,11 +64,11 @@ class PixelCNNConfig(_OneStreamConfig):
       kernel_size: k of the blocks' masked kernels.
     """
 
-    network: str = "pixel_cnn"
-    kernel_size: int = 3
+    network: Literal["pixel_cnn"] = "pixel_cnn"
+    kernel_size: int = count(3, 1, MAX_KERNEL)
 
 
-@dataclasses.dataclass
+@config_dataclass
 class MaskedResidualConfig(_RasterConfig):
     """The masked decoders of the hierarchical PixelVAE's program: gated residual blocks in one stream.
 
@@ -76,15 +76,15 @@ class MaskedResidualConfig(_RasterConfig):
       kernel_size: k of the blocks' masked kernels.
     """
 
-    network: str = "masked_residual"
-    num_layers: int = 2
-    filters: int = 128
-    first_kernel_size: int = 5
-    num_output_layers: int = 0
-    kernel_size: int = 3
+    network: Literal["masked_residual"] = "masked_residual"
+    num_layers: int = count(2, most=MAX_LAYERS)
+    filters: int = count(128, 1, MAX_WIDTH)
+    first_kernel_size: int = count(5, 3, MAX_KERNEL)
+    num_output_layers: int = count(0, most=MAX_LAYERS)
+    kernel_size: int = count(3, 1, MAX_KERNEL)
 
 
-@dataclasses.dataclass
+@config_dataclass
 class GatedPixelCNNConfig(_RasterConfig):
     """Gated PixelCNN (2016b): gated blocks of two streams with h channels each.
 
@@ -93,12 +93,12 @@ class GatedPixelCNNConfig(_RasterConfig):
       dropout: share of the gated units dropped in training.
     """
 
-    network: str = "gated_pixel_cnn"
-    kernel_size: int = 5
-    dropout: float = 0.0
+    network: Literal["gated_pixel_cnn"] = "gated_pixel_cnn"
+    kernel_size: int = count(5, 1, MAX_KERNEL)
+    dropout: float = share(0.0)
 
 
-@dataclasses.dataclass
+@config_dataclass
 class RowLSTMConfig(_OneStreamConfig):
     """PixelRNN with Row LSTM layers (2016a): h units, 2 h channels between the layers.
 
@@ -106,21 +106,21 @@ class RowLSTMConfig(_OneStreamConfig):
       kernel_size: k of the 1 x k kernels, input to state and state to state.
     """
 
-    network: str = "row_lstm"
-    num_layers: int = 7
-    kernel_size: int = 3
+    network: Literal["row_lstm"] = "row_lstm"
+    num_layers: int = count(7, most=MAX_LAYERS)
+    kernel_size: int = count(3, 1, MAX_KERNEL)
 
 
-@dataclasses.dataclass
+@config_dataclass
 class DiagonalBiLSTMConfig(_OneStreamConfig):
     """PixelRNN with Diagonal BiLSTM layers (2016a): h units, 2 h channels between the layers."""
 
-    network: str = "diagonal_bilstm"
-    num_layers: int = 7
+    network: Literal["diagonal_bilstm"] = "diagonal_bilstm"
+    num_layers: int = count(7, most=MAX_LAYERS)
 
 
-@dataclasses.dataclass
-class PixelCNNPPConfig:
+@config_dataclass
+class PixelCNNPPConfig(Part):
     """PixelCNN++ (2017): two streams at several resolutions.
 
     Attributes:
@@ -131,11 +131,11 @@ class PixelCNNPPConfig:
       dropout: share of the units dropped in training.
     """
 
-    network: str = "pixel_cnn_pp"
-    num_blocks: int = 5
-    num_scales: int = 3
-    filters: int = 160
-    dropout: float = 0.5
+    network: Literal["pixel_cnn_pp"] = "pixel_cnn_pp"
+    num_blocks: int = count(5, 1, MAX_LAYERS)
+    num_scales: int = count(3, 1, 16)
+    filters: int = count(160, 1, MAX_WIDTH)
+    dropout: float = share(0.5)
 
 
 NetworkConfig = (
@@ -149,8 +149,8 @@ NetworkConfig = (
 )
 
 
-@dataclasses.dataclass
-class LevelConfig:
+@config_dataclass
+class LevelConfig(Part):
     """One level of latents z_l: an encoder q(z_l | x), a prior p(z_l | z_{l+1}), and the way down to what z_l explains.
 
     Attributes:
@@ -169,15 +169,15 @@ class LevelConfig:
         level, whose prior is N(0, I).
     """
 
-    dim: int = 16
-    filters: tuple[int, ...] = (32, 64, 64)
-    upsampling: bool = False
-    grid: tuple[int, int] = (1, 1)
-    stem_filters: int = 0
-    decoder_filters: tuple[int, ...] = ()
-    num_blocks: int = 0
-    batch_norm: bool = False
-    prior: NetworkConfig | None = None
+    dim: int = count(16, 1, MAX_WIDTH)
+    filters: tuple[Width, ...] = Field((32, 64, 64), min_length=1)
+    upsampling: bool = switch(False)
+    grid: tuple[Side, Side] = (1, 1)
+    stem_filters: int = count(0, most=MAX_WIDTH)
+    decoder_filters: tuple[Width, ...] = ()
+    num_blocks: int = count(0, most=MAX_LAYERS)
+    batch_norm: bool = switch(False)
+    prior: NetworkConfig | None = Field(None, discriminator="network")
 
     @property
     def is_vector(self) -> bool:
@@ -196,11 +196,8 @@ class LevelConfig:
         return size
 
 
-LIKELIHOODS = ("auto", "bernoulli", "categorical", "quantized_normal", "logistic_mixture")
-
-
-@dataclasses.dataclass
-class ModelConfig:
+@config_dataclass
+class ModelConfig(Part):
     """A PixelVAE: its levels are a list; with none it is the autoregressive network over the pixels alone.
 
     Attributes:
@@ -214,13 +211,13 @@ class ModelConfig:
       num_classes: how many classes the model is conditioned on; 0 for none.
     """
 
-    image_shape: tuple[int, int, int] = (28, 28, 1)
-    num_values: int = 2
-    levels: list[LevelConfig] = dataclasses.field(default_factory=list)
-    pixels: NetworkConfig = dataclasses.field(default_factory=GatedPixelCNNConfig)
-    likelihood: str = "auto"
-    num_mixtures: int = 0
-    num_classes: int = 0
+    image_shape: tuple[Side, Side, Side] = (28, 28, 1)
+    num_values: int = count(2, 2, 256)
+    levels: list[LevelConfig] = Field(default_factory=list)
+    pixels: NetworkConfig = Field(default_factory=GatedPixelCNNConfig, discriminator="network")
+    likelihood: str = one_of("auto", "bernoulli", "categorical", "quantized_normal", "logistic_mixture")
+    num_mixtures: int = count(0, most=MAX_LAYERS)
+    num_classes: int = count(0, most=MAX_SIDE)
 
     @property
     def resolved_likelihood(self) -> str:
@@ -240,12 +237,8 @@ class ModelConfig:
 
     def validate(self) -> None:
         """Raises a ValueError that names the first field that is of another type or makes no sense."""
-        decode(ModelConfig, self, "model")
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"model.image_shape must be (H, W, C), all positive. Received: {self.image_shape}")
-        if self.num_values < 2 or self.num_values > 256:
-            raise ValueError(f"model.num_values must be in 2..256. Received: {self.num_values}")
-        if self.num_classes < 0 or self.num_classes == 1:
+        check(ModelConfig, self, "model")
+        if self.num_classes == 1:
             raise ValueError(f"model.num_classes must be 0, or at least 2. Received: {self.num_classes}")
         self._validate_likelihood()
         self._validate_levels()
@@ -253,8 +246,6 @@ class ModelConfig:
         _validate_network(self.pixels, "model.pixels", self.image_shape[:2], self.channel_groups, first)
 
     def _validate_likelihood(self) -> None:
-        if self.likelihood not in LIKELIHOODS:
-            raise ValueError(f"model.likelihood must be one of {', '.join(LIKELIHOODS)}. Received: {self.likelihood!r}")
         if self.likelihood == "bernoulli" and self.num_values != 2:
             raise ValueError(
                 "model.likelihood must be categorical, quantized_normal or logistic_mixture for more than two values. "
@@ -277,16 +268,10 @@ class ModelConfig:
         size = tuple(self.image_shape[:2])
         for index, level in enumerate(self.levels):
             where, above = f"model.levels[{index}]", self.levels[index + 1] if index + 1 < len(self.levels) else None
-            if level.dim < 1 or not level.filters or min(level.filters) < 1:
-                raise ValueError(f"a level needs dim >= 1 and filters, all at least 1. Received: {where}: {level}")
-            if min(level.stem_filters, level.num_blocks, *level.decoder_filters, 0) < 0:
-                raise ValueError(
-                    f"{where}.stem_filters, num_blocks and decoder_filters must not be negative. Received: {level}"
-                )
             fits = level.upsampling and len(level.decoder_filters) == len(level.filters)
-            if level.decoder_filters and (not fits or min(level.decoder_filters) < 1):
+            if level.decoder_filters and not fits:
                 raise ValueError(
-                    f"{where}.decoder_filters must be empty, or positive and as many as filters, with upsampling=True. "
+                    f"{where}.decoder_filters must be empty, or as many as filters, with upsampling=True. "
                     f"Received: {level.decoder_filters} with filters={level.filters}, upsampling={level.upsampling}"
                 )
             size = level.size_above(size)
@@ -336,12 +321,6 @@ def _validate_network(
       groups: its channel groups.
       above: the level that conditions it, or None.
     """
-    default = type(network)().network
-    if network.network != default:
-        raise ValueError(
-            f"{where}.network says which fields there are and cannot be changed; choose another preset. "
-            f"Received: {network.network!r} for a preset of {default!r}"
-        )
     if isinstance(network, IndependentConfig):
         if above is None or not above.upsampling:
             raise ValueError(
@@ -349,21 +328,14 @@ def _validate_network(
                 f"would tell one location from another. Received: the level above it is {above}"
             )
         return
-    least = {"num_layers": 0, "num_output_layers": 0, "embedding_dim": 0, "num_blocks": 1, "num_scales": 1}
-    for name, value in least.items():
-        if getattr(network, name, value) < value:
-            raise ValueError(f"{where}.{name} must be at least {value}. Received: {getattr(network, name)}")
-    for name, value in (("kernel_size", 1), ("first_kernel_size", 3)):
-        kernel = getattr(network, name, 3)
-        if kernel < value or kernel % 2 == 0:
-            raise ValueError(f"{where}.{name} must be odd and at least {value}. Received: {kernel}")
-    if not 0 <= np.float32(getattr(network, "dropout", 0.0)) < 1:
-        raise ValueError(f"{where}.dropout must be in [0, 1). Received: {network.dropout}")
+    for name in ("kernel_size", "first_kernel_size"):
+        if getattr(network, name, 1) % 2 == 0:
+            raise ValueError(f"{where}.{name} must be odd. Received: {getattr(network, name)}")
     for name in ("filters", "output_filters"):
         units = getattr(network, name, groups)
-        if units < 1 or units % groups:
+        if units % groups:
             raise ValueError(
-                f"{where}.{name} must be positive and a multiple of the image's channels, so that R, G and B "
+                f"{where}.{name} must be a multiple of the image's channels, so that R, G and B "
                 f"get as many units each. Received: {name}={units}, {groups} channel groups"
             )
     if isinstance(network, PixelCNNPPConfig):
@@ -373,49 +345,3 @@ def _validate_network(
                 f"the raster of {where} must have sides that are multiples of {stride} for "
                 f"{where}.num_scales={network.num_scales}. Received: {tuple(size)}"
             )
-
-
-def decode(kind: Any, value: Any, where: str) -> Any:
-    """A value as the type that it should be of: JSON's, or a config that was put together in Python.
-
-    A list becomes a tuple where one is declared, and an integer a float.
-
-    Args:
-      kind: the type; a dataclass, a union of networks' dataclasses, a list or tuple of one type, or a plain type.
-      value: what JSON gave, or such a dataclass.
-      where: its name, for messages.
-
-    Raises:
-      ValueError: for a field that is unknown, or a value of another type.
-    """
-    if typing.get_origin(kind) is types.UnionType and type(value) in typing.get_args(kind):
-        kind = type(value)
-    if kind is types.NoneType:
-        return None
-    if typing.get_origin(kind) is types.UnionType:
-        kinds = {member().network: member for member in typing.get_args(kind) if member is not types.NoneType}
-        # Missing, it is the first, as every field that is missing has its default.
-        network = value.get("network", next(iter(kinds))) if isinstance(value, dict) else value
-        if not isinstance(value, dict) or not isinstance(network, str) or network not in kinds:
-            raise ValueError(f"{where}.network must be one of {', '.join(kinds)}. Received: {network!r}")
-        kind = kinds[network]
-    if dataclasses.is_dataclass(kind):
-        if type(value) is kind:
-            value = vars(value)
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} must be an object. Received: {value!r}")
-        kinds = typing.get_type_hints(kind)
-        unknown = sorted(set(value) - set(kinds))
-        if unknown:
-            raise ValueError(f"{where} has no field {unknown[0]!r}; its fields are {', '.join(kinds)}")
-        return kind(**{name: decode(kinds[name], item, f"{where}.{name}") for name, item in value.items()})
-    origin = typing.get_origin(kind)
-    if origin in (list, tuple):
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{where} must be a list. Received: {value!r}")
-        return origin(decode(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise ValueError(f"{where} must be of type {kind.__name__}. Received: {value!r}")
-    if kind in (int, float):
-        limits.check_number(value, where, kind)
-    return float(value) if kind is float else value

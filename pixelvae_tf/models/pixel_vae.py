@@ -21,10 +21,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from pixelvae_tf import checks, control_flow, distributions, layers, noise, pixels, sampling
+from pixelvae_tf.fields import check
 from pixelvae_tf.layers.weight_norm import PACKAGE
 from pixelvae_tf.limits import MAX_DRAWS
 from pixelvae_tf.models import networks
-from pixelvae_tf.models.config import COMPLETION_ROUNDS, ModelConfig, PixelCNNPPConfig, decode
+from pixelvae_tf.models.config import COMPLETION_ROUNDS, ModelConfig, PixelCNNPPConfig
 from pixelvae_tf.models.elbo_model import ElboModel
 from pixelvae_tf.models.level import Level
 from pixelvae_tf.models.tasks import Tasks
@@ -495,4 +496,4 @@ class PixelVAE(Tasks, ElboModel):
     @classmethod
     def from_config(cls, config: dict) -> "PixelVAE":
         """Rebuilds the model from `get_config`."""
-        return cls(**{**config, "config": decode(ModelConfig, config["config"], "config")})
+        return cls(**{**config, "config": check(ModelConfig, config["config"], "config")})
