@@ -24,8 +24,6 @@ def test_presets_survive_json_and_say_what_they_are(name):
     assert presets.get(name) is not presets.get(name)
     description = presets.describe(name)
     assert len(description.summary) > 20
-    folder = " --config.data.folder=IMAGES" if name.startswith(("folder", "lsun", "imagenet")) else ""
-    assert description.command == f"pixelvae-train --config={name}{folder} --workdir=DIR"
     assert any(words in description.expected for words in ("nats", "bits/dim", "no published number"))
 
 

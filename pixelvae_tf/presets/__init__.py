@@ -1,13 +1,13 @@
 """Every run of the papers as data: `get("binarized_mnist/gated_pixel_vae")` is a `Config`.
 
-A preset is a function that states its difference from another. Its docstring says what it is, its command, and the
-number that it should give, with who says so. Its cost (weights, and multiply-adds of one evaluation of the bound of an
-image) is in costs.json, which `python -m pixelvae_tf.presets.costs` writes.
+A preset states its difference from another, what it is, and the number that it should give, with who says so. Its cost
+(weights, and multiply-adds of one evaluation of the bound of an image) is in costs.json, which
+`python -m pixelvae_tf.presets.costs` writes.
 """
 
 from pixelvae_tf.presets import cifar10, digits, folder, mnist, natural_images
 from pixelvae_tf.presets.command import command_for
-from pixelvae_tf.presets.registry import Description, describe, get, names
+from pixelvae_tf.presets.registry import Description, describe, get, names, preset
 
 __all__ = [
     "Description",
@@ -20,4 +20,5 @@ __all__ = [
     "mnist",
     "names",
     "natural_images",
+    "preset",
 ]

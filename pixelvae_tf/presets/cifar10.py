@@ -18,115 +18,67 @@ from pixelvae_tf.presets.registry import preset
 
 # The papers' 128 and 1024 features, rounded to what three channel groups divide.
 FILTERS, OUTPUT_FILTERS = 129, 1023
+DATA, IMAGES = DataConfig(name="cifar10"), {"image_shape": (32, 32, 3), "num_values": 256}
 
-
-@preset("cifar10/pixel_cnn")
-def pixel_cnn() -> Config:
-    """PixelCNN (2016a): 15 residual blocks of masked convolutions, R then G then B.
-
-    pixelvae-train --config=cifar10/pixel_cnn --workdir=DIR
-
-    Expected: 3.14 bits/dim (2016a).
-    """
-    return Config(
-        data=DataConfig(name="cifar10"),
+pixel_cnn = preset(
+    "cifar10/pixel_cnn",
+    "PixelCNN (2016a): 15 residual blocks of masked convolutions, R then G then B",
+    "3.14 bits/dim (2016a)",
+    Config(
+        data=DATA,
         model=ModelConfig(
-            image_shape=(32, 32, 3),
-            num_values=256,
-            pixels=PixelCNNConfig(num_layers=15, filters=FILTERS, output_filters=OUTPUT_FILTERS),
+            **IMAGES, pixels=PixelCNNConfig(num_layers=15, filters=FILTERS, output_filters=OUTPUT_FILTERS)
         ),
         train=TrainConfig(batch_size=16, steps=500_000, learning_rate_decay="cosine"),
-    )
-
-
-@preset("cifar10/gated_pixel_cnn")
-def gated_pixel_cnn() -> Config:
-    """Gated PixelCNN (2016b), R then G then B.
-
-    pixelvae-train --config=cifar10/gated_pixel_cnn --workdir=DIR
-
-    Expected: 3.03 bits/dim (2016b).
-
-    The paper gives no size for CIFAR-10; this one is that of PixelCNN (2016a).
-    """
-    config = pixel_cnn()
-    config.model.pixels = GatedPixelCNNConfig(num_layers=15, filters=FILTERS)
-    return config
-
-
-@preset("cifar10/row_lstm")
-def row_lstm() -> Config:
-    """PixelRNN with Row LSTMs (2016a): 12 layers of 128 units (here 129).
-
-    pixelvae-train --config=cifar10/row_lstm --workdir=DIR
-
-    Expected: 3.07 bits/dim (2016a).
-    """
-    config = pixel_cnn()
-    config.model.pixels = RowLSTMConfig(num_layers=12, filters=FILTERS, output_filters=OUTPUT_FILTERS)
-    return config
-
-
-@preset("cifar10/diagonal_bilstm")
-def diagonal_bilstm() -> Config:
-    """PixelRNN with Diagonal BiLSTMs (2016a): 12 layers of 128 units (here 129).
-
-    pixelvae-train --config=cifar10/diagonal_bilstm --workdir=DIR
-
-    Expected: 3.00 bits/dim (2016a).
-    """
-    config = pixel_cnn()
-    config.model.pixels = DiagonalBiLSTMConfig(num_layers=12, filters=FILTERS, output_filters=OUTPUT_FILTERS)
-    return config
-
-
-@preset("cifar10/pixel_cnn_pp")
-def pixel_cnn_pp() -> Config:
-    """PixelCNN++ (2017): 5 blocks a resolution, 160 filters, a mixture of 10 quantised logistics.
-
-    pixelvae-train --config=cifar10/pixel_cnn_pp --workdir=DIR
-
-    Expected: 2.92 bits/dim (2017).
-    """
-    return Config(
-        data=DataConfig(name="cifar10"),
-        model=ModelConfig(
-            image_shape=(32, 32, 3),
-            num_values=256,
-            pixels=PixelCNNPPConfig(),
-            likelihood="logistic_mixture",
-            num_mixtures=10,
-        ),
+    ),
+)
+# The paper gives no size for CIFAR-10; this one is that of PixelCNN (2016a).
+preset(
+    "cifar10/gated_pixel_cnn",
+    "Gated PixelCNN (2016b), R then G then B",
+    "3.03 bits/dim (2016b)",
+    pixel_cnn,
+    {"model.pixels": GatedPixelCNNConfig(num_layers=15, filters=FILTERS)},
+)
+preset(
+    "cifar10/row_lstm",
+    "PixelRNN with Row LSTMs (2016a): 12 layers of 128 units (here 129)",
+    "3.07 bits/dim (2016a)",
+    pixel_cnn,
+    {"model.pixels": RowLSTMConfig(num_layers=12, filters=FILTERS, output_filters=OUTPUT_FILTERS)},
+)
+preset(
+    "cifar10/diagonal_bilstm",
+    "PixelRNN with Diagonal BiLSTMs (2016a): 12 layers of 128 units (here 129)",
+    "3.00 bits/dim (2016a)",
+    pixel_cnn,
+    {"model.pixels": DiagonalBiLSTMConfig(num_layers=12, filters=FILTERS, output_filters=OUTPUT_FILTERS)},
+)
+pixel_cnn_pp = preset(
+    "cifar10/pixel_cnn_pp",
+    "PixelCNN++ (2017): 5 blocks a resolution, 160 filters, a mixture of 10 quantised logistics",
+    "2.92 bits/dim (2017)",
+    Config(
+        data=DATA,
+        model=ModelConfig(**IMAGES, pixels=PixelCNNPPConfig(), likelihood="logistic_mixture", num_mixtures=10),
         train=TrainConfig(steps=500_000, batch_size=128, learning_rate_decay="exponential", average_decay=0.9995),
-    )
-
-
-@preset("cifar10/pixel_cnn_pp_class_conditional")
-def pixel_cnn_pp_class_conditional() -> Config:
-    """PixelCNN++ (2017) given the image's class: log p(x | label).
-
-    pixelvae-train --config=cifar10/pixel_cnn_pp_class_conditional --workdir=DIR
-
-    Expected: no published number in the sources we have; without classes it is 2.92 bits/dim.
-    """
-    config = pixel_cnn_pp()
-    config.model.num_classes = 10
-    return config
-
-
-@preset("cifar10/hierarchical_tiny")
-def hierarchical_tiny() -> Config:
-    """Hierarchical PixelVAE small enough for two cores: latents on an 8x8 grid under a vector, R then G then B.
-
-    pixelvae-train --config=cifar10/hierarchical_tiny --workdir=DIR
-
-    Expected: 9008 nats on images rebuilt from JPEG copies; no published number.
-    """
-    return Config(
-        data=DataConfig(name="cifar10"),
+    ),
+)
+preset(
+    "cifar10/pixel_cnn_pp_class_conditional",
+    "PixelCNN++ (2017) given the image's class: log p(x | label)",
+    "no published number in the sources we have; without classes it is 2.92 bits/dim",
+    pixel_cnn_pp,
+    {"model.num_classes": 10},
+)
+hierarchical_tiny = preset(
+    "cifar10/hierarchical_tiny",
+    "Hierarchical PixelVAE small enough for two cores: latents on an 8x8 grid under a vector, R then G then B",
+    "9008 nats on images rebuilt from JPEG copies; no published number",
+    Config(
+        data=DATA,
         model=ModelConfig(
-            image_shape=(32, 32, 3),
-            num_values=256,
+            **IMAGES,
             levels=[
                 LevelConfig(
                     dim=8,
@@ -156,37 +108,26 @@ def hierarchical_tiny() -> Config:
             evaluate_every=2_000,
             checkpoint_every=500,
         ),
-    )
-
-
-@preset("cifar10/hierarchical_tiny_gaussian_prior")
-def hierarchical_tiny_gaussian_prior() -> Config:
-    """The same with plain diagonal Gaussians for p(z1 | z2).
-
-    pixelvae-train --config=cifar10/hierarchical_tiny_gaussian_prior --workdir=DIR
-
-    Expected: 9121 nats on images rebuilt from JPEG copies; no published number.
-    """
-    return variants.gaussian_prior(hierarchical_tiny())
-
-
-@preset("cifar10/two_level_vae_tiny")
-def two_level_vae_tiny() -> Config:
-    """The same with pixels that are independent given the latents: the two-level VAE.
-
-    pixelvae-train --config=cifar10/two_level_vae_tiny --workdir=DIR
-
-    Expected: 11155 nats on images rebuilt from JPEG copies; no published number.
-    """
-    return variants.two_level_vae(hierarchical_tiny())
-
-
-@preset("cifar10/one_level_tiny")
-def one_level_tiny() -> Config:
-    """The same with the vector of latents alone: a one-level PixelVAE.
-
-    pixelvae-train --config=cifar10/one_level_tiny --workdir=DIR
-
-    Expected: 8156 nats on images rebuilt from JPEG copies; no published number.
-    """
-    return variants.one_level(hierarchical_tiny())
+    ),
+)
+preset(
+    "cifar10/hierarchical_tiny_gaussian_prior",
+    "The same with plain diagonal Gaussians for p(z1 | z2)",
+    "9121 nats on images rebuilt from JPEG copies; no published number",
+    hierarchical_tiny,
+    variants.GAUSSIAN_PRIOR,
+)
+preset(
+    "cifar10/two_level_vae_tiny",
+    "The same with pixels that are independent given the latents: the two-level VAE",
+    "11155 nats on images rebuilt from JPEG copies; no published number",
+    hierarchical_tiny,
+    variants.TWO_LEVEL_VAE,
+)
+one_level_tiny = preset(
+    "cifar10/one_level_tiny",
+    "The same with the vector of latents alone: a one-level PixelVAE",
+    "8156 nats on images rebuilt from JPEG copies; no published number",
+    hierarchical_tiny,
+    variants.one_level(hierarchical_tiny),
+)

@@ -5,18 +5,15 @@
 
 from pixelvae_tf.config import Config, DataConfig, GatedPixelCNNConfig, LevelConfig, ModelConfig, TrainConfig
 from pixelvae_tf.presets import cifar10
-from pixelvae_tf.presets.registry import preset
+from pixelvae_tf.presets.registry import NO_NUMBER, preset
 
+EXPECTED = f"{NO_NUMBER}; it depends on the images"
 
-@preset("folder/grey_28")
-def grey_28() -> Config:
-    """Gated PixelVAE with upsampling, 28x28 grey.
-
-    pixelvae-train --config=folder/grey_28 --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number; it depends on the images.
-    """
-    return Config(
+preset(
+    "folder/grey_28",
+    "Gated PixelVAE with upsampling, 28x28 grey",
+    EXPECTED,
+    Config(
         data=DataConfig(name="folder"),
         model=ModelConfig(
             image_shape=(28, 28, 1),
@@ -38,18 +35,12 @@ def grey_28() -> Config:
             evaluate_every=500,
             checkpoint_every=250,
         ),
-    )
-
-
-@preset("folder/colour_32")
-def colour_32() -> Config:
-    """One-level PixelVAE, 32x32 in colour, R then G then B.
-
-    pixelvae-train --config=folder/colour_32 --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number; it depends on the images.
-    """
-    config = cifar10.one_level_tiny()
-    config.data.name = "folder"
-    config.train.steps, config.train.evaluate_every, config.train.checkpoint_every = 4_000, 500, 250
-    return config
+    ),
+)
+preset(
+    "folder/colour_32",
+    "One-level PixelVAE, 32x32 in colour, R then G then B",
+    EXPECTED,
+    cifar10.one_level_tiny,
+    {"data.name": "folder", "train.steps": 4_000, "train.evaluate_every": 500, "train.checkpoint_every": 250},
+)

@@ -18,253 +18,103 @@ from pixelvae_tf.config import (
     RowLSTMConfig,
     TrainConfig,
 )
-from pixelvae_tf.presets.registry import preset
+from pixelvae_tf.presets.registry import NO_NUMBER, preset
 
+UPSAMPLING = LevelConfig(upsampling=True)
 
-@preset("binarized_mnist/gated_pixel_vae_no_upsampling")
-def binarized_gated_pixel_vae_no_upsampling() -> Config:
-    """Gated PixelVAE without upsampling, the best row of Table 1: 12 layers, filter 5, 16 channels, 16 latents.
-
-    pixelvae-train --config=binarized_mnist/gated_pixel_vae_no_upsampling --workdir=DIR
-
-    Expected: <= 79.77 nats, about 79.17 with 50 importance samples (PixelVAE, Table 1).
-    """
-    return Config(
+best = preset(
+    "binarized_mnist/gated_pixel_vae_no_upsampling",
+    "Gated PixelVAE without upsampling, the best row of Table 1: 12 layers, filter 5, 16 channels, 16 latents",
+    "<= 79.77 nats, about 79.17 with 50 importance samples (PixelVAE, Table 1)",
+    Config(
         data=DataConfig(name="binarized_mnist"),
         model=ModelConfig(image_shape=(28, 28, 1), num_values=2, levels=[LevelConfig()]),
         train=TrainConfig(learning_rate_decay="drop"),
-    )
-
-
-@preset("binarized_mnist/gated_pixel_vae")
-def binarized_gated_pixel_vae() -> Config:
-    """Gated PixelVAE with upsampling.
-
-    pixelvae-train --config=binarized_mnist/gated_pixel_vae --workdir=DIR
-
-    Expected: <= 80.08 nats (PixelVAE, Table 1).
-    """
-    config = binarized_gated_pixel_vae_no_upsampling()
-    config.model.levels = [LevelConfig(upsampling=True)]
-    return config
-
-
-@preset("binarized_mnist/gated_pixel_cnn")
-def binarized_gated_pixel_cnn() -> Config:
-    """Gated PixelCNN, no latents: exact likelihood.
-
-    pixelvae-train --config=binarized_mnist/gated_pixel_cnn --workdir=DIR
-
-    Expected: 80.1 nats (PixelVAE, Table 1).
-    """
-    config = binarized_gated_pixel_vae_no_upsampling()
-    config.model.levels = []
-    return config
-
-
-@preset("binarized_mnist/vae")
-def binarized_vae() -> Config:
-    """VAE: Bernoulli pixels, independent given the latents.
-
-    pixelvae-train --config=binarized_mnist/vae --workdir=DIR
-
-    Expected: <= 87.4 nats (PixelVAE, Table 1).
-    """
-    config = binarized_gated_pixel_vae()
-    config.model.pixels = IndependentConfig()
-    return config
-
-
-@preset("binarized_mnist/pixel_cnn")
-def binarized_pixel_cnn() -> Config:
-    """PixelCNN (2016a): 7 residual blocks of masked convolutions, 16 channels inside, with their blind spot.
-
-    pixelvae-train --config=binarized_mnist/pixel_cnn --workdir=DIR
-
-    Expected: 81.3 nats (2016a, as Table 1 of PixelVAE reports it).
-
-    The size is that of PixelRNN on MNIST; the paper gives none for this row.
-    """
-    config = binarized_gated_pixel_cnn()
-    config.model.pixels = PixelCNNConfig(num_layers=7)
-    return config
-
-
-@preset("binarized_mnist/pixel_vae")
-def binarized_pixel_vae() -> Config:
-    """PixelVAE: a PixelCNN of masked convolutions given upsampled latents.
-
-    pixelvae-train --config=binarized_mnist/pixel_vae --workdir=DIR
-
-    Expected: <= 80.64 nats (PixelVAE, Table 1).
-    """
-    config = binarized_pixel_cnn()
-    config.model.levels = [LevelConfig(upsampling=True)]
-    return config
-
-
-@preset("binarized_mnist/row_lstm")
-def binarized_row_lstm() -> Config:
-    """PixelRNN with Row LSTMs (2016a): 7 layers of 16 units.
-
-    pixelvae-train --config=binarized_mnist/row_lstm --workdir=DIR
-
-    Expected: between 79.20 and 81.3 nats, the Diagonal BiLSTM and the PixelCNN of 2016a, which reports none.
-    """
-    config = binarized_pixel_cnn()
-    config.model.pixels = RowLSTMConfig()
-    return config
-
-
-@preset("binarized_mnist/diagonal_bilstm")
-def binarized_diagonal_bilstm() -> Config:
-    """PixelRNN with Diagonal BiLSTMs (2016a): 7 layers of 16 units.
-
-    pixelvae-train --config=binarized_mnist/diagonal_bilstm --workdir=DIR
-
-    Expected: 79.20 nats (2016a).
-
-    The paper trained with RMSProp; here it is Adam, as for all.
-    """
-    config = binarized_pixel_cnn()
-    config.model.pixels = DiagonalBiLSTMConfig()
-    return config
-
-
-@preset("binarized_mnist/pixel_cnn_pp")
-def binarized_pixel_cnn_pp() -> Config:
-    """PixelCNN++ (2017) with Bernoulli pixels: two streams at three resolutions.
-
-    pixelvae-train --config=binarized_mnist/pixel_cnn_pp --workdir=DIR
-
-    Expected: no published number.
-
-    The size is ours: 2 blocks and 32 filters for the 5 and 160 of CIFAR-10.
-    """
-    config = binarized_gated_pixel_cnn()
-    config.model.pixels = PixelCNNPPConfig(num_blocks=2, filters=32)
-    return config
-
-
-def _with_256_values(config: Config) -> Config:
-    """The same model on the images before binarization; autoregressive networks embed the values."""
-    config.data.name = "mnist"
-    config.model.num_values = 256
-    if hasattr(config.model.pixels, "embedding_dim"):
-        config.model.pixels.embedding_dim = 16
-    return config
-
-
-@preset("mnist/gated_pixel_vae_no_upsampling")
-def mnist_gated_pixel_vae_no_upsampling() -> Config:
-    """Gated PixelVAE without upsampling on all 256 values.
-
-    pixelvae-train --config=mnist/gated_pixel_vae_no_upsampling --workdir=DIR
-
-    Expected: no published number.
-    """
-    return _with_256_values(binarized_gated_pixel_vae_no_upsampling())
-
-
-@preset("mnist/gated_pixel_vae")
-def mnist_gated_pixel_vae() -> Config:
-    """Gated PixelVAE with upsampling on all 256 values.
-
-    pixelvae-train --config=mnist/gated_pixel_vae --workdir=DIR
-
-    Expected: no published number.
-    """
-    return _with_256_values(binarized_gated_pixel_vae())
-
-
-@preset("mnist/gated_pixel_cnn")
-def mnist_gated_pixel_cnn() -> Config:
-    """Gated PixelCNN on all 256 values: exact likelihood.
-
-    pixelvae-train --config=mnist/gated_pixel_cnn --workdir=DIR
-
-    Expected: no published number.
-    """
-    return _with_256_values(binarized_gated_pixel_cnn())
-
-
-@preset("mnist/vae")
-def mnist_vae() -> Config:
-    """VAE on all 256 values, a softmax each.
-
-    pixelvae-train --config=mnist/vae --workdir=DIR
-
-    Expected: no published number.
-    """
-    return _with_256_values(binarized_vae())
-
-
-@preset("mnist/pixel_cnn")
-def mnist_pixel_cnn() -> Config:
-    """PixelCNN (2016a) on all 256 values.
-
-    pixelvae-train --config=mnist/pixel_cnn --workdir=DIR
-
-    Expected: no published number.
-    """
-    return _with_256_values(binarized_pixel_cnn())
-
-
-@preset("mnist/pixel_vae")
-def mnist_pixel_vae() -> Config:
-    """PixelVAE on all 256 values.
-
-    pixelvae-train --config=mnist/pixel_vae --workdir=DIR
-
-    Expected: no published number.
-    """
-    return _with_256_values(binarized_pixel_vae())
-
-
-@preset("mnist/row_lstm")
-def mnist_row_lstm() -> Config:
-    """PixelRNN with Row LSTMs (2016a) on all 256 values.
-
-    pixelvae-train --config=mnist/row_lstm --workdir=DIR
-
-    Expected: no published number.
-    """
-    return _with_256_values(binarized_row_lstm())
-
-
-@preset("mnist/diagonal_bilstm")
-def mnist_diagonal_bilstm() -> Config:
-    """PixelRNN with Diagonal BiLSTMs (2016a) on all 256 values.
-
-    pixelvae-train --config=mnist/diagonal_bilstm --workdir=DIR
-
-    Expected: no published number.
-    """
-    return _with_256_values(binarized_diagonal_bilstm())
-
-
-@preset("mnist/pixel_cnn_pp")
-def mnist_pixel_cnn_pp() -> Config:
-    """PixelCNN++ (2017) on all 256 values: a mixture of 10 quantised logistics.
-
-    pixelvae-train --config=mnist/pixel_cnn_pp --workdir=DIR
-
-    Expected: no published number.
-    """
-    config = _with_256_values(binarized_pixel_cnn_pp())
-    config.model.likelihood, config.model.num_mixtures = "logistic_mixture", 10
-    return config
-
-
-@preset("mnist/one_level")
-def mnist_one_level() -> Config:
-    """One-level PixelVAE on all 256 values, in the manner of the hierarchies: the released program's mnist_256.
-
-    pixelvae-train --config=mnist/one_level --workdir=DIR
-
-    Expected: no published number.
-    """
-    return Config(
+    ),
+)
+gated_pixel_vae = preset(
+    "binarized_mnist/gated_pixel_vae",
+    "Gated PixelVAE with upsampling",
+    "<= 80.08 nats (PixelVAE, Table 1)",
+    best,
+    {"model.levels": [UPSAMPLING]},
+)
+gated_pixel_cnn = preset(
+    "binarized_mnist/gated_pixel_cnn",
+    "Gated PixelCNN, no latents: exact likelihood",
+    "80.1 nats (PixelVAE, Table 1)",
+    best,
+    {"model.levels": []},
+)
+vae = preset(
+    "binarized_mnist/vae",
+    "VAE: Bernoulli pixels, independent given the latents",
+    "<= 87.4 nats (PixelVAE, Table 1)",
+    gated_pixel_vae,
+    {"model.pixels": IndependentConfig()},
+)
+# The size is that of PixelRNN on MNIST; the paper gives none for this row.
+pixel_cnn = preset(
+    "binarized_mnist/pixel_cnn",
+    "PixelCNN (2016a): 7 residual blocks of masked convolutions, 16 channels inside, with their blind spot",
+    "81.3 nats (2016a, as Table 1 of PixelVAE reports it)",
+    gated_pixel_cnn,
+    {"model.pixels": PixelCNNConfig(num_layers=7)},
+)
+pixel_vae = preset(
+    "binarized_mnist/pixel_vae",
+    "PixelVAE: a PixelCNN of masked convolutions given upsampled latents",
+    "<= 80.64 nats (PixelVAE, Table 1)",
+    pixel_cnn,
+    {"model.levels": [UPSAMPLING]},
+)
+row_lstm = preset(
+    "binarized_mnist/row_lstm",
+    "PixelRNN with Row LSTMs (2016a): 7 layers of 16 units",
+    "between 79.20 and 81.3 nats, the Diagonal BiLSTM and the PixelCNN of 2016a, which reports none",
+    pixel_cnn,
+    {"model.pixels": RowLSTMConfig()},
+)
+# The paper trained with RMSProp; here it is Adam, as for all.
+diagonal_bilstm = preset(
+    "binarized_mnist/diagonal_bilstm",
+    "PixelRNN with Diagonal BiLSTMs (2016a): 7 layers of 16 units",
+    "79.20 nats (2016a)",
+    pixel_cnn,
+    {"model.pixels": DiagonalBiLSTMConfig()},
+)
+# The size is ours: 2 blocks and 32 filters for the 5 and 160 of CIFAR-10.
+pixel_cnn_pp = preset(
+    "binarized_mnist/pixel_cnn_pp",
+    "PixelCNN++ (2017) with Bernoulli pixels: two streams at three resolutions",
+    NO_NUMBER,
+    gated_pixel_cnn,
+    {"model.pixels": PixelCNNPPConfig(num_blocks=2, filters=32)},
+)
+
+# The same models on the images before binarization; autoregressive networks embed the values.
+VALUES = {"data.name": "mnist", "model.num_values": 256}
+EMBEDDED = VALUES | {"model.pixels.embedding_dim": 16}
+MIXTURE = VALUES | {"model.likelihood": "logistic_mixture", "model.num_mixtures": 10}
+
+for name, summary, base, changes in (
+    ("gated_pixel_vae_no_upsampling", "Gated PixelVAE without upsampling on all 256 values", best, EMBEDDED),
+    ("gated_pixel_vae", "Gated PixelVAE with upsampling on all 256 values", gated_pixel_vae, EMBEDDED),
+    ("gated_pixel_cnn", "Gated PixelCNN on all 256 values: exact likelihood", gated_pixel_cnn, EMBEDDED),
+    ("vae", "VAE on all 256 values, a softmax each", vae, VALUES),
+    ("pixel_cnn", "PixelCNN (2016a) on all 256 values", pixel_cnn, EMBEDDED),
+    ("pixel_vae", "PixelVAE on all 256 values", pixel_vae, EMBEDDED),
+    ("row_lstm", "PixelRNN with Row LSTMs (2016a) on all 256 values", row_lstm, EMBEDDED),
+    ("diagonal_bilstm", "PixelRNN with Diagonal BiLSTMs (2016a) on all 256 values", diagonal_bilstm, EMBEDDED),
+    ("pixel_cnn_pp", "PixelCNN++ (2017) on all 256 values: a mixture of 10 quantised logistics", pixel_cnn_pp, MIXTURE),
+):
+    preset(f"mnist/{name}", summary, NO_NUMBER, base, changes)
+
+preset(
+    "mnist/one_level",
+    "One-level PixelVAE on all 256 values, in the manner of the hierarchies: the released program's mnist_256",
+    NO_NUMBER,
+    Config(
         data=DataConfig(name="mnist"),
         model=ModelConfig(
             image_shape=(28, 28, 1),
@@ -283,4 +133,5 @@ def mnist_one_level() -> Config:
             pixels=MaskedResidualConfig(num_layers=2, filters=32, embedding_dim=16),
         ),
         train=TrainConfig(steps=250_000, batch_size=100, kl_warmup_steps=(5_000,)),
-    )
+    ),
+)

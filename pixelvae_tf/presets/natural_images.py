@@ -18,7 +18,7 @@ from pixelvae_tf.config import (
     TrainConfig,
 )
 from pixelvae_tf.presets import variants
-from pixelvae_tf.presets.registry import preset
+from pixelvae_tf.presets.registry import NO_NUMBER, preset
 
 # The samples that an evaluation draws are made sub-pixel by sub-pixel, 12,288 of them at 64x64.
 EVALUATE_EVERY = 5_000
@@ -74,147 +74,105 @@ def _hierarchy(
     )
 
 
-@preset("lsun_32/hierarchical_small")
-def lsun_32_hierarchical_small() -> Config:
-    """Hierarchical PixelVAE, latents on 8x8 under a vector: the program's 32px_small.
+lsun_32 = preset(
+    "lsun_32/hierarchical_small",
+    "Hierarchical PixelVAE, latents on 8x8 under a vector: the program's 32px_small",
+    NO_NUMBER,
+    _hierarchy(
+        "lsun_32",
+        8,
+        (64, 128, 256, 512),
+        (64, 512),
+        512,
+        MaskedResidualConfig(num_layers=2, filters=129, embedding_dim=16),
+    ),
+)
+preset(
+    "lsun_32/hierarchical_big",
+    "Hierarchical PixelVAE, wider, its input scaled instead of embedded: the program's 32px_big",
+    NO_NUMBER,
+    _hierarchy("lsun_32", 8, (128, 256, 512, 512), (128, 512), 512, MaskedResidualConfig(num_layers=2, filters=258)),
+    {"train.steps": 300_000, "train.learning_rate_decay": "none"},
+)
+preset(
+    "lsun_32/gaussian_prior",
+    "The small hierarchy with plain diagonal Gaussians for p(z1 | z2): the paper's ablation",
+    NO_NUMBER,
+    lsun_32,
+    variants.GAUSSIAN_PRIOR,
+)
+# The paper's two-level VAE has a diagonal Gaussian for output, whose density compares with no probability.
+preset(
+    "lsun_32/two_level_vae",
+    "The small hierarchy with pixels that are independent given the latents, a softmax each: a two-level VAE",
+    NO_NUMBER,
+    lsun_32,
+    variants.TWO_LEVEL_VAE,
+)
+preset(
+    "lsun_32/one_level",
+    "The small hierarchy without its grid of latents: a one-level PixelVAE",
+    NO_NUMBER,
+    lsun_32,
+    variants.one_level(lsun_32),
+)
 
-    pixelvae-train --config=lsun_32/hierarchical_small --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-    """
-    pixels = MaskedResidualConfig(num_layers=2, filters=129, embedding_dim=16)
-    return _hierarchy("lsun_32", 8, (64, 128, 256, 512), (64, 512), 512, pixels)
-
-
-@preset("lsun_32/hierarchical_big")
-def lsun_32_hierarchical_big() -> Config:
-    """Hierarchical PixelVAE, wider, its input scaled instead of embedded: the program's 32px_big.
-
-    pixelvae-train --config=lsun_32/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-    """
-    pixels = MaskedResidualConfig(num_layers=2, filters=258)
-    config = _hierarchy("lsun_32", 8, (128, 256, 512, 512), (128, 512), 512, pixels)
-    config.train.steps, config.train.learning_rate_decay = 300_000, "none"
-    return config
-
-
-@preset("lsun_32/gaussian_prior")
-def lsun_32_gaussian_prior() -> Config:
-    """The small hierarchy with plain diagonal Gaussians for p(z1 | z2): the paper's ablation.
-
-    pixelvae-train --config=lsun_32/gaussian_prior --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-    """
-    return variants.gaussian_prior(lsun_32_hierarchical_small())
-
-
-@preset("lsun_32/two_level_vae")
-def lsun_32_two_level_vae() -> Config:
-    """The small hierarchy with pixels that are independent given the latents, a softmax each: a two-level VAE.
-
-    pixelvae-train --config=lsun_32/two_level_vae --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-
-    The paper's two-level VAE has a diagonal Gaussian for output, whose density compares with no probability.
-    """
-    return variants.two_level_vae(lsun_32_hierarchical_small())
-
-
-@preset("lsun_32/one_level")
-def lsun_32_one_level() -> Config:
-    """The small hierarchy without its grid of latents: a one-level PixelVAE.
-
-    pixelvae-train --config=lsun_32/one_level --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-    """
-    return variants.one_level(lsun_32_hierarchical_small())
-
-
-@preset("lsun_64/hierarchical")
-def lsun_64_hierarchical() -> Config:
-    """Hierarchical PixelVAE as in the paper's section 4.2: 64x64 images, latents on 8x8 under a vector.
-
-    pixelvae-train --config=lsun_64/hierarchical --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-
-    The paper gives no widths; these are those of the program's 64px_small.
-    """
-    pixels = MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
-    config = _hierarchy("lsun_64", 8, (64, 64, 128, 256, 512), (64, 512), 256, pixels)
-    config.train.kl_warmup_steps = (2_000, 10_000)
-    return config
-
-
-@preset("lsun_64/hierarchical_small")
-def lsun_64_hierarchical_small() -> Config:
-    """Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_small.
-
-    pixelvae-train --config=lsun_64/hierarchical_small --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-    """
-    pixels = MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
-    config = _hierarchy("lsun_64", 16, (64, 64, 128, 256, 512), (64, 512), 256, pixels)
-    config.train.kl_warmup_steps = (2_000, 10_000)
-    return config
-
-
-@preset("lsun_64/hierarchical_big")
-def lsun_64_hierarchical_big() -> Config:
-    """Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_big.
-
-    pixelvae-train --config=lsun_64/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-    """
-    pixels = MaskedResidualConfig(num_layers=3, filters=384, embedding_dim=16)
-    config = _hierarchy("lsun_64", 16, (192, 256, 512, 512, 512), (64, 512), 512, pixels)
-    train = config.train
-    train.steps, train.batch_size = 400_000, 48
-    train.learning_rate_drop_at, train.learning_rate_drop_factor = 0.45, 0.5  # halved at 180,000
-    train.kl_warmup_steps, train.prior_floor_steps = (1_000, 10_000), 500
-    return config
-
-
-@preset("imagenet_64/hierarchical_big")
-def imagenet_64_hierarchical_big() -> Config:
-    """Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_big.
-
-    pixelvae-train --config=imagenet_64/hierarchical_big --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: 3.66 bits/dim (bound, validation; the paper, on its own downsampling of ImageNet).
-    """
-    config = lsun_64_hierarchical_big()
-    config.data.name = "imagenet_64"
-    return config
-
-
-@preset("imagenet_64/one_level_big")
-def imagenet_64_one_level_big() -> Config:
-    """The big hierarchy without its grid of latents: a one-level PixelVAE.
-
-    pixelvae-train --config=imagenet_64/one_level_big --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: no published number.
-    """
-    return variants.one_level(imagenet_64_hierarchical_big())
-
-
-@preset("imagenet_64/gated_pixel_cnn")
-def imagenet_64_gated_pixel_cnn() -> Config:
-    """Gated PixelCNN (2016b), R then G then B: 20 layers of 384 units, kernels of 5.
-
-    pixelvae-train --config=imagenet_64/gated_pixel_cnn --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: 3.57 bits/dim (exact, validation; 2016b).
-    """
-    return Config(
+WIDTHS_64, PIXELS_64 = (64, 64, 128, 256, 512), MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
+# The paper gives no widths; these are those of the program's 64px_small.
+preset(
+    "lsun_64/hierarchical",
+    "Hierarchical PixelVAE as in the paper's section 4.2: 64x64 images, latents on 8x8 under a vector",
+    NO_NUMBER,
+    _hierarchy("lsun_64", 8, WIDTHS_64, (64, 512), 256, PIXELS_64),
+    {"train.kl_warmup_steps": (2_000, 10_000)},
+)
+preset(
+    "lsun_64/hierarchical_small",
+    "Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_small",
+    NO_NUMBER,
+    _hierarchy("lsun_64", 16, WIDTHS_64, (64, 512), 256, PIXELS_64),
+    {"train.kl_warmup_steps": (2_000, 10_000)},
+)
+lsun_64_big = preset(
+    "lsun_64/hierarchical_big",
+    "Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_big",
+    NO_NUMBER,
+    _hierarchy(
+        "lsun_64",
+        16,
+        (192, 256, 512, 512, 512),
+        (64, 512),
+        512,
+        MaskedResidualConfig(num_layers=3, filters=384, embedding_dim=16),
+    ),
+    {
+        "train.steps": 400_000,
+        "train.batch_size": 48,
+        "train.learning_rate_drop_at": 0.45,  # halved at 180,000
+        "train.learning_rate_drop_factor": 0.5,
+        "train.kl_warmup_steps": (1_000, 10_000),
+        "train.prior_floor_steps": 500,
+    },
+)
+imagenet_64_big = preset(
+    "imagenet_64/hierarchical_big",
+    "Hierarchical PixelVAE, latents on 16x16 under a vector: the program's 64px_big",
+    "3.66 bits/dim (bound, validation; the paper, on its own downsampling of ImageNet)",
+    lsun_64_big,
+    {"data.name": "imagenet_64"},
+)
+preset(
+    "imagenet_64/one_level_big",
+    "The big hierarchy without its grid of latents: a one-level PixelVAE",
+    NO_NUMBER,
+    imagenet_64_big,
+    variants.one_level(imagenet_64_big),
+)
+gated_pixel_cnn = preset(
+    "imagenet_64/gated_pixel_cnn",
+    "Gated PixelCNN (2016b), R then G then B: 20 layers of 384 units, kernels of 5",
+    "3.57 bits/dim (exact, validation; 2016b)",
+    Config(
         data=DataConfig(name="imagenet_64"),
         model=ModelConfig(
             image_shape=(64, 64, 3),
@@ -222,18 +180,15 @@ def imagenet_64_gated_pixel_cnn() -> Config:
             pixels=GatedPixelCNNConfig(num_layers=20, filters=384),
         ),
         train=TrainConfig(batch_size=128, steps=200_000, evaluate_every=EVALUATE_EVERY),
-    )
-
-
-@preset("imagenet_64/diagonal_bilstm")
-def imagenet_64_diagonal_bilstm() -> Config:
-    """PixelRNN with Diagonal BiLSTMs (2016a): 12 layers of 128 units (here 129).
-
-    pixelvae-train --config=imagenet_64/diagonal_bilstm --config.data.folder=IMAGES --workdir=DIR
-
-    Expected: 3.63 bits/dim (exact, validation; 2016a, which names a PixelRNN without its size).
-    """
-    config = imagenet_64_gated_pixel_cnn()
-    config.model.pixels = DiagonalBiLSTMConfig(num_layers=12, filters=129, output_filters=1023)
-    config.train.batch_size = 16
-    return config
+    ),
+)
+preset(
+    "imagenet_64/diagonal_bilstm",
+    "PixelRNN with Diagonal BiLSTMs (2016a): 12 layers of 128 units (here 129)",
+    "3.63 bits/dim (exact, validation; 2016a, which names a PixelRNN without its size)",
+    gated_pixel_cnn,
+    {
+        "model.pixels": DiagonalBiLSTMConfig(num_layers=12, filters=129, output_filters=1023),
+        "train.batch_size": 16,
+    },
+)
