@@ -76,14 +76,19 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
     def encode(images: tf.Tensor) -> Tensors:
         return model.encode(images)
 
+    def draw(level_seeds, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None) -> Tensors:
+        # With the latents that the pixels see, so that `decode` can go on from a sample.
+        latents = model.sample_prior(level_seeds, temperature)
+        images = tf.cast(model.decode(latents, seed, temperature, labels=label), tf.uint8)
+        return {"images": images, **({"z1": tf.cast(latents[0], tf.float32)} if latents else {})}
+
     def sample(seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
-        return {"images": tf.cast(model.sample(seed, temperature, labels=label), tf.uint8)}
+        return draw(seed, seed, temperature, label)
 
     def sample_by_level(
         seed_pixels: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None, **level_seeds: tf.Tensor
     ) -> Tensors:
-        seeds = [level_seeds[name] for name in seeds_of_levels]
-        return {"images": tf.cast(model.sample(seed_pixels, temperature, labels=label, level_seeds=seeds), tf.uint8)}
+        return draw([level_seeds[name] for name in seeds_of_levels], seed_pixels, temperature, label)
 
     def decode(z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return {"images": tf.cast(model.decode([z1], seed, temperature, labels=label), tf.uint8)}

@@ -178,10 +178,16 @@ def test_levels_are_served_with_their_own_seeds(three_levels):
     assert set(by_level.structured_input_signature[1]) == inputs
     z3, z2, z1, pixels = seeds(1, 2), seeds(3, 3), seeds(4, 5), seeds(6, 6)
     rest = {"temperature": tf.ones(2), "label": seeds(2, 0)}
-    served = by_level(seed_z3=z3, seed_z2=z2, seed_z1=z1, seed_pixels=pixels, **rest)["images"]
+    drawn = by_level(seed_z3=z3, seed_z2=z2, seed_z1=z1, seed_pixels=pixels, **rest)
+    served = drawn["images"]
     np.testing.assert_array_equal(served, model.sample(pixels, level_seeds=[z1, z2, z3], labels=[2, 0]))
-    same = by_level(seed_z3=z3, seed_z2=z3, seed_z1=z3, seed_pixels=z3, **rest)["images"]
-    np.testing.assert_array_equal(same, signatures["sample"](seed=z3, **rest)["images"])
+    same = by_level(seed_z3=z3, seed_z2=z3, seed_z1=z3, seed_pixels=z3, **rest)
+    sampled = signatures["sample"](seed=z3, **rest)
+    np.testing.assert_array_equal(same["images"], sampled["images"])
+    np.testing.assert_array_equal(same["z1"], sampled["z1"])
+    # The latents that come with an image are those it was drawn from.
+    again = signatures["decode"](z1=drawn["z1"], seed=pixels, **rest)
+    np.testing.assert_array_equal(again["images"], served)
     encoded = signatures["encode"](images=served)
     # Batch normalisation is frozen: an image alone is encoded as among others, up to the order of sums.
     alone = signatures["encode"](images=served[1:])
