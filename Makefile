@@ -28,7 +28,7 @@ test-all: .venv/installed
 	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: .venv/installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m mypy
 
 # The site, in build/site. mkdocstrings reads the package as it is installed, with train and export inside.
 docs: .venv/installed

@@ -11,7 +11,7 @@ import numpy as np
 
 if __name__ == "__main__":
     # TensorFlow imports Keras where it is installed, and that scikit-learn. A SavedModel needs neither.
-    sys.modules["keras"] = None
+    sys.modules["keras"] = None  # type: ignore[assignment]
 import tensorflow as tf
 
 # Integers must agree. Floats are sums over all pixels, computed by the same graph, which another process may

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -207,10 +208,11 @@ def _run_check(
     script = pathlib.Path(__file__).with_name("check.py")
     command = [sys.executable, "-P", str(script), str(saved_model), str(cases)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     said = []
-    with subprocess.Popen(command, env=environment, text=True, **streams) as process:
-        for line in process.stdout:
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        for line in process.stdout or ():
             if counted := re.fullmatch(r"checked (\d+) of (\d+)\n", line):
                 count(*map(int, counted.groups()))
             else:
@@ -223,7 +225,7 @@ def _cases(
     batches: set[int],
     without_xla: dict[str, Signature],
     count: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Inputs and the model's own outputs: {"signature|batch|in or out|tensor": array}."""
     cases = {}
     for done, (name, function) in enumerate(endpoints.items()):

@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ class Weights(Local):
         self._load = load
 
     @functools.cached_property
-    def _functions(self) -> dict[str, Callable]:
+    def _functions(self) -> dict[str, Any]:
         import tensorflow as tf
 
         from pixelvae_tf.export.options import Options

@@ -206,7 +206,7 @@ def _label(source: _Source) -> int | None:
     number = int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else None
     if source.num_classes is None and number is not None:
         return number  # the server refuses it, if it must
-    if number is None or not 0 <= number < source.num_classes:
+    if number is None or not 0 <= number < (source.num_classes or 0):
         names = f" or one of {', '.join(map(ascii, source.classes))}" if source.classes else ""
         some = source.num_classes is None or source.num_classes > 0
         top = "" if source.num_classes is None else source.num_classes - 1

@@ -15,6 +15,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -270,12 +271,16 @@ def _refuse_reference(number: int) -> None:
 def _score(scorer: Scorer, folders, paths, output: pathlib.Path, identity: dict, progress) -> dict:
     total, done, measured = sum(map(len, paths.values())), 0, {}
     for name, folder in folders.items():
+
+        def show(number: int, done: int = done) -> None:
+            progress(done + number, total)
+
         measured[name] = _measure_folder(
             scorer,
             folder,
             paths[name],
             output / UNFINISHED / name,
-            lambda number, done=done: progress(done + number, total),
+            show,
         )
         done += len(paths[name])
         if name == "reference" and len(measured[name].files) < scores.MIN_REFERENCE:
@@ -308,7 +313,7 @@ def _measure_folder(
     parts, size = [], scorer.batch_size
     for start in range(0, len(paths), size):
         record, chunk = records / f"{start:09d}.json", paths[start : start + size]
-        part = read_json(record)
+        part: Any = read_json(record)
         if part is None:
             reads = list(folder_lib.in_parallel(lambda path: scorer.read(folder, path), chunk))
             good = [read for read in reads if read.pixels is not None]
@@ -348,7 +353,8 @@ def _draw(scorer: Scorer, folder: pathlib.Path, images: _Folder, order: np.ndarr
     rank_by, number = identity["rank_by"], min(identity["num_shown"], scorer.batch_size)
     rows = []
     for title, places in (("oddest", order[:number]), ("most ordinary", order[::-1][:number])):
-        shown = np.stack([scorer.read(folder, images.files[place]).pixels for place in places])
+        reads = [scorer.read(folder, images.files[place]) for place in places]
+        shown = np.stack([read.pixels for read in reads if read.pixels is not None])
         values = images.columns[f"{rank_by}_nats"][places]
         captions = [f"{value:.1f} {images.files[place]}" for value, place in zip(values, places, strict=True)]
         maps = "nats of each pixel" + (", and less those of the background" if scorer.background else "")

@@ -71,7 +71,7 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
         **card_lib.describe_weights(model),
         "slice": Evaluator(model)(images.first(SLICE)),
     }
-    target = pathlib.Path(pretrained.FOLDER, name)
+    target = pathlib.Path(str(pretrained.FOLDER), name)
     target.mkdir(parents=True, exist_ok=True)
     write_atomically(target / pretrained.WEIGHTS, weights)
     write_atomically(target / pretrained.PAGE, page({"name": name, **card}))

@@ -216,8 +216,8 @@ def differences(there: Config, here: Config) -> list[tuple[str, Any, Any]]:
       one has a network or a number of levels that the other has not.
     """
     # Decoded: a list where a tuple is declared is no difference.
-    plain = (dataclasses.asdict(check(Config, config, "config")) for config in (there, here))
-    return _differences(*plain, "")
+    before, now = (dataclasses.asdict(check(Config, config, "config")) for config in (there, here))
+    return _differences(before, now, "")
 
 
 def in_words(different: list[tuple[str, Any, Any]]) -> str:

@@ -37,7 +37,7 @@ def _group(where: str, kind: type, shown: set[tuple]) -> str:
     """A group; what was `shown` with the same words is named alone."""
     entries = {names: doc for names, doc in explained(kind).items() if settable(kind, names)}
     before = [name for names, doc in entries.items() if (names, doc) in shown for name in names]
-    lines = [_fill(" ".join(inspect.getdoc(kind).partition("\n\n")[0].split()), 2, 2)]
+    lines = [_fill(" ".join((kind.__doc__ or "").partition("\n\n")[0].split()), 2, 2)]
     lines += [_fill(f"{', '.join(before)}: as above", 4, 8)] if before else []
     lines += [_fill(f"{', '.join(names)}: {doc}", 4, 8) for names, doc in entries.items() if (names, doc) not in shown]
     shown.update(entries.items())
@@ -45,8 +45,8 @@ def _group(where: str, kind: type, shown: set[tuple]) -> str:
 
 
 def _fill(text: str, first: int, others: int) -> str:
-    indents = {"initial_indent": " " * first, "subsequent_indent": " " * others}
-    return textwrap.fill(text, WIDTH, **indents, break_on_hyphens=False)
+    before, below = " " * first, " " * others
+    return textwrap.fill(text, WIDTH, initial_indent=before, subsequent_indent=below, break_on_hyphens=False)
 
 
 def explained(kind: type) -> dict[tuple[str, ...], str]:
@@ -60,7 +60,7 @@ def explained(kind: type) -> dict[tuple[str, ...], str]:
     """
     found: dict[tuple[str, ...], str] = {}
     for base in reversed(kind.__mro__[:-1]):
-        _, _, attributes = inspect.cleandoc(base.__doc__).partition("\nAttributes:\n")
+        _, _, attributes = inspect.cleandoc(base.__doc__ or "").partition("\nAttributes:\n")
         for names, doc in re.findall(r"^  ([\w, ]+): (.*(?:\n {4,}.*)*)", attributes, re.MULTILINE):
             found[tuple(names.split(", "))] = " ".join(doc.split())
     return found

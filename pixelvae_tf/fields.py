@@ -78,12 +78,13 @@ def one_of(default: str, *others: str) -> Any:
     return Field(default, pattern=f"^({'|'.join((default, *others))})$")
 
 
-@dataclass_transform(field_specifiers=(Field, count, number, share, switch, one_of))
+@dataclass_transform()
 def config_dataclass(cls: _Class) -> _Class:
     """Makes a class a part of a config: its fields are checked when it is made, and by `check`."""
     # A config is data that may change after it was made: instances are checked again where they are used.
     config = ConfigDict(revalidate_instances="always")
-    return pydantic.dataclasses.dataclass(config=config, slots=True)(cls)
+    decorate: Any = pydantic.dataclasses.dataclass(config=config, slots=True)
+    return decorate(cls)
 
 
 @config_dataclass
@@ -136,12 +137,13 @@ def check(kind: type[_Kind], value: Any, where: str) -> _Kind:
         return pydantic.TypeAdapter(kind).validate_python(value)
     except pydantic.ValidationError as errors:
         error = errors.errors(include_url=False)[0]
+    part: Any = value
     for key in error["loc"]:
         # Behind a union comes the network that was found there.
         if isinstance(key, int):
-            where, value = f"{where}[{key}]", value[key] if key < len(value) else None
-        elif key != _item(value, "network"):
-            where, value = f"{where}.{key}", _item(value, key)
+            where, part = f"{where}[{key}]", part[key] if key < len(part) else None
+        elif key != _item(part, "network"):
+            where, part = f"{where}.{key}", _item(part, key)
     context = error.get("ctx", {})
     if error["type"] == "string_pattern_mismatch":
         words = context["pattern"].strip("^()$").split("|")

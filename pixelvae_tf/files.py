@@ -57,7 +57,7 @@ def _linked_folders(folder: pathlib.Path) -> Iterator[str]:
         yield real
         for root, folders, _ in os.walk(real):
             folders[:] = [name for name in folders if not name.startswith(".")]  # no images are looked for there
-            waiting += filter(os.path.islink, (os.path.join(root, name) for name in folders))
+            waiting += [path for name in folders if (path := pathlib.Path(root, name)).is_symlink()]
 
 
 def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview) -> None:

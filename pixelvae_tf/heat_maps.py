@@ -89,8 +89,8 @@ def draw(rows: Sequence[Row], num_values: int, scale: int = 4) -> np.ndarray:
         pen.text((_GAP, top), row.title, _INK)
         for place, (caption, image) in enumerate(zip(row.captions, row.images, strict=True)):
             left, upper = _GAP + place * tile, top + _TEXT + _GAP
-            shown = to_uint8_picture(image, num_values)
-            shown = [shown if image.shape[-1] == 3 else shown.repeat(3, axis=-1)]
+            picture = to_uint8_picture(image, num_values)
+            shown = [picture if image.shape[-1] == 3 else picture.repeat(3, axis=-1)]
             shown += [colours(maps[place], low, high) for maps in row.maps]
             for part, pixels in enumerate(shown):
                 large = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))

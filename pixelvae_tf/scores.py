@@ -21,14 +21,15 @@ Legend: B batch, H height, W width, C channels, L levels, R images of a referenc
 
 import io
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 __all__ = ["bound", "coded_nats", "input_complexity", "kl", "likelihood_ratio", "percentiles", "table", "typicality"]
 
-CODERS = ("png", "webp")
+Coder = Literal["png", "webp"]
+CODERS: tuple[Coder, ...] = ("png", "webp")
 # Fewer say little of a mean, and nothing of a percentile.
 MIN_REFERENCE = 20
 
@@ -54,7 +55,7 @@ def kl(kl_nats: np.ndarray) -> np.ndarray:
     Returns:
       [B].
     """
-    return np.sum(kl_nats, axis=-1, dtype=np.float64)
+    return np.asarray(kl_nats, np.float64).sum(axis=-1)
 
 
 def likelihood_ratio(log_prob: np.ndarray, background_log_prob: np.ndarray) -> np.ndarray:
@@ -69,9 +70,7 @@ def likelihood_ratio(log_prob: np.ndarray, background_log_prob: np.ndarray) -> n
     return np.asarray(background_log_prob, np.float64) - log_prob
 
 
-def input_complexity(
-    log_prob: np.ndarray, images: np.ndarray, num_values: int, coder: Literal["png", "webp"] = "png"
-) -> np.ndarray:
+def input_complexity(log_prob: np.ndarray, images: np.ndarray, num_values: int, coder: Coder = "png") -> np.ndarray:
     """The bound less the length of a code: equation (2) of Serra et al., in nats.
 
     Args:
@@ -84,7 +83,7 @@ def input_complexity(
     return bound(log_prob) - coded_nats(images, num_values, coder)
 
 
-def coded_nats(images: np.ndarray, num_values: int, coder: Literal["png", "webp"] = "png") -> np.ndarray:
+def coded_nats(images: np.ndarray, num_values: int, coder: Coder = "png") -> np.ndarray:
     """The lengths of images as files of Pillow's, headers included.
 
     Args:
@@ -97,7 +96,9 @@ def coded_nats(images: np.ndarray, num_values: int, coder: Literal["png", "webp"
     """
     if coder not in CODERS:
         raise ValueError(f"coder must be one of {', '.join(CODERS)}. Received: {coder!r}")
-    options = {"png": {"optimize": True}, "webp": {"lossless": True, "quality": 100, "exact": True}}[coder]
+    options: dict[str, Any] = {"optimize": True}
+    if coder == "webp":
+        options = {"lossless": True, "quality": 100, "exact": True}
     lengths = []
     for values in np.asarray(images, np.uint8):
         grey = values[..., 0] if values.shape[-1] == 1 else values

@@ -23,7 +23,7 @@ class _Stream(io.FileIO):
         self.replaced = replaced  # deleted, it would close the file
         self.error: OSError | None = None
 
-    def write(self, data) -> int | None:
+    def write(self, data) -> int | None:  # type: ignore[override]
         try:
             return super().write(data)
         except OSError as error:
@@ -54,7 +54,7 @@ def _reopened(stream: TextIO | None, number: int) -> TextIO:
     if sys.platform == "win32":  # a console of its own kind
         stream.reconfigure(errors="backslashreplace")
         return stream
-    line_buffering = stream.line_buffering or stream.write_through  # python -u
+    line_buffering = stream.line_buffering or getattr(stream, "write_through", False)  # python -u
     return _text(_Stream(number, stream), encoding=stream.encoding, line_buffering=line_buffering)
 
 

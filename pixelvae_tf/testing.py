@@ -15,7 +15,7 @@ Legend: B batch, H height, W width, C channels, K units of the output, N number 
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -196,14 +196,14 @@ def relation(sees: Sees, streams: tuple[int, int], at_shape: tuple, place_shape:
       place_shape: (H, W, units) of the input.
     """
     shape = (*at_shape, *place_shape)
-    coordinates = np.ogrid[tuple(slice(size) for size in shape)]
+    coordinates: Any = np.ogrid[tuple(slice(size) for size in shape)]
     return np.broadcast_to(sees(*streams, coordinates[:3], coordinates[3:]), shape)
 
 
 def dependence(layer, x: Nest, context: tf.Tensor | None, num_values: int = 0) -> dict[tuple[int, int], np.ndarray]:
     """{(output stream, input stream): bool [H, W, K, H, W, C]}: does the output move with the input, at some point?"""
     by_point = _moved_by_changes(layer, x, context, num_values) if num_values else _jacobians(layer, x, context)
-    return {streams: moved.any(axis=0) for streams, moved in by_point.items()}
+    return {streams: np.asarray(moved.any(axis=0)) for streams, moved in by_point.items()}
 
 
 def _copies(tensors: Nest, number: int) -> Nest:

@@ -1,6 +1,7 @@
 """Stops a run between two steps when the user or the system asks for it."""
 
 import signal
+from typing import Any
 
 
 class Interruption:
@@ -11,9 +12,9 @@ class Interruption:
     Use it as a context manager; outside the main thread it does nothing.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signal: int | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
         for number in (signal.SIGTERM, signal.SIGINT):

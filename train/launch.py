@@ -133,8 +133,9 @@ class Launcher:
             if any(statuses):
                 self._give_grace()
                 # A death by a signal, or a message, is the cause of what the others say: they lost a worker.
-                bad = [(process.poll(), index) for index, process in enumerate(self.processes) if process.poll()]
-                status, index = min(bad)
+                status, index = min(
+                    (status, index) for index, process in enumerate(self.processes) if (status := process.poll())
+                )
                 return index, status
             if None not in statuses:
                 return 0, 0

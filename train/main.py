@@ -101,7 +101,8 @@ def main(argv: list[str]) -> None:
             f"{os.environ.get('TF_CONFIG')}: {runs.first_line(error)}"
         )
     except tf.errors.UnavailableError as error:
-        reason = re.search("aborted by: (.*)|$", error.message)[1] or error.message.partition("\n")[0]
+        aborted = re.search("aborted by: (.*)", error.message)
+        reason = aborted[1] if aborted else runs.first_line(error)
         _fail_for_now(f"another worker was lost ({reason}). What was saved is kept; the same commands go on")
     print(f"trained: {pathlib.Path(_WORKDIR.value)}")
 

@@ -3,6 +3,7 @@
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,10 +29,12 @@ def training_scalars(loops: Sequence[tuple[int, Totals]]) -> dict[str, float]:
     """
     count = sum(number for number, _ in loops)
 
-    def total(name: str) -> np.ndarray:
+    def total(name: str) -> Any:
         return sum(np.asarray(getattr(totals, name)) for _, totals in loops)
 
-    scalars = {name: total(name) / count for name in ("loss_nats", "reconstruction_nats", "gradient_norm")}
+    scalars: dict[str, float] = {
+        name: total(name) / count for name in ("loss_nats", "reconstruction_nats", "gradient_norm")
+    }
     scalars |= {"clipped_steps": total("clipped"), "clipped_share": total("clipped") / count}
     for level, kl in enumerate(total("kl_nats"), start=1):
         scalars[f"kl_nats_level_{level}"] = kl / count
@@ -101,7 +104,7 @@ class Drawing:
         config = self.model.config
         originals = self.images.images[:NUM_PICTURES]
         seeds = noise.derive_seeds(self.seed, tf.range(len(originals), dtype=tf.int64))
-        labels = tf.constant(self.images.labels[:NUM_PICTURES]) if config.num_classes else None
+        labels = tf.constant(self.images.first(NUM_PICTURES).labels) if config.num_classes else None
         with progress.announced("drawing samples and, where there are latents, reconstructions"):
             values = {name: x.numpy() for name, x in self._draw(tf.constant(originals), seeds, labels).items()}
         scale = max(1, 64 // config.image_shape[0])

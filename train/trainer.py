@@ -246,7 +246,7 @@ def prepare(
         state = steps.TrainState(config)
     checkpoints = Checkpoints(workdir, state)
     if not checkpoints.restore():
-        lineage = _start(config, state, images["train"], workers)
+        lineage: list[dict] | None = _start(config, state, images["train"], workers)
     else:
         lineage = _go_on(config, before, state, workdir) if before else None
     workers.check_equal({"step": int(state.step.numpy())})

@@ -8,6 +8,7 @@ import pathlib
 import tempfile
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, pretrained, runs
@@ -83,7 +84,7 @@ def with_absolute_paths(config: config_lib.Config, follow_links: bool = False) -
       follow_links: whether paths of one file become the same path.
     """
     config = copy.deepcopy(config)
-    fields = [(config.data, "folder"), (config.data, "data_dir")]
+    fields: list[tuple[Any, str]] = [(config.data, "folder"), (config.data, "data_dir")]
     if config.train.initial_weights not in pretrained.names():
         fields.append((config.train, "initial_weights"))
     for part, name in fields:

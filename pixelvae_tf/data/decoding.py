@@ -21,9 +21,9 @@ from pixelvae_tf.data import metadata
 # Pillow's mode for as many channels.
 MODES = {1: "L", 3: "RGB"}
 # Pillow's formats that are read, whatever a file is called. (Of the others some start programs, such as Ghostscript.)
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI", "ICO", "PCX")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI", "ICO", "PCX")
 Image.init()  # Now: where no file can be opened, Pillow would take a missing plugin for a damaged picture.
-FORMATS = tuple(name for name in FORMATS if name in Image.OPEN)
+FORMATS = tuple(name for name in _FORMATS if name in Image.OPEN)
 # What such files are called.
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
@@ -266,7 +266,8 @@ class _Warnings:
             if self._inside == 1:
                 self._restore.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("always", module=r"PIL\.")
-                self._show, warnings.showwarning = warnings.showwarning, self._take
+                self._show = warnings.showwarning
+                warnings.showwarning = self._take  # type: ignore[assignment]
         self._thread.messages = messages = []
         try:
             yield messages

@@ -56,10 +56,10 @@ class Images:
     splits: Mapping[str, list[str]]
     depth: int
 
-    def class_of(self, path: str) -> str | None:
-        """The class of an image; None if it lies in no class's folder."""
+    def class_of(self, path: str) -> str:
+        """The class of an image; empty if it lies in no class's folder."""
         folders = path.split("/")[self.depth : -1]
-        return folders[0] if folders else None
+        return folders[0] if folders else ""
 
     def labels(self, paths: list[str], classes: tuple[str, ...]) -> np.ndarray:
         """The numbers of the classes of images, int64 [N]."""
@@ -75,7 +75,7 @@ class Images:
         Raises:
           ValueError: if an image has no class, or a class has no image for training.
         """
-        without = [path for paths in self.splits.values() for path in paths if self.class_of(path) is None]
+        without = [path for paths in self.splits.values() for path in paths if not self.class_of(path)]
         if without:
             raise ValueError(
                 f"{name} must hold every image in a subfolder that is its class, to have labels. "

@@ -66,25 +66,31 @@ def given_images(images: Any, model: ModelConfig, split: str = "test") -> ImageS
     """
     if isinstance(images, ImageSet):
         return images
-    images, labels = _read(images) if isinstance(images, tf.data.Dataset) else _pair(images)
-    images = images if images is None else np.asarray(images)
-    pixels.check_images(images, model.image_shape, model.num_values)
+    values: Any
+    values, labels = _read(images) if isinstance(images, tf.data.Dataset) else _pair(images)
+    values = None if values is None else np.asarray(values)
+    pixels.check_images(values, model.image_shape, model.num_values)
     if labels is not None:
         labels = np.asarray(labels)
-        if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        if labels.dtype.kind not in "iu" or labels.shape != (len(values),):
             raise ValueError(
-                f"labels must be integers [N], one for each of the {len(images)} images. "
+                f"labels must be integers [N], one for each of the {len(values)} images. "
                 f"Received: {labels.dtype.name} of shape {labels.shape}"
             )
         labels = labels.astype(np.int64)
-    return ImageSet(images.astype(np.uint8), labels, f"{GIVEN}/{split}", model.num_values, "as given")
+    return ImageSet(values.astype(np.uint8), labels, f"{GIVEN}/{split}", model.num_values, "as given")
 
 
 def _pair(element: Any) -> tuple[Any, Any]:
     """(images, labels or None) of an array, a tuple or a dict of them."""
     if isinstance(element, Mapping):
-        return tuple(next((element[name] for name in names if name in element), None) for names in (_IMAGES, _LABELS))
-    return (*element, None)[:2] if isinstance(element, tuple) else (element, None)
+        images, labels = (
+            next((element[name] for name in names if name in element), None) for names in (_IMAGES, _LABELS)
+        )
+        return images, labels
+    if isinstance(element, tuple):
+        return element[0], element[1] if len(element) > 1 else None
+    return element, None
 
 
 def _read(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray | None]:

@@ -25,10 +25,7 @@ class NearDuplicates:
 
     def __init__(self, distance: int):
         self.distance = distance
-        if distance < 0:
-            self._bands, self._buckets = [], []
-            return
-        edges = np.linspace(0, HASH_BITS, distance + 2).astype(int).tolist()
+        edges = np.linspace(0, HASH_BITS, distance + 2).astype(int).tolist() if distance >= 0 else []
         self._bands = [(low, (1 << (high - low)) - 1) for low, high in itertools.pairwise(edges)]
         self._buckets: list[dict[int, array.array]] = [{} for _ in self._bands]
 

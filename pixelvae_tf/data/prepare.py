@@ -19,7 +19,8 @@ import os
 import pathlib
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def prepare(
         return _prepare(folder, output, images, classes, identity, options, progress)
 
 
-def fingerprint(folder: str | pathlib.Path, splits: dict[str, list[str]]) -> str:
+def fingerprint(folder: str | pathlib.Path, splits: Mapping[str, list[str]]) -> str:
     """Of the files by split, name, size and the time of their last change."""
     code = hashlib.sha256()
     for split, paths in splits.items():
@@ -257,10 +258,18 @@ def _make_part(folder, paths, shard: pathlib.Path, options: Options, known, prog
 
     def read(path: str) -> tuple[folder_lib.Read, int]:
         result = folder_lib.read(folder, path, options.side, options.channels)
-        hashed = result.pixels is not None and options.duplicate_distance >= 0
-        return result, perceptual_hash(result.pixels) if hashed else 0
+        if result.pixels is None or options.duplicate_distance < 0:
+            return result, 0
+        return result, perceptual_hash(result.pixels)
 
-    part = {"unreadable": {}, "converted": {}, "warnings": {}, "duplicates": [], "hashes": [], "num_enlarged": 0}
+    part: dict[str, Any] = {
+        "unreadable": {},
+        "converted": {},
+        "warnings": {},
+        "duplicates": [],
+        "hashes": [],
+        "num_enlarged": 0,
+    }
     images, kept = [], []
     for number, (result, code) in enumerate(folder_lib.in_parallel(read, paths), start=1):
         progress(number)

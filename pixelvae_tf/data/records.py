@@ -5,7 +5,7 @@ TFDS' other formats are read from one end to the other, or whole: they cannot gi
 
 import json
 import zlib
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Records:
       OSError: if the first image cannot be read.
     """
 
-    def __init__(self, source: Sequence[bytes], features, name: str):
+    def __init__(self, source: Any, features, name: str):
         self._source, self._features, self._name = source, features, name
         self._failure: OSError | None = None
         self.shape = (len(source), *self._read([0]).shape[1:])
@@ -113,4 +113,4 @@ def load(builder, split: str, name: str) -> shards.ShardedImages:
     except OSError as error:
         raise ValueError(str(error)) from error
     known = json.dumps([builder.info.full_name, info.shard_lengths, info.num_bytes])
-    return shards.ShardedImages([images], zlib.crc32(pixels, zlib.crc32(known.encode())))
+    return shards.ShardedImages([images], zlib.crc32(pixels.data, zlib.crc32(known.encode())))

@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +45,7 @@ class Shard:
     def require_unchanged(self) -> None:
         """Raises an OSError if the file has been written to since it was checked."""
         path = self.images.filename
-        if not os.path.exists(path):
+        if path is None or not os.path.exists(path):
             return
         now, before = os.stat(path), self.status
         if os.path.samestat(now, before) and (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -64,7 +66,7 @@ class ShardedImages:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, shards: list[Shard], fingerprint: int = 0, places: np.ndarray | None = None):
+    def __init__(self, shards: Sequence[Any], fingerprint: int = 0, places: np.ndarray | None = None):
         self._shards, self.fingerprint = shards, fingerprint
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
         self._places = np.arange(self._starts[-1]) if places is None else places
@@ -85,7 +87,7 @@ class ShardedImages:
 
     def take(self, places: np.ndarray) -> "ShardedImages":
         """The images at these places alone, int64 [N]; still on disk."""
-        return ShardedImages(self._shards, zlib.crc32(places, self.fingerprint), self._places[places])
+        return ShardedImages(self._shards, zlib.crc32(places.data, self.fingerprint), self._places[places])
 
     def require_unchanged(self) -> None:
         """Raises an OSError if a shard has been written to since it was checked."""
@@ -150,7 +152,7 @@ def load(
             f"which has no {MANIFEST}"
         )
     try:
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_json(folder / MANIFEST) or {}
         there = (manifest["side"], manifest["channels"])
         found = manifest["splits"][split]
         shards = [[shard[name] for name in ("file", "num_images", "crc32")] for shard in found["shards"]]
@@ -172,8 +174,10 @@ def load(
             f"data.folder must be prepared with --labels=folders for data.labels='folders'. Received: {str(folder)!r}, "
             "without labels"
         )
-    images = [_open(folder / file, (number, side, side, channels), np.uint8, crc32) for file, number, crc32 in shards]
-    images = ShardedImages(images, zlib.crc32(json.dumps(shards).encode()))
+    images = ShardedImages(
+        [_open(folder / file, (number, side, side, channels), np.uint8, crc32) for file, number, crc32 in shards],
+        zlib.crc32(json.dumps(shards).encode()),
+    )
     if not labels:
         return images, None, ()
     file = found["labels"]

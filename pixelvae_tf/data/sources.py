@@ -10,6 +10,7 @@ import json
 import types
 import zlib
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 
@@ -63,9 +64,11 @@ class ImageSet:
 
     def fingerprint(self) -> int:
         """A number that other images, or images in other classes' folders, would not have."""
-        in_memory = isinstance(self.images, np.ndarray)
-        code = zlib.crc32(np.ascontiguousarray(self.images)) if in_memory else self.images.fingerprint
-        return zlib.crc32(self.labels, zlib.crc32(json.dumps(self.classes).encode(), code)) if self.classes else code
+        images, labels = self.images, self.labels
+        code = zlib.crc32(np.ascontiguousarray(images).data) if isinstance(images, np.ndarray) else images.fingerprint
+        if labels is None or not self.classes:
+            return code
+        return zlib.crc32(labels.data, zlib.crc32(json.dumps(self.classes).encode(), code))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +125,7 @@ def _tfds_says(error: Exception) -> str:
     return f"TFDS says {type(error).__name__}: {reason}"
 
 
-def _read_nothing(name: str, split: str, data_dir: str) -> None:
+def _read_nothing(name: str, split: str, data_dir: str) -> NoReturn:
     raise ValueError(
         f"data.folder must be given for {name!r}, which nothing downloads: a folder of its images, or better what "
         "pixelvae-prepare makes of one. Received: none"

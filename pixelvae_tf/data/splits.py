@@ -99,10 +99,10 @@ def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
         )
     if len(exact) == len(speaking):
         return exact
-    plain = {folder: plain_split(folder) for folder in speaking}
-    if few and set(plain.values()) == {None} and set().union(*map(spoken_of, speaking)) == {"train"}:
+    plain = {folder: split for folder in speaking if (split := plain_split(folder))}
+    if few and not plain and set().union(*map(spoken_of, speaking)) == {"train"}:
         return {}  # Classes, as "freight_train" and "train_station": nothing that is to be tested on is among them.
-    if None in plain.values() or len(set(plain.values())) < len(plain):
+    if len(set(plain.values())) < len(speaking):
         raise ValueError(
             f"{name} must have subfolders whose names say plainly which split they are ({EXPECTED}), or no names that "
             f"speak of splits. Received: {', '.join(map(ascii, speaking))}. Rename them"

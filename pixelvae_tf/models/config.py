@@ -265,7 +265,7 @@ class ModelConfig(Part):
             )
 
     def _validate_levels(self) -> None:
-        size = tuple(self.image_shape[:2])
+        size = self.image_shape[:2]
         for index, level in enumerate(self.levels):
             where, above = f"model.levels[{index}]", self.levels[index + 1] if index + 1 < len(self.levels) else None
             fits = level.upsampling and len(level.decoder_filters) == len(level.filters)
@@ -300,12 +300,11 @@ class ModelConfig(Part):
                     f"{where}.prior must be a network for every level but the top one, whose prior is N(0, I) and "
                     f"which has None. Received: {level.prior} at level {index + 1} of {len(self.levels)}"
                 )
-            if above is not None:
+            if level.prior is not None:
                 _validate_network(level.prior, f"{where}.prior", size, 1, above)
-                if getattr(level.prior, "embedding_dim", 0):
+                if embedding_dim := getattr(level.prior, "embedding_dim", 0):
                     raise ValueError(
-                        f"{where}.prior.embedding_dim must be 0: latents are real numbers. "
-                        f"Received: {level.prior.embedding_dim}"
+                        f"{where}.prior.embedding_dim must be 0: latents are real numbers. Received: {embedding_dim}"
                     )
 
 

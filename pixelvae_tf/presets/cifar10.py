@@ -1,5 +1,7 @@
 """CIFAR-10, 32x32 RGB: the autoregressive models at the sizes of their papers, for GPUs; small hierarchies too."""
 
+from typing import Any
+
 from pixelvae_tf.config import (
     Config,
     DataConfig,
@@ -18,7 +20,8 @@ from pixelvae_tf.presets.registry import preset
 
 # The papers' 128 and 1024 features, rounded to what three channel groups divide.
 FILTERS, OUTPUT_FILTERS = 129, 1023
-DATA, IMAGES = DataConfig(name="cifar10"), {"image_shape": (32, 32, 3), "num_values": 256}
+DATA = DataConfig(name="cifar10")
+IMAGES: dict[str, Any] = {"image_shape": (32, 32, 3), "num_values": 256}
 
 pixel_cnn = preset(
     "cifar10/pixel_cnn",

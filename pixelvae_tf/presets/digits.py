@@ -102,7 +102,7 @@ preset(
     vae,
     {"model.likelihood": "quantized_normal"},
 )
-NETWORK_2016A = {"filters": 32, "output_filters": 64, "first_kernel_size": 3, "embedding_dim": 8}
+NETWORK_2016A: dict[str, Any] = {"filters": 32, "output_filters": 64, "first_kernel_size": 3, "embedding_dim": 8}
 pixel_cnn = preset(
     "digits/pixel_cnn",
     "PixelCNN (2016a): masked convolutions, with their blind spot",

@@ -7,6 +7,8 @@ Widths of networks over R, G and B are rounded up to what three channel groups d
 the program's blocks of encoder and decoder are not known in number, one keeps each resolution here.
 """
 
+from typing import Any
+
 from pixelvae_tf.config import (
     Config,
     DataConfig,
@@ -44,7 +46,7 @@ def _hierarchy(
     """
     side = int(name.partition("_")[2])
     halvings = (side // grid).bit_length() - 1
-    shared = {"upsampling": True, "num_blocks": 1, "batch_norm": True}
+    shared: dict[str, Any] = {"upsampling": True, "num_blocks": 1, "batch_norm": True}
     lower = LevelConfig(
         dim=dims[0],
         grid=(grid, grid),
