@@ -1,6 +1,7 @@
 """Paths that users give; files that are there as a whole or not at all; and one that says who may write."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -90,18 +91,22 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
 def locked(path: str | pathlib.Path, refusal: str) -> Iterator[None]:
     """Holds a file's lock, which ends with the process at the latest.
 
-    On Windows, and on a file system without locks, there is none, and it is the user's care.
+    On a file system without locks there is none, and it is the user's care.
 
     Raises:
       BlockingIOError: the refusal, if another process holds it.
     """
-    with open(path, "w") as file:
-        try:
-            import fcntl
+    import filelock  # Only what writes for long needs it.
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(refusal) from error
-        except (ImportError, OSError):
-            pass
+    lock = filelock.FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(refusal) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
+    try:
         yield
+    finally:
+        lock.release()

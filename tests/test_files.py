@@ -3,6 +3,7 @@
 import errno
 import os
 
+import filelock
 import pytest
 
 from pixelvae_tf import files
@@ -15,6 +16,23 @@ def test_a_file_takes_its_name_once_all_of_it_is_on_the_disk(tmp_path, monkeypat
     files.write_atomically(tmp_path / "new", "text")
     assert calls == [("fsync", 4), ("replace", "new")]
     assert (tmp_path / "new").read_text() == "text"
+
+
+def test_a_lock_is_held_once_and_refused_by_the_given_words(tmp_path):
+    with files.locked(tmp_path / "lock", "busy"), pytest.raises(BlockingIOError, match="busy"):
+        files.locked(tmp_path / "lock", "busy").__enter__()
+    with files.locked(tmp_path / "lock", "busy"):
+        pass
+
+
+def test_where_there_are_no_locks_there_is_no_refusal(tmp_path, monkeypatch):
+    def no_locks(self):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", no_locks)
+    with files.locked(tmp_path / "lock", "busy"):
+        (tmp_path / "written").touch()
+    assert (tmp_path / "written").exists()
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
