@@ -31,6 +31,7 @@ from sklearn import metrics
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, heat_maps, pictures, scores
 from pixelvae_tf.export import local, scoring
+from pixelvae_tf.export import scorer as scorer_lib
 
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "The model.", required=True)
 _BACKGROUND = flags.DEFINE_string("background", None, "A background model.")
@@ -158,14 +159,14 @@ def other_set(name: str, own: np.ndarray, model: config_lib.ModelConfig, number:
         return _some(test.images[test.labels == int(what)], number)
     if kind == "folder":
         paths = scoring.list_files(pathlib.Path(what), "against")[:number]
-        reads = [scoring.read(what, path, model) for path in paths]
+        reads = [scorer_lib.read(what, path, model) for path in paths]
         return np.stack([read.pixels for read in reads if read.pixels is not None])
     if kind == "tfds":
         return fitted(of_tfds(what, "test", number), model)
     raise SystemExit(f"anomaly: against must be one of those that --help lists. Received: {name!r}")
 
 
-def all_scores(scorer: scoring.Scorer, images: np.ndarray, mean: float | None = None) -> dict[str, np.ndarray]:
+def all_scores(scorer: scorer_lib.Scorer, images: np.ndarray, mean: float | None = None) -> dict[str, np.ndarray]:
     """Every score of images [N, H, W, C], a batch at a time; without `mean` no typicality."""
     size = scorer.batch_size
     batches = [scorer.table(images[start : start + size]) for start in range(0, len(images), size)]
@@ -175,7 +176,7 @@ def all_scores(scorer: scoring.Scorer, images: np.ndarray, mean: float | None = 
     return found
 
 
-def print_table(scorer: scoring.Scorer, own: np.ndarray, validation: np.ndarray) -> None:
+def print_table(scorer: scorer_lib.Scorer, own: np.ndarray, validation: np.ndarray) -> None:
     """AUROC of every score, a line a set."""
     mean = all_scores(scorer, validation)["bound_nats"].mean()
     of_own = all_scores(scorer, own, mean)
@@ -222,7 +223,7 @@ def reconstruction_error(model: local.SavedModel, images: np.ndarray) -> np.ndar
     return np.concatenate(errors)
 
 
-def print_patches(scorer: scoring.Scorer, own: np.ndarray, others: np.ndarray) -> None:
+def print_patches(scorer: scorer_lib.Scorer, own: np.ndarray, others: np.ndarray) -> None:
     """Pixel-AUROC of every map."""
     before, images, masks = patched(own, others)
     size = scorer.batch_size
@@ -233,7 +234,7 @@ def print_patches(scorer: scoring.Scorer, own: np.ndarray, others: np.ndarray) -
     if scorer.model.config.model.levels:
         maps["the model's reconstruction error"] = reconstruction_error(scorer.model, images)
     if _VAE.value:
-        vae = scoring.Scorer(local.SavedModel(_VAE.value))
+        vae = scorer_lib.Scorer(local.SavedModel(_VAE.value))
         size = vae.batch_size
         parts = [vae.maps(images[start : start + size])[0] for start in range(0, len(images), size)]
         maps["a VAE's nats of each pixel"] = np.concatenate(parts)
@@ -264,7 +265,7 @@ def main(argv: list[str]) -> None:
     """Prints what is asked for."""
     del argv
     background = local.SavedModel(_BACKGROUND.value) if _BACKGROUND.value else None
-    scorer = scoring.Scorer(local.SavedModel(_SAVED_MODEL.value), background)
+    scorer = scorer_lib.Scorer(local.SavedModel(_SAVED_MODEL.value), background)
     validation, test = (own_images(split, scorer.model.config.model) for split in ("validation", "test"))
     if _AGAINST.value:
         print_table(scorer, _some(test, _NUM_IMAGES.value), _some(validation, _NUM_IMAGES.value))

@@ -15,7 +15,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from pixelvae_tf.data import folder, prepare, shards
+from pixelvae_tf.data import folder, prepare, prepared
 from pixelvae_tf.train import progress
 
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "How many.", lower_bound=20)
@@ -60,13 +60,13 @@ def main(argv: list[str]) -> None:
         decoded = timed(lambda path: folder.read(root, path, side, 3), paths)
         bar = progress.Progress(number, unit="image")
         start = time.perf_counter()
-        options = prepare.Options(side)
+        options = prepare.Preparation(side)
         manifest = prepare.prepare(root, pathlib.Path(name, "out"), options, lambda done, _: bar.update(done))
         seconds = time.perf_counter() - start
         bar.close()
         start = time.perf_counter()
         for split in folder.SPLITS:
-            shards.load(pathlib.Path(name, "out"), split, side, 3)
+            prepared.load(pathlib.Path(name, "out"), split, side, 3)
         opened = time.perf_counter() - start
     print(f"{number} images, of which {near} near-duplicates; {manifest['num_duplicates']} dropped")
     print(f"reading bytes: {read:.0f} images/s; decoding and resizing: {decoded:.0f} images/s")

@@ -145,7 +145,7 @@ def from_folder(shape: tuple[int, int, int], folder: pathlib.Path) -> data.Image
     raw.mkdir()
     for number, image in enumerate(random_images(NUM_FILES, shape, 256)):
         Image.fromarray(image).save(raw / f"{number}.png")
-    prepare.prepare(raw, prepared, prepare.Options(shape[0], shape[2], duplicate_distance=-1))
+    prepare.prepare(raw, prepared, prepare.Preparation(shape[0], shape[2], duplicate_distance=-1))
     return data.load(DataConfig("noise", folder=str(prepared)), "train", shape)
 
 

@@ -25,6 +25,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pixelvae_tf import scores
 from pixelvae_tf.export import local, scoring
+from pixelvae_tf.export import scorer as scorer_lib
 
 
 class Served:
@@ -40,7 +41,7 @@ class Served:
     def load_weights(self, path: str) -> None:
         """Loads the model, once a process."""
         background = local.SavedModel(self.background) if self.background else None
-        self.scorer = scoring.Scorer(local.SavedModel(path), background)
+        self.scorer = scorer_lib.Scorer(local.SavedModel(path), background)
 
     def rows(self, images: np.ndarray, mean_bound_nats: float | None) -> list[dict]:
         """What is written of images, uint8 [B, H, W, C]."""
@@ -68,7 +69,7 @@ def infer(served: Served, batch, inference_args, model_id=None):
 
 def read_file(folder: str, config, path: str):
     """(path, pixels or why there are none)."""
-    read = scoring.read(pathlib.Path(folder), path, config)
+    read = scorer_lib.read(pathlib.Path(folder), path, config)
     return path, read.note if read.pixels is None else read.pixels
 
 

@@ -1,11 +1,9 @@
 """Anomaly scores of a folder's images by a SavedModel, as a table and as pictures of where they are unlikely.
 
-    OUTPUT/scores.csv      a line an image: its file, its scores and, of a reference, their percentiles in it
-    OUTPUT/maps.png        the oddest and the most ordinary images with their maps
-    OUTPUT/scores.json     what they come from; written last
-    OUTPUT/.unfinished/    what a run that was interrupted goes on from
-
-Legend: B batch, H height, W width, C channels.
+OUTPUT/scores.csv      a line an image: its file, its scores and, of a reference, their percentiles in it
+OUTPUT/maps.png        the oddest and the most ordinary images with their maps
+OUTPUT/scores.json     what they come from; written last
+OUTPUT/.unfinished/    what a run that was interrupted goes on from
 """
 
 import csv
@@ -13,141 +11,24 @@ import dataclasses
 import io
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from pixelvae_tf import heat_maps, pictures, scores
-from pixelvae_tf.config import ModelConfig
 from pixelvae_tf.data import folder as folder_lib
-from pixelvae_tf.data import prepare
-from pixelvae_tf.data.shards import IDENTITY, UNFINISHED, crc32_of, read_json
+from pixelvae_tf.data import resumable
+from pixelvae_tf.data.resumable import crc32_of, read_json
 from pixelvae_tf.data.walk import Walk
-from pixelvae_tf.export.local import SavedModel
 from pixelvae_tf.export.page import CARD
+from pixelvae_tf.export.scorer import Scorer
 from pixelvae_tf.files import local_path, require_outside, write_atomically
 
 TABLE, MAPS, SUMMARY = "scores.csv", "maps.png", "scores.json"
 # Of how images are scored: what another version has begun, this one cannot go on with.
 VERSION = 1
 SCORES = ("bound", "kl", "likelihood_ratio", *(f"input_complexity_{coder}" for coder in scores.CODERS), "typicality")
-
-
-class Scorer:
-    """A model that measures images, and a background model beside it.
-
-    Args:
-      model: the model.
-      background: of the same images, trained with data.mutation; None for no likelihood ratio.
-      label: the class of all images, for a class-conditional model.
-
-    Raises:
-      ValueError: if the background model is of other images, the exports are of an earlier version, or the label does
-        not fit; or if the images of the models are no squares.
-    """
-
-    def __init__(self, model: SavedModel, background: SavedModel | None = None, label: int | None = None):
-        self.model, self.background, self.label = model, background, label
-        config = model.config.model
-        height, width, _ = config.image_shape
-        if height != width:
-            raise ValueError(
-                f"saved_model must be of square images, to which files are cropped. Received: {height}x{width}"
-            )
-        if (label is not None) != bool(config.num_classes) or not 0 <= (label or 0) < max(config.num_classes, 1):
-            expected = f"in 0..{config.num_classes - 1}" if config.num_classes else "left out: the model has no classes"
-            raise ValueError(f"label must be {expected}. Received: {label}")
-        if background is not None:
-            _check_background(model, background)
-        for name, each in (("saved_model", model), ("background", background)):
-            if each is not None and "pixel_nats" not in each.signature("log_prob").outputs:
-                raise ValueError(
-                    f"{name} must have pixel_nats in its signature log_prob: export it again. "
-                    f"Received: {str(each.path)!r}"
-                )
-        self.batch_size = min(each.max_batch for each in (model, background) if each is not None)
-
-    @property
-    def num_values(self) -> int:
-        """How many values a channel can take."""
-        return self.model.config.model.num_values
-
-    def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """What the models say of images; each image's noise is its own.
-
-        Args:
-          images: uint8 [B, H, W, C], at most `batch_size`.
-
-        Returns:
-          The outputs of log_prob; with a background model its own too, as background_log_prob, ...
-
-        Raises:
-          ValueError: if they are not finite.
-        """
-        from pixelvae_tf import noise
-
-        inputs = {"images": images, "seed": noise.image_seeds(images).numpy()}
-        if self.label is not None:
-            inputs["label"] = np.full(len(images), self.label)
-        measured = self.model.predict("log_prob", inputs)
-        if self.background is not None:
-            of_background = self.background.predict("log_prob", inputs)
-            measured |= {f"background_{name}": values for name, values in of_background.items()}
-        for name, values in measured.items():
-            if not np.isfinite(values).all():
-                which = "background" if name.startswith("background_") else "saved_model"
-                raise ValueError(
-                    f"{which} must give finite numbers: its weights diverged, or are damaged. Received: {name} "
-                    f"with {np.sum(~np.isfinite(values))} that are not"
-                )
-        return measured
-
-    def table(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """The scores of images, uint8 [B, H, W, C], that need no reference: `scores.table`."""
-        measured = self.measure(images)
-        return scores.table(
-            measured["log_prob"],
-            measured.get("kl_nats"),
-            images,
-            self.num_values,
-            measured.get("background_log_prob"),
-        )
-
-    def maps(self, images: np.ndarray) -> list[np.ndarray]:
-        """Nats [B, H, W] of each location; with a background model also by how much it finds it likelier."""
-        measured = self.measure(images)
-        found = [measured["pixel_nats"]]
-        if self.background is not None:
-            found.append(measured["pixel_nats"] - measured["background_pixel_nats"])
-        return found
-
-    def read(self, folder: pathlib.Path, path: str) -> folder_lib.Read:
-        """An image file as pixel values of the model; see `scoring.read`."""
-        return read(folder, path, self.model.config.model)
-
-
-def read(folder: str | pathlib.Path, path: str, config: ModelConfig) -> folder_lib.Read:
-    """An image file as pixel values of a model: its largest centred square, averaged over areas to the model's size."""
-    side, _, channels = config.image_shape
-    found = folder_lib.read(folder, path, side, channels)
-    if found.pixels is None:
-        return found
-    return dataclasses.replace(found, pixels=pictures.to_pixel_values(found.pixels, config.num_values))
-
-
-def _check_background(model: SavedModel, background: SavedModel) -> None:
-    """Raises a ValueError that names the first in which the images of two models differ."""
-    for part, names in (("model", ("image_shape", "num_values", "num_classes")), ("data", ("name", "folder"))):
-        there, here = (getattr(each.config, part) for each in (background, model))
-        for name in (*names, *(("exclude_labels",) if part == "data" else ())):
-            different = [getattr(config, name) for config in (there, here)]
-            if different[0] != different[1]:
-                raise ValueError(
-                    f"background must be a model of the same images as saved_model, trained with data.mutation. "
-                    f"Received: {part}.{name} {different[0]!r} there and {different[1]!r} here"
-                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,32 +94,34 @@ def score(
     for name, folder in folders.items():
         paths[name] = list_files(folder, name)
         require_outside(output, folder, "output", name)
-    if len(paths.get("reference", paths["images"])) < scores.MIN_REFERENCE and request.reference is not None:
-        _refuse_reference(len(paths["reference"]))
-    names = {"kl": bool(scorer.model.config.model.levels), "likelihood_ratio": scorer.background is not None}
-    names["typicality"] = request.reference is not None
-    rank_by = request.rank_by or ("likelihood_ratio" if scorer.background is not None else "bound")
-    if rank_by not in SCORES or not names.get(rank_by, True):
-        there = [name for name in SCORES if names.get(name, True)]
-        raise ValueError(f"rank_by must be one of the scores there are, {', '.join(there)}. Received: {rank_by!r}")
+    if "reference" in paths:
+        _check_reference(len(paths["reference"]))
+    models = {"saved_model": scorer.model, "background": scorer.background}
     identity = {
         "version": VERSION,
         "label": scorer.label,
-        "rank_by": rank_by,
+        "rank_by": _ranking(scorer, request),
         "num_shown": request.num_shown,
-        **{
-            name: None if model is None else crc32_of(model.path / CARD)
-            for name, model in (("saved_model", scorer.model), ("background", scorer.background))
-        },
-        "files": {name: prepare.fingerprint(folders[name], {name: paths[name]}) for name in sorted(folders)},
+        **{name: None if model is None else crc32_of(model.path / CARD) for name, model in models.items()},
+        "files": {name: resumable.fingerprint(folders[name], {name: paths[name]}) for name in sorted(folders)},
     }
-    prepare.require_same(output, SUMMARY, identity, "scored by the same models")
+    resumable.require_same(output, SUMMARY, identity, "scored by the same models")
     summary = read_json(output / SUMMARY)
     if summary is not None and (output / TABLE).exists() and (output / MAPS).exists():
         return summary
-    with prepare.writing(output, "pixelvae-score"):
-        write_atomically(output / UNFINISHED / IDENTITY, json.dumps(identity))
-        return _score(scorer, folders, paths, output, identity, progress)
+    with resumable.writing(output, identity, "pixelvae-score") as records:
+        return _score(scorer, folders, paths, records, identity, progress)
+
+
+def _ranking(scorer: Scorer, request: Request) -> str:
+    """The score that says what is oddest."""
+    possible = {"kl": bool(scorer.model.config.model.levels), "likelihood_ratio": scorer.background is not None}
+    possible["typicality"] = request.reference is not None
+    rank_by = request.rank_by or ("likelihood_ratio" if scorer.background is not None else "bound")
+    names = [name for name in SCORES if possible.get(name, True)]
+    if rank_by not in names:
+        raise ValueError(f"rank_by must be one of the scores there are, {', '.join(names)}. Received: {rank_by!r}")
+    return rank_by
 
 
 def list_files(folder: pathlib.Path, name: str) -> list[str]:
@@ -261,35 +144,37 @@ def list_files(folder: pathlib.Path, name: str) -> list[str]:
     return sorted(walk.paths)
 
 
-def _refuse_reference(number: int) -> None:
-    raise ValueError(
-        f"reference must hold at least {scores.MIN_REFERENCE} images that can be read: fewer say nothing of a mean or "
-        f"a percentile. Received: {number}"
-    )
+def _check_reference(number: int) -> None:
+    if number < scores.MIN_REFERENCE:
+        raise ValueError(
+            f"reference must hold at least {scores.MIN_REFERENCE} images that can be read: fewer say nothing of a mean "
+            f"or a percentile. Received: {number}"
+        )
 
 
-def _score(scorer: Scorer, folders, paths, output: pathlib.Path, identity: dict, progress) -> dict:
+def _score(
+    scorer: Scorer,
+    folders: dict[str, pathlib.Path],
+    paths: dict[str, list[str]],
+    records: pathlib.Path,
+    identity: dict[str, Any],
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
     total, done, measured = sum(map(len, paths.values())), 0, {}
     for name, folder in folders.items():
 
         def show(number: int, done: int = done) -> None:
             progress(done + number, total)
 
-        measured[name] = _measure_folder(
-            scorer,
-            folder,
-            paths[name],
-            output / UNFINISHED / name,
-            show,
-        )
+        measured[name] = _measure_folder(scorer, folder, paths[name], records / name, show)
         done += len(paths[name])
-        if name == "reference" and len(measured[name].files) < scores.MIN_REFERENCE:
-            _refuse_reference(len(measured[name].files))
-    images, reference = measured["images"], measured.get("reference")
+        if name == "reference":
+            _check_reference(len(measured[name].files))
+    images, reference, output = measured["images"], measured.get("reference"), records.parent
     if not images.files:
         path, reason = next(iter(images.unreadable.items()))
         raise ValueError(f"images must hold an image that can be read. Received: {path!a}: {reason}, and no other")
-    summary = {"num_images": len(images.files), "unreadable": images.unreadable}
+    summary: dict[str, Any] = {"num_images": len(images.files), "unreadable": images.unreadable}
     if reference is not None:
         mean = float(reference.columns["bound_nats"].mean())
         for each in (images, reference):
@@ -301,7 +186,6 @@ def _score(scorer: Scorer, folders, paths, output: pathlib.Path, identity: dict,
     pictures.write_png(output / MAPS, _draw(scorer, folders["images"], images, order, identity))
     summary |= {"rank_by": identity["rank_by"], "oddest": [images.files[place] for place in order[:10]]}
     write_atomically(output / SUMMARY, json.dumps({**summary, "identity": identity}, indent=2) + "\n")
-    shutil.rmtree(output / UNFINISHED)
     return summary
 
 
@@ -310,22 +194,22 @@ def _measure_folder(
 ) -> _Folder:
     """Measures all images, a record on disk a batch; those that are there already are taken from there."""
     records.mkdir(exist_ok=True)
-    parts, size = [], scorer.batch_size
-    for start in range(0, len(paths), size):
-        record, chunk = records / f"{start:09d}.json", paths[start : start + size]
-        part: Any = read_json(record)
+    parts: list[dict[str, Any]] = []
+    for start in range(0, len(paths), scorer.batch_size):
+        record, batch = records / f"{start:09d}.json", paths[start : start + scorer.batch_size]
+        part = read_json(record)
         if part is None:
-            reads = list(folder_lib.in_parallel(lambda path: scorer.read(folder, path), chunk))
-            good = [read for read in reads if read.pixels is not None]
-            columns = scorer.table(np.stack([read.pixels for read in good])) if good else {}
+            reads = list(folder_lib.in_parallel(lambda path: scorer.read(folder, path), batch))
+            pixels = [read.pixels for read in reads if read.pixels is not None]
+            columns = scorer.table(np.stack(pixels)) if pixels else {}
             part = {
-                "files": [read.path for read in good],
+                "files": [read.path for read in reads if read.pixels is not None],
                 "columns": {name: values.tolist() for name, values in columns.items()},
                 "unreadable": {read.path: read.note for read in reads if read.pixels is None},
             }
             write_atomically(record, json.dumps(part))
         parts.append(part)
-        progress(start + len(chunk))
+        progress(start + len(batch))
     names = next((list(part["columns"]) for part in parts if part["files"]), [])
     return _Folder(
         [file for part in parts for file in part["files"]],

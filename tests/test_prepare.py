@@ -14,7 +14,7 @@ from photo_folder import SIDE, make_animals, make_photos, picture
 
 from pixelvae_tf import data
 from pixelvae_tf.config import DataConfig
-from pixelvae_tf.data import decoding, near_duplicates, prepare, shards
+from pixelvae_tf.data import decoding, near_duplicates, prepare, resumable, shards
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def photos(tmp_path):
 
 
 def _options(**changes):
-    return prepare.Options(**{"side": SIDE, "shard_size": 4, **changes})
+    return prepare.Preparation(**{"side": SIDE, "shard_size": 4, **changes})
 
 
 def _files(path):
@@ -44,7 +44,7 @@ def test_prepared_images_are_those_of_the_folder_less_its_duplicates(photos, tmp
     raw = data.load(DataConfig("photos", folder=str(photos)), "train", (SIDE, SIDE, 3))
     known = {image.tobytes() for image in raw.images}
     assert len(image_set.images) == 10 and all(image.tobytes() in known for image in image_set.images[:])
-    assert not (tmp_path / "out" / shards.UNFINISHED).exists()
+    assert not (tmp_path / "out" / resumable.UNFINISHED).exists()
     everything = prepare.prepare(photos, tmp_path / "all", _options(duplicate_distance=-1))
     assert everything["splits"]["train"]["num_images"] == 12 and everything["num_duplicates"] == 0
 
@@ -114,7 +114,7 @@ def test_interrupted_again_it_trusts_no_record_behind_a_shard_that_was_made_agai
 
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare(photos, out, options, stop_at(8))
-    records = (out / shards.UNFINISHED).glob
+    records = (out / resumable.UNFINISHED).glob
     assert len(list(records("*-*.json"))) == 3
     (out / "test-00000.npy").write_bytes(b"torn")
     with pytest.raises(KeyboardInterrupt):
@@ -332,7 +332,7 @@ def test_an_error_of_the_machine_is_no_damaged_shard(photos, tmp_path, monkeypat
                 data.load(DataConfig("x", folder=str(out)), "train", (SIDE, SIDE, 3))
             with pytest.raises(OSError, match="Too many open files"):
                 prepare.prepare(photos, out, _options())
-    (out / shards.UNFINISHED / "lock").unlink(missing_ok=True)
+    (out / resumable.UNFINISHED / "lock").unlink(missing_ok=True)
     assert _files(out) == before
 
 

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     if not _OUTPUT.value:
         raise app.UsageError("--output=DIR is required")
     absl_logging.set_verbosity(absl_logging.WARNING)
-    from pixelvae_tf.data import folder, prepare
+    from pixelvae_tf.data import folder, prepare, prepared
     from pixelvae_tf.train import progress
 
     bars = []
@@ -48,22 +48,22 @@ def main(argv: list[str]) -> None:
             bars.append(progress.Progress(total, unit="image"))
         bars[0].update(done)
 
-    options = prepare.Options(
-        _SIZE.value,
-        int(_CHANNELS.value),
-        _DUPLICATE_DISTANCE.value,
-        _SHARD_SIZE.value,
-        labels=_LABELS.value == FOLDERS,
-    )
     try:
-        manifest = prepare.prepare(argv[1], _OUTPUT.value, options, show)
+        how = prepare.Preparation(
+            _SIZE.value,
+            int(_CHANNELS.value),
+            _DUPLICATE_DISTANCE.value,
+            _SHARD_SIZE.value,
+            labels=_LABELS.value == FOLDERS,
+        )
+        manifest = prepare.prepare(argv[1], _OUTPUT.value, how, show)
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-prepare: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit("pixelvae-prepare: stopped; the same command goes on") from None
     for bar in bars:
         bar.close()
-    print(f"{'prepared' if bars else 'already prepared'}: {_OUTPUT.value}, {options.side}x{options.side}")
+    print(f"{'prepared' if bars else 'already prepared'}: {_OUTPUT.value}, {how.side}x{how.side}")
     for split, found in manifest["splits"].items():
         print(f"  {split}: {found['num_images']} images in {len(found['shards'])} shards")
     for split in ("train", "validation"):
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
     if "classes" in manifest:
         print(f"  classes: {', '.join(f'{number} {name!a}' for number, name in enumerate(manifest['classes']))}")
     print(f"  dropped as near-duplicates: {manifest['num_duplicates']}")
-    print(f"  converted to {folder.MODES[options.channels]}: {manifest['num_converted']}")
+    print(f"  converted to {folder.MODES[how.channels]}: {manifest['num_converted']}")
     print(f"  enlarged: {manifest['num_enlarged']}")
     for path, warning in list(manifest["warnings"].items())[:1]:
         print(f"  warned of by Pillow: {len(manifest['warnings'])}, such as {path!a}: {warning}")
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
     for path, reason in list(manifest["unreadable"].items())[:SHOWN]:
         print(f"    {ascii(path)[1:-1]}: {ascii(reason)[1:-1]}")
     if manifest["num_unreadable"] > SHOWN:
-        print(f"    and {manifest['num_unreadable'] - SHOWN} more, all of them named in {prepare.MANIFEST}")
+        print(f"    and {manifest['num_unreadable'] - SHOWN} more, all of them named in {prepared.MANIFEST}")
 
 
 def run() -> None:

@@ -1,18 +1,12 @@
-"""Prepared folders, as `prepare` writes them: read from disk as their images are asked for."""
+"""Images in files that are read from disk as they are asked for."""
 
 import dataclasses
-import json
 import os
-import pathlib
 import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-from pixelvae_tf.data.decoding import MachineError, is_of_the_machine
-
-MANIFEST, UNFINISHED, IDENTITY = "manifest.json", ".unfinished", "identity.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,110 +87,3 @@ class ShardedImages:
         """Raises an OSError if a shard has been written to since it was checked."""
         for shard in self._shards:
             shard.require_unchanged()
-
-
-def is_prepared(folder: str | pathlib.Path) -> bool:
-    """Whether a folder is what `prepare` writes, finished or not."""
-    folder = pathlib.Path(folder)
-    finished = (folder / MANIFEST).exists() and any(folder.glob("*-*.npy"))
-    return finished or (folder / UNFINISHED / IDENTITY).exists()
-
-
-def read_json(path: pathlib.Path) -> dict | None:
-    """What a file holds; None if it is missing or damaged.
-
-    Raises:
-      MachineError: if it is neither, but cannot be read.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        if is_of_the_machine(error):
-            raise MachineError(path, error) from error
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def crc32_of(path: pathlib.Path) -> int:
-    """The CRC-32 of a file."""
-    code = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 24):
-            code = zlib.crc32(block, code)
-    return code
-
-
-def load(
-    folder: str | pathlib.Path, split: str, side: int, channels: int, labels: bool = False
-) -> tuple[ShardedImages, np.ndarray | None, tuple[str, ...]]:
-    """A split of a prepared folder, checked against its manifest.
-
-    Args:
-      folder: what `prepare` wrote.
-      split: "train", "validation" or "test".
-      side, channels: what they must be.
-      labels: whether labels are wanted.
-
-    Returns:
-      Its images; with labels int64 [N], and the classes that they number.
-
-    Raises:
-      ValueError: if the preparation is not finished, of another size, has no such images, no labels that are wanted, or
-        its files are not those of the manifest.
-      MachineError: if they cannot be read for another reason.
-    """
-    folder = pathlib.Path(folder)
-    if not (folder / MANIFEST).exists():
-        raise ValueError(
-            f"data.folder must be prepared to the end: run pixelvae-prepare once more. Received: {str(folder)!r}, "
-            f"which has no {MANIFEST}"
-        )
-    try:
-        manifest = read_json(folder / MANIFEST) or {}
-        there = (manifest["side"], manifest["channels"])
-        found = manifest["splits"][split]
-        shards = [[shard[name] for name in ("file", "num_images", "crc32")] for shard in found["shards"]]
-        classes = tuple(manifest.get("classes", ())) if labels else ()
-    except (TypeError, KeyError) as error:
-        raise ValueError(
-            f"data.folder must have a {MANIFEST} as pixelvae-prepare writes it. Received: {str(folder / MANIFEST)!r}, "
-            "which is another's or damaged; remove it and prepare the folder again"
-        ) from error
-    if there != (side, channels):
-        raise ValueError(
-            f"data.folder must be prepared with --size={side} --channels={channels}, the model's. "
-            f"Received: {str(folder)!r}, with {there[0]} and {there[1]}"
-        )
-    if not shards:
-        raise ValueError(f"data.folder must hold images of the split {split!r}. Received: {str(folder)!r}, with none")
-    if labels and not classes:
-        raise ValueError(
-            f"data.folder must be prepared with --labels=folders for data.labels='folders'. Received: {str(folder)!r}, "
-            "without labels"
-        )
-    images = ShardedImages(
-        [_open(folder / file, (number, side, side, channels), np.uint8, crc32) for file, number, crc32 in shards],
-        zlib.crc32(json.dumps(shards).encode()),
-    )
-    if not labels:
-        return images, None, ()
-    file = found["labels"]
-    return images, np.array(_open(folder / file["file"], (len(images),), np.int64, file["crc32"]).images), classes
-
-
-def _open(path: pathlib.Path, shape: tuple[int, ...], dtype: type, crc32: int) -> Shard:
-    try:
-        status = os.stat(path)
-        array, code = np.load(path, mmap_mode="r"), crc32_of(path)
-    except (OSError, ValueError, EOFError) as error:
-        if is_of_the_machine(error):
-            raise MachineError(path, error) from error
-        raise ValueError(
-            f"data.folder must hold the shards of its {MANIFEST}. Received: {path}: {error}; prepare the folder again"
-        ) from error
-    if array.shape != shape or array.dtype != dtype or code != crc32:
-        raise ValueError(
-            f"data.folder must hold the shards of its {MANIFEST}: {path.name} must be {np.dtype(dtype).name} {shape} "
-            f"with CRC-32 {crc32}. Received: {array.dtype} {array.shape} with {code}; prepare the folder again"
-        )
-    return Shard(array, status)

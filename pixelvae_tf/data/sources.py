@@ -16,7 +16,7 @@ import numpy as np
 
 from pixelvae_tf.config import FOLDERS, GIVEN, DataConfig, ModelConfig
 from pixelvae_tf.data import folder as folder_lib
-from pixelvae_tf.data import records, shards
+from pixelvae_tf.data import prepared, records, shards
 from pixelvae_tf.files import local_path
 
 SPLITS = folder_lib.SPLITS
@@ -163,7 +163,7 @@ def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, in
             f"Received: {image_shape}"
         )
     folder = local_path(config.folder, "data.folder")
-    read = shards.load if shards.is_prepared(folder) else folder_lib.load
+    read = prepared.load if prepared.is_prepared(folder) else folder_lib.load
     images, labels, classes = read(folder, split, image_shape[0], image_shape[2], config.labels == FOLDERS)
     name, binarization = describe(config)
     return ImageSet(images, labels, f"{name}/{split}", 256, binarization, classes)

@@ -1,0 +1,129 @@
+"""A model that measures the images of files, beside a background model: what `scoring` asks of each image.
+
+Legend: B batch, H height, W width, C channels.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from pixelvae_tf import pictures, scores
+from pixelvae_tf.config import ModelConfig
+from pixelvae_tf.data import folder as folder_lib
+from pixelvae_tf.export.local import SavedModel
+
+
+class Scorer:
+    """A model that measures images, and a background model beside it.
+
+    Args:
+      model: the model.
+      background: of the same images, trained with data.mutation; None for no likelihood ratio.
+      label: the class of all images, for a class-conditional model.
+
+    Raises:
+      ValueError: if the background model is of other images, the exports are of an earlier version, or the label does
+        not fit; or if the images of the models are no squares.
+    """
+
+    def __init__(self, model: SavedModel, background: SavedModel | None = None, label: int | None = None):
+        self.model, self.background, self.label = model, background, label
+        config = model.config.model
+        height, width, _ = config.image_shape
+        if height != width:
+            raise ValueError(
+                f"saved_model must be of square images, to which files are cropped. Received: {height}x{width}"
+            )
+        if (label is not None) != bool(config.num_classes) or not 0 <= (label or 0) < max(config.num_classes, 1):
+            expected = f"in 0..{config.num_classes - 1}" if config.num_classes else "left out: the model has no classes"
+            raise ValueError(f"label must be {expected}. Received: {label}")
+        if background is not None:
+            _check_background(model, background)
+        for name, each in (("saved_model", model), ("background", background)):
+            if each is not None and "pixel_nats" not in each.signature("log_prob").outputs:
+                raise ValueError(
+                    f"{name} must have pixel_nats in its signature log_prob: export it again. "
+                    f"Received: {str(each.path)!r}"
+                )
+        self.batch_size = min(each.max_batch for each in (model, background) if each is not None)
+
+    @property
+    def num_values(self) -> int:
+        """How many values a channel can take."""
+        return self.model.config.model.num_values
+
+    def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """What the models say of images; each image's noise is its own.
+
+        Args:
+          images: uint8 [B, H, W, C], at most `batch_size`.
+
+        Returns:
+          The outputs of log_prob; with a background model its own too, as background_log_prob, ...
+
+        Raises:
+          ValueError: if they are not finite.
+        """
+        from pixelvae_tf import noise
+
+        inputs = {"images": images, "seed": noise.image_seeds(images).numpy()}
+        if self.label is not None:
+            inputs["label"] = np.full(len(images), self.label)
+        measured = self.model.predict("log_prob", inputs)
+        if self.background is not None:
+            of_background = self.background.predict("log_prob", inputs)
+            measured |= {f"background_{name}": values for name, values in of_background.items()}
+        for name, values in measured.items():
+            if not np.isfinite(values).all():
+                which = "background" if name.startswith("background_") else "saved_model"
+                raise ValueError(
+                    f"{which} must give finite numbers: its weights diverged, or are damaged. Received: {name} "
+                    f"with {np.sum(~np.isfinite(values))} that are not"
+                )
+        return measured
+
+    def table(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores of images, uint8 [B, H, W, C], that need no reference: `scores.table`."""
+        measured = self.measure(images)
+        return scores.table(
+            measured["log_prob"],
+            measured.get("kl_nats"),
+            images,
+            self.num_values,
+            measured.get("background_log_prob"),
+        )
+
+    def maps(self, images: np.ndarray) -> list[np.ndarray]:
+        """Nats [B, H, W] of each location; with a background model also by how much it finds it likelier."""
+        measured = self.measure(images)
+        found = [measured["pixel_nats"]]
+        if self.background is not None:
+            found.append(measured["pixel_nats"] - measured["background_pixel_nats"])
+        return found
+
+    def read(self, folder: pathlib.Path, path: str) -> folder_lib.Read:
+        """An image file as pixel values of the model; see `read`."""
+        return read(folder, path, self.model.config.model)
+
+
+def read(folder: str | pathlib.Path, path: str, config: ModelConfig) -> folder_lib.Read:
+    """An image file as pixel values of a model: its largest centred square, averaged over areas to the model's size."""
+    side, _, channels = config.image_shape
+    found = folder_lib.read(folder, path, side, channels)
+    if found.pixels is None:
+        return found
+    return dataclasses.replace(found, pixels=pictures.to_pixel_values(found.pixels, config.num_values))
+
+
+def _check_background(model: SavedModel, background: SavedModel) -> None:
+    """Raises a ValueError that names the first in which the images of two models differ."""
+    for part, names in (("model", ("image_shape", "num_values", "num_classes")), ("data", ("name", "folder"))):
+        there, here = (getattr(each.config, part) for each in (background, model))
+        for name in (*names, *(("exclude_labels",) if part == "data" else ())):
+            different = [getattr(config, name) for config in (there, here)]
+            if different[0] != different[1]:
+                raise ValueError(
+                    f"background must be a model of the same images as saved_model, trained with data.mutation. "
+                    f"Received: {part}.{name} {different[0]!r} there and {different[1]!r} here"
+                )

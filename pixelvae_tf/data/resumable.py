@@ -1,0 +1,119 @@
+"""Outputs that one process at a time writes, and that the same command goes on with where it was interrupted.
+
+OUTPUT/.unfinished/identity.json    what the output comes from, and how
+OUTPUT/.unfinished/...              records of what is done
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pixelvae_tf.data.decoding import MachineError, is_of_the_machine
+from pixelvae_tf.files import locked, write_atomically
+
+UNFINISHED, IDENTITY = ".unfinished", "identity.json"
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    """What a file holds; None if it is missing or damaged.
+
+    Raises:
+      MachineError: if it is neither, but cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        if is_of_the_machine(error):
+            raise MachineError(path, error) from error
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def crc32_of(path: pathlib.Path) -> int:
+    """The CRC-32 of a file."""
+    code = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            code = zlib.crc32(block, code)
+    return code
+
+
+def fingerprint(folder: str | pathlib.Path, splits: Mapping[str, list[str]]) -> str:
+    """Of the files by split, name, size and the time of their last change."""
+    code = hashlib.sha256()
+    for split, paths in splits.items():
+        for path in paths:
+            try:
+                status = os.stat(pathlib.Path(folder, path))
+                state = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError as error:
+                if is_of_the_machine(error):
+                    raise MachineError(pathlib.Path(folder, path), error) from error
+                state = "missing"  # A link that leads nowhere. It is left out and reported, as what is damaged is.
+            code.update(os.fsencode(f"{split}/{path} {state}\n"))
+    return code.hexdigest()
+
+
+def require_same(output: pathlib.Path, finished: str, identity: dict[str, Any], how: str) -> None:
+    """Raises a ValueError if what an output holds, or has begun, comes from other files, or was made in another way.
+
+    Args:
+      output: the directory, to which nothing was written yet.
+      finished: the name of the file in it that says what it holds.
+      identity: of what is to be made.
+      how: what would be the same way.
+    """
+    for record in (output / finished, output / UNFINISHED / IDENTITY):
+        content = read_json(record)
+        if content is None:
+            continue
+        before = content.get("identity", content)
+        different = [
+            "other files" if name == "files" else f"{name} {before.get(name)!r} there and {value!r} here"
+            for name, value in identity.items()
+            if before.get(name) != value
+        ]
+        if different:
+            raise ValueError(
+                f"output must be new, or hold what was {how} from the same files. "
+                f"Received: {str(output)!r}, with {', '.join(different)}. Choose another output, or remove that one"
+            )
+
+
+@contextlib.contextmanager
+def writing(output: pathlib.Path, identity: dict[str, Any], command: str) -> Iterator[pathlib.Path]:
+    """Around whatever writes an output, in which one process at a time may write.
+
+    Args:
+      output: the directory.
+      identity: of what is made, as `require_same` compares it.
+      command: the one that writes, for the message.
+
+    Yields:
+      The folder for records, which is removed at the end, but not if it was interrupted.
+
+    Raises:
+      ValueError: if another process writes there, or it cannot be written.
+    """
+    records = output / UNFINISHED
+    refusal = f"output must be written by one {command} at a time. Received: {str(output)!r}, which another one is "
+    try:
+        records.mkdir(parents=True, exist_ok=True)
+        with locked(records / "lock", f"{refusal}writing"):
+            write_atomically(records / IDENTITY, json.dumps(identity))
+            yield records
+            shutil.rmtree(records)
+    except MachineError:
+        raise
+    except BlockingIOError as error:
+        raise ValueError(str(error)) from error
+    except OSError as error:
+        raise ValueError(
+            f"output must be a directory that can be written. Received: {str(output)!r}: {error}"
+        ) from error
