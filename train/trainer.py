@@ -1,15 +1,12 @@
-"""The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
+"""Prepares runs and trains them: the config, the images, the state and the workdir become a `Trainer`."""
 
-import contextlib
 import dataclasses
 import functools
 import logging
-import math
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
@@ -18,187 +15,13 @@ from pixelvae_tf.train import evaluation, initial_weights, progress, reports, st
 from pixelvae_tf.train import workdir as workdir_lib
 from pixelvae_tf.train.checkpoints import Checkpoints
 from pixelvae_tf.train.interruption import Interruption
+from pixelvae_tf.train.loop import Interrupted, Trainer
 from pixelvae_tf.train.strategies import make_strategy as make_strategy
 from pixelvae_tf.train.workers import Workers
 
 __all__ = ["Interrupted", "Trainer", "make_strategy", "prepare", "train_and_evaluate"]
 
 LOGGER = logging.getLogger("pixelvae_tf")
-
-
-class Interrupted(SystemExit):
-    """The run was asked to stop; everything is saved and the same command goes on."""
-
-
-class Trainer:
-    """The loop of a run that is ready to start; see `prepare`.
-
-    With several workers each has a trainer, and all do the same; the chief alone writes.
-
-    Args:
-      config: the run.
-      state: what it trains, at the step where it starts.
-      loop: of `steps.make_training_loop`.
-      batches: from the first step, the iterator that `loop` takes.
-      evaluate: returns the report of `evaluation.Evaluator` on the validation images.
-      draw: returns grids of pictures by name.
-      checkpoints: where the state is saved.
-      reports: where scalars and pictures go.
-      workers: the processes of the run.
-      write_files: writes what says which run the workdir holds.
-    """
-
-    def __init__(
-        self,
-        config: config_lib.Config,
-        state: steps.TrainState,
-        *,
-        loop: Callable[[Iterator, tf.Tensor], steps.Totals],
-        batches: Callable[[int], Iterator],
-        evaluate: Callable[[], dict],
-        draw: Callable[[], dict[str, np.ndarray]],
-        checkpoints: Checkpoints,
-        reports: reports.Reports,
-        workers: Workers,
-        write_files: Callable[[], None],
-    ):
-        self.config, self.state = config, state
-        self.loop, self.batches, self.evaluate, self.draw = loop, batches, evaluate, draw
-        self.checkpoints, self.reports, self.workers, self.write_files = checkpoints, reports, workers, write_files
-        self._since_log: list[tuple[int, steps.Totals]] = []
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return int(self.state.step.numpy())  # a mirrored variable knows no int()
-
-    def run(self, interruption: Interruption) -> None:
-        """Trains from the current step to the last.
-
-        Raises:
-          BlockingIOError: if another process trains in the workdir, or did since this one read its checkpoint.
-          FloatingPointError, OSError, Interrupted: as `train_and_evaluate`.
-        """
-        with self.checkpoints.locked() if self.workers.is_chief else contextlib.nullcontext():
-            try:
-                self._run(interruption)
-            except (FloatingPointError, Interrupted):  # in all workers alike
-                self.workers.part()
-                raise
-            self.workers.part()
-
-    def _run(self, interruption: Interruption) -> None:
-        train = self.config.train
-        # Trained weights that were not evaluated yet are perhaps the best.
-        unevaluated = train.initial_weights and self.step == 0 and math.isinf(self.state.best_bound_nats.numpy())
-        self._begin(self.step if unevaluated else self.step + 1)
-        if self.step >= train.steps:
-            return
-        if unevaluated:
-            # Where they came from they may change or go; here they are the first checkpoint.
-            if self.checkpoints.good is None:
-                self._save()
-            self._evaluate()
-        iterator, first_step = self.batches(self.step), self.step
-        bar = progress.Progress(train.steps, self.step, "step", train.batch_size)
-        while self.step < train.steps:
-            count = self._steps_to_next_event()
-            with contextlib.ExitStack() as stack:
-                if self.step == first_step:
-                    what = f"tracing the training step, then steps {self.step + 1} to {self.step + count}"
-                    stack.enter_context(progress.announced(what))
-                totals = self.loop(iterator, tf.constant(count))
-            self._require_finite(totals)
-            self._after_loop(totals, count, bar)
-            # Which worker was asked does not matter: all stop at the same step.
-            number = int(self.workers.exchange([interruption.signal or 0]).max())
-            # Saved once: a checkpoint that is written again is not whole meanwhile.
-            if self.step % train.checkpoint_every == 0 or self.step == train.steps or number:
-                self._save()
-            if number:
-                bar.close()
-                LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, self.step)
-                raise Interrupted(128 + number)
-        bar.close()
-
-    def _begin(self, first_step: int) -> None:
-        """Writes what says which run this is, and begins the reports of a step and those after it."""
-        train = self.config.train
-        if self.workers.is_chief:
-            with self.checkpoints.writing():
-                self.write_files()
-        LOGGER.info(
-            "%s: %d weights, %d steps of %d images on %d replica(s)",
-            self.checkpoints.workdir,
-            self.state.model.count_params(),
-            train.steps,
-            train.batch_size,
-            self.workers.strategy.num_replicas_in_sync,
-        )
-        if self.workers.is_chief and self.step < train.steps:
-            with self.checkpoints.writing():
-                self.reports.open(first_step)
-
-    def _steps_to_next_event(self) -> int:
-        """A loop ends where anything is due."""
-        train, step = self.config.train, self.step
-        periods = (train.steps_per_loop, train.log_every, train.evaluate_every, train.checkpoint_every)
-        return min(train.steps - step, *(period - step % period for period in periods))
-
-    def _save(self) -> None:
-        if self.workers.is_chief:
-            self.checkpoints.save()
-
-    def _require_finite(self, totals: steps.Totals) -> None:
-        """Stops before anything that is not finite can be saved."""
-        if int(totals.bad_step) >= 0:
-            parts = [part for part, bad in zip(steps.PARTS, np.asarray(totals.bad_parts), strict=True) if bad]
-            self._diverged(f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}")
-        # The last loss was that of the weights before them.
-        if not self.state.is_finite():
-            self._diverged(f"the weights are not finite after step {self.step - 1}")
-
-    def _diverged(self, how: str) -> NoReturn:
-        raise FloatingPointError(
-            f"{how}. The last good checkpoint, {self.checkpoints.good or 'none yet'}, is kept. In a new workdir, a "
-            "lower train.learning_rate, a train.clip_norm or a longer train.kl_warmup_steps may help"
-        )
-
-    def _after_loop(self, totals: steps.Totals, count: int, bar: progress.Progress) -> None:
-        train, step = self.config.train, self.step
-        last = step == train.steps
-        bar.update(step, f"loss {float(totals.loss_nats) / count:.2f} nats")
-        self._since_log.append((count, totals))
-        if step % train.log_every == 0 or last:
-            self._log()
-        if step % train.evaluate_every == 0 or last:
-            self._evaluate()
-
-    def _log(self) -> None:
-        """Reports the means since the last log or the start."""
-        scalars = reports.training_scalars(self._since_log)
-        scalars["learning_rate"] = float(self.state.optimizer.learning_rate)
-        self._since_log.clear()
-        if self.workers.is_chief:
-            with self.checkpoints.writing():
-                self.reports.write("train", self.step, scalars)
-
-    def _evaluate(self) -> None:
-        report = self.evaluate()
-        scalars = reports.validation_scalars(report)
-        LOGGER.info("step %d, validation: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in scalars.items()))
-        better = report["bound_nats"] < self.state.best_bound_nats.numpy()
-        if better:
-            self.state.best_bound_nats.assign(report["bound_nats"])
-        if not self.workers.is_chief:
-            return
-        grids, warnings = self.draw(), reports.ignored_latents(self.config, self.step, report["usage_latents_nats"])
-        for warning in warnings:
-            LOGGER.warning("%s", warning)
-        with self.checkpoints.writing():
-            self.reports.write("validation", self.step, scalars, grids, warnings)
-        if better:
-            self.checkpoints.save_best()
 
 
 def prepare(
@@ -233,20 +56,15 @@ def prepare(
     workdir, workers = runs.check_path(workdir), Workers(strategy)
     _check_replicas(config, strategy)
     before = workdir_lib.check(config, workdir)
-    if images is None:
-        images = {split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")}
-    else:
-        images = data.given_splits(images, config.model, config.data.exclude_labels)
-    for image_set in images.values():
-        data.check_fits(image_set, config.model)
-    fingerprints = {split: image_set.fingerprint() for split, image_set in images.items()}
+    splits = _load(config, images)
+    fingerprints = {split: image_set.fingerprint() for split, image_set in splits.items()}
     workdir_lib.check_images(fingerprints, workdir)
     workers.check_equal(workdir_lib.checksums(config, fingerprints))
     with strategy.scope():
         state = steps.TrainState(config)
     checkpoints = Checkpoints(workdir, state)
     if not checkpoints.restore():
-        lineage: list[dict] | None = _start(config, state, images["train"], workers)
+        lineage: list[dict] | None = _start(config, state, splits["train"], workers)
     else:
         lineage = _go_on(config, before, state, workdir) if before else None
     workers.check_equal({"step": int(state.step.numpy())})
@@ -254,17 +72,28 @@ def prepare(
     return Trainer(
         config,
         state,
-        loop=_explain_images(steps.make_training_loop(strategy, state, config), images),
-        batches=functools.partial(_batches, config, images["train"], strategy),
-        evaluate=functools.partial(_validate, evaluator, images["validation"]),
-        draw=reports.Drawing(state.average, images["validation"], config.train.seed),
+        loop=_explain_images(steps.make_training_loop(strategy, state, config), splits),
+        batches=functools.partial(_batches, config, splits["train"], strategy),
+        evaluate=functools.partial(_validate, evaluator, splits["validation"]),
+        draw=reports.Drawing(state.average, splits["validation"], config.train.seed),
         checkpoints=checkpoints,
         reports=reports.Reports(workdir),
         workers=workers,
         write_files=functools.partial(
-            workdir_lib.write_files, workdir, config, fingerprints, lineage, images["train"].classes
+            workdir_lib.write_files, workdir, config, fingerprints, lineage, splits["train"].classes
         ),
     )
+
+
+def _load(config: config_lib.Config, images: Any) -> dict[str, data.ImageSet]:
+    """The images of each split that a run is trained with, those that are given or those of its config."""
+    if images is None:
+        splits = {split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")}
+    else:
+        splits = data.given_splits(images, config.model, config.data.exclude_labels)
+    for image_set in splits.values():
+        data.check_fits(image_set, config.model)
+    return splits
 
 
 def _check_replicas(config: config_lib.Config, strategy: tf.distribute.Strategy) -> None:

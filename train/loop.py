@@ -1,0 +1,190 @@
+"""The outer loop: runs blocks of steps and, between them, logs, evaluates, draws and saves."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import numpy as np
+import tensorflow as tf
+
+from pixelvae_tf import config as config_lib
+from pixelvae_tf.train import progress, steps
+from pixelvae_tf.train import reports as reports_lib
+from pixelvae_tf.train.checkpoints import Checkpoints
+from pixelvae_tf.train.interruption import Interruption
+from pixelvae_tf.train.workers import Workers
+
+LOGGER = logging.getLogger("pixelvae_tf")
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop; everything is saved and the same command goes on."""
+
+
+@dataclasses.dataclass(eq=False)
+class Trainer:
+    """The loop of a run that is ready to start; see `trainer.prepare`.
+
+    With several workers each has a trainer, and all do the same; the chief alone writes.
+
+    Attributes:
+      config: the run.
+      state: what it trains, at the step where it starts.
+      loop: of `steps.make_training_loop`.
+      batches: from the first step, the iterator that `loop` takes.
+      evaluate: returns the report of `evaluation.Evaluator` on the validation images.
+      draw: returns grids of pictures by name.
+      checkpoints: where the state is saved.
+      reports: where scalars and pictures go.
+      workers: the processes of the run.
+      write_files: writes what says which run the workdir holds.
+    """
+
+    config: config_lib.Config
+    state: steps.TrainState
+    _: dataclasses.KW_ONLY
+    loop: Callable[[Iterator, tf.Tensor], steps.Totals]
+    batches: Callable[[int], Iterator]
+    evaluate: Callable[[], dict]
+    draw: Callable[[], dict[str, np.ndarray]]
+    checkpoints: Checkpoints
+    reports: reports_lib.Reports
+    workers: Workers
+    write_files: Callable[[], None]
+    _since_log: list[tuple[int, steps.Totals]] = dataclasses.field(default_factory=list, init=False)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.state.step.numpy())  # a mirrored variable knows no int()
+
+    def run(self, interruption: Interruption) -> None:
+        """Trains from the current step to the last.
+
+        Raises:
+          BlockingIOError: if another process trains in the workdir, or did since this one read its checkpoint.
+          FloatingPointError, OSError, Interrupted: as `trainer.train_and_evaluate`.
+        """
+        with self.checkpoints.locked() if self.workers.is_chief else contextlib.nullcontext():
+            try:
+                self._run(interruption)
+            except (FloatingPointError, Interrupted):  # in all workers alike
+                self.workers.part()
+                raise
+            self.workers.part()
+
+    def _run(self, interruption: Interruption) -> None:
+        train = self.config.train
+        # Trained weights that were not evaluated yet are perhaps the best.
+        unevaluated = train.initial_weights and self.step == 0 and math.isinf(self.state.best_bound_nats.numpy())
+        self._begin(self.step if unevaluated else self.step + 1)
+        if self.step >= train.steps:
+            return
+        if unevaluated:
+            # Where they came from they may change or go; here they are the first checkpoint.
+            if self.checkpoints.good is None:
+                self._save()
+            self._evaluate()
+        iterator, first_step = self.batches(self.step), self.step
+        bar = progress.Progress(train.steps, self.step, "step", train.batch_size)
+        while self.step < train.steps:
+            count = self._steps_to_next_event()
+            with contextlib.ExitStack() as stack:
+                if self.step == first_step:
+                    what = f"tracing the training step, then steps {self.step + 1} to {self.step + count}"
+                    stack.enter_context(progress.announced(what))
+                totals = self.loop(iterator, tf.constant(count))
+            self._require_finite(totals)
+            self._after_loop(totals, count, bar)
+            # Which worker was asked does not matter: all stop at the same step.
+            number = int(self.workers.exchange([interruption.signal or 0]).max())
+            # Saved once: a checkpoint that is written again is not whole meanwhile.
+            if self.step % train.checkpoint_every == 0 or self.step == train.steps or number:
+                self._save()
+            if number:
+                bar.close()
+                LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, self.step)
+                raise Interrupted(128 + number)
+        bar.close()
+
+    def _begin(self, first_step: int) -> None:
+        """Writes what says which run this is, and begins the reports of a step and those after it."""
+        train = self.config.train
+        if self.workers.is_chief:
+            with self.checkpoints.writing():
+                self.write_files()
+        LOGGER.info(
+            "%s: %d weights, %d steps of %d images on %d replica(s)",
+            self.checkpoints.workdir,
+            self.state.model.count_params(),
+            train.steps,
+            train.batch_size,
+            self.workers.strategy.num_replicas_in_sync,
+        )
+        if self.workers.is_chief and self.step < train.steps:
+            with self.checkpoints.writing():
+                self.reports.open(first_step)
+
+    def _steps_to_next_event(self) -> int:
+        """A loop ends where anything is due."""
+        train, step = self.config.train, self.step
+        periods = (train.steps_per_loop, train.log_every, train.evaluate_every, train.checkpoint_every)
+        return min(train.steps - step, *(period - step % period for period in periods))
+
+    def _save(self) -> None:
+        if self.workers.is_chief:
+            self.checkpoints.save()
+
+    def _require_finite(self, totals: steps.Totals) -> None:
+        """Stops before anything that is not finite can be saved."""
+        if int(totals.bad_step) >= 0:
+            parts = [part for part, bad in zip(steps.PARTS, np.asarray(totals.bad_parts), strict=True) if bad]
+            self._diverged(f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}")
+        # The last loss was that of the weights before them.
+        if not self.state.is_finite():
+            self._diverged(f"the weights are not finite after step {self.step - 1}")
+
+    def _diverged(self, how: str) -> NoReturn:
+        raise FloatingPointError(
+            f"{how}. The last good checkpoint, {self.checkpoints.good or 'none yet'}, is kept. In a new workdir, a "
+            "lower train.learning_rate, a train.clip_norm or a longer train.kl_warmup_steps may help"
+        )
+
+    def _after_loop(self, totals: steps.Totals, count: int, bar: progress.Progress) -> None:
+        train, step = self.config.train, self.step
+        last = step == train.steps
+        bar.update(step, f"loss {float(totals.loss_nats) / count:.2f} nats")
+        self._since_log.append((count, totals))
+        if step % train.log_every == 0 or last:
+            self._log()
+        if step % train.evaluate_every == 0 or last:
+            self._evaluate()
+
+    def _log(self) -> None:
+        """Reports the means since the last log or the start."""
+        scalars = reports_lib.training_scalars(self._since_log)
+        scalars["learning_rate"] = float(self.state.optimizer.learning_rate)
+        self._since_log.clear()
+        if self.workers.is_chief:
+            with self.checkpoints.writing():
+                self.reports.write("train", self.step, scalars)
+
+    def _evaluate(self) -> None:
+        report = self.evaluate()
+        scalars = reports_lib.validation_scalars(report)
+        LOGGER.info("step %d, validation: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in scalars.items()))
+        better = report["bound_nats"] < self.state.best_bound_nats.numpy()
+        if better:
+            self.state.best_bound_nats.assign(report["bound_nats"])
+        if not self.workers.is_chief:
+            return
+        grids, warnings = self.draw(), reports_lib.ignored_latents(self.config, self.step, report["usage_latents_nats"])
+        for warning in warnings:
+            LOGGER.warning("%s", warning)
+        with self.checkpoints.writing():
+            self.reports.write("validation", self.step, scalars, grids, warnings)
+        if better:
+            self.checkpoints.save_best()
