@@ -6,8 +6,8 @@ For every model and every batch size: seconds, images/s, and the cost in forward
 `pixelvae_tf.sampling` without XLA, with it, and with it in as many parts as there are cores; the oracle, which computes
 the whole forward pass for every pixel and channel group, is extrapolated from 8 pixels. The denominator is the fastest
 exact forward pass of the run, likewise without XLA, with it and in parts; it starts at the latents. Drawn are the
-pixels, given noise and latents from the prior; `model.sample` draws these too. How many rounds "rows" and "fixed_point"
-take depends on the weights: only trained ones tell, over ROUNDS_BATCHES batches of other seeds. Left out of larger
+pixels, given noise and latents from the prior; `model.sample` draws these too. How many rounds "rows" takes
+depends on the weights: only trained ones tell, over ROUNDS_BATCHES batches of other seeds. Left out of larger
 batches is a method that took five times as long as the fastest one, and an oracle whose 8 pixels take half a minute.
 
 A model is a workdir, a preset (trained, if its weights come with the package), "two_layers" (the first preset, with 2
@@ -66,19 +66,19 @@ def in_ways(function, batch: int) -> dict:
     return ways
 
 
-def rounds(model, batch: int, method: str, number: int) -> str:
-    """How often a method repeats, over `number` batches."""
+def rounds(model, batch: int, number: int) -> str:
+    """How often "rows" repeats, over `number` batches."""
 
     @tf.function
     def count(seeds):
         latents, labels = model.sample_prior(seeds)[:1], labels_of(model, batch)
         numbers = model.likelihood(latents, labels=labels).noise(seeds, noise.stream(noise.Kind.PIXELS))
-        return getattr(sampling, method)(model.network, model.site, model.context(latents, labels), numbers)[1]
+        stepper = model.network.stepper(model.context(latents, labels), batch, tuple(numbers.shape[1:3]))
+        return sampling.rows(stepper, model.network.channel_groups, model.site, numbers)[1]
 
     first = range(0, number * batch, batch)
     counts = np.concatenate([np.atleast_1d(count(tf.range(start, start + batch, dtype=tf.int64))) for start in first])
-    what = {"rows": "rounds a row", "fixed_point": "rounds"}[method]
-    return f"{what}: median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max()}"
+    return f"rounds per row: median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max()}"
 
 
 def labels_of(model, batch: int) -> tf.Tensor | None:
@@ -127,7 +127,7 @@ def measure(model, batch: int, methods: list[str], trained: bool) -> list[str]:
     height, width, _ = model.config.image_shape
     taken = dict.fromkeys(methods, math.inf)
     for method in methods:
-        remark = "" if method == "cached" else rounds(model, batch, method, ROUNDS_BATCHES if trained else 1)
+        remark = "" if method == "cached" else rounds(model, batch, ROUNDS_BATCHES if trained else 1)
         for way, function in in_ways(draw(method), batch).items():
             same = tf.reduce_mean(tf.cast(function(**inputs) == images, tf.float32))
             note = "" if same == 1.0 else f"; {same:.2%} of the values are those of auto"
@@ -173,7 +173,7 @@ def main(argv: list[str]) -> None:
         model, trained = find(name)
         device = tf.config.list_physical_devices()[-1].device_type
         print(f"\n{name}: {model.count_params()} weights, {'trained' if trained else 'untrained'}, {device}")
-        methods = ["cached", "rows", "fixed_point"]
+        methods = ["cached", "rows"]
         for batch in map(int, _BATCH_SIZES.value):
             methods = measure(model, batch, methods, trained)
     print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes in all")

@@ -12,12 +12,11 @@ The methods differ in how often they ask the network, and what of it they comput
 - "rows": row by row. A row is guessed, and computed from the guess, all its locations together, again and again until
   nothing changes: then it is the row that "cached" makes. After n rounds the first n locations (or channel groups of
   locations) are right, mostly many more. The rows above are kept as in "cached".
-- "fixed_point": the same with the whole image and the whole network. It needs no cache.
 - "oracle": the whole forward pass for every location (and channel group), as `log_prob` computes it. It
   uses nothing of the causal layers but `call`, and is there to be agreed with.
 - "auto": "rows" or "cached", whichever is expected to be faster; see `rows_are_faster`.
 
-A network that does not look at the values (a VAE's) is asked once, for the whole image, but by "oracle".
+A network that does not look at the values (a VAE's) is asked once, for the whole image, except by "oracle".
 
 `sample` makes graphs of its loops and keeps them: eagerly they would run operation by operation, and in graphs that
 sample more than once (the signatures of a SavedModel) they would be traced again and again.
@@ -31,11 +30,10 @@ from typing import Literal, NamedTuple, get_args
 import tensorflow as tf
 
 from pixelvae_tf import control_flow
-from pixelvae_tf.layers.causal import Nest
+from pixelvae_tf.layers.causal import Nest, Stepper
 from pixelvae_tf.layers.masks import merge_groups
 
-Method = Literal["auto", "cached", "rows", "fixed_point", "oracle"]
-Begun = tuple[Nest, Nest]  # the constants and the state of `CausalLayer.begin`
+Method = Literal["auto", "cached", "rows", "oracle"]
 
 # Where "rows" is the faster one: the rule of "auto", measured by benchmarks/sampling.py (docs/sampling.md).
 ROWS_MAX_BATCH, ROWS_MIN_WIDTH, ROWS_MAX_VALUES = 16, 16, 2
@@ -110,20 +108,18 @@ def _graph(network, site, method: Method, eager: bool = True) -> tf.types.experi
 
 
 def _sample(network, site, context, noise, temperature, method: Method, known: Known | None) -> tf.Tensor:
-    arguments = (network, site, context, noise, temperature, known)
     if method == "oracle":
-        return oracle(*arguments)
-    if method == "fixed_point" or not network.reads_values:
-        return fixed_point(*arguments)[0]
+        return oracle(network, site, context, noise, temperature, known)
+    if not network.reads_values:
+        params = network(_zeros(noise, site), context=context)
+        drawn = site.transform(params, noise, temperature)
+        return drawn if known is None else tf.where(known.mask, known.values, drawn)
+    stepper = network.stepper(context, tf.shape(noise)[0], tuple(noise.shape[1:3]))
+    arguments = (stepper, network.channel_groups, site, noise, temperature, known)
     faster = rows_are_faster(network, site, noise) if method == "auto" else method == "rows"
     if isinstance(faster, bool):
         return rows(*arguments)[0] if faster else cached(*arguments)
-    begun = _begin(network, context, noise)  # once, for both branches
-    return control_flow.cond(faster, lambda: rows(*arguments, begun)[0], lambda: cached(*arguments, begun))
-
-
-def _begin(network, context: tf.Tensor | None, noise: tf.Tensor) -> Begun:
-    return network.begin(context, tf.shape(noise)[0], tuple(noise.shape[1:3]))
+    return control_flow.cond(faster, lambda: rows(*arguments)[0], lambda: cached(*arguments))
 
 
 def rows_are_faster(network, site, noise: tf.Tensor) -> bool | tf.Tensor:
@@ -152,91 +148,87 @@ def _by_location(x: tf.Tensor, groups: int = 1) -> tf.Tensor:
     return tf.transpose(tf.reshape(x, (-1, height, width, channels // groups, groups)), (1, 2, 4, 0, 3))
 
 
-def _take_or_draw(network, constants: Nest, known: Known | None, row: tf.Tensor, state: Nest, draw) -> tuple:
+def _take_or_draw(stepper: Stepper, known: Known | None, row: tf.Tensor, state: Nest, draw) -> tuple:
     """A row [B, W, C], the state behind it and the rounds it took: by `draw()`, unless every image knows the whole row.
 
-    Then no location waits for another, and of the network only what `whole_row` keeps is computed.
+    Then no location waits for another, and of the network only what `Stepper.row` keeps is computed.
     """
     if known is None:
         return draw()
 
     def take():
         values = known.values[:, row]
-        return values, network.whole_row(constants, state, values, row)[1], tf.constant(0)
+        return values, stepper.row(state, values)[1], tf.constant(0)
 
     return control_flow.cond(tf.reduce_all(known.mask[:, row]), take, draw)
 
 
 def cached(
-    network,
-    site,
-    context: tf.Tensor | None,
-    noise: tf.Tensor,
-    temperature=1.0,
-    known: Known | None = None,
-    begun: Begun | None = None,
+    stepper: Stepper, groups: int, site, noise: tf.Tensor, temperature=1.0, known: Known | None = None
 ) -> tf.Tensor:
-    """The method "cached"; see `sample`. `begun` is what `network.begin` gave, where that is there already."""
-    height, width, channels, groups = *noise.shape[1:3], site.channels, network.channel_groups
-    constants, state = begun or _begin(network, context, noise)
+    """The method "cached"; see `sample`.
+
+    Args:
+      stepper: of the network.
+      groups: G.
+      site, noise, temperature, known: as for `sample`.
+    """
+    height, width, channels = *noise.shape[1:3], site.channels
     noise = _by_location(noise, groups)
+    batch = tf.shape(noise)[3]
     if known is not None:
         values, mask = _by_location(known.values, groups), _by_location(known.mask)
 
-    def location(row, column, state, made):
+    def location(row, column, state, last, pixels):
         parts = []
         for group in range(groups):
-            params, state = network.step(constants, state, None, row, column, group)
-            drawn = site.transform(params, noise[row, column, group], temperature)
+            params, state = stepper.step(state, last, column, group)
+            last = site.transform(params, noise[row, column, group], temperature)
             if known is not None:
-                drawn = tf.where(mask[row, column, 0], values[row, column, group], drawn)
-            state = network.observe(constants, state, drawn, row, column, group)
-            parts.append(drawn)
-        return row, column + 1, state, made.write(column, merge_groups(parts))
+                last = tf.where(mask[row, column, 0], values[row, column, group], last)
+            last.set_shape(nothing.shape)
+            parts.append(last)
+        return row, column + 1, state, last, pixels.write(column, merge_groups(parts))
+
+    # What a row's first location is given does not matter.
+    nothing = tf.ensure_shape(tf.zeros((batch, channels // groups), site.dtype), (noise.shape[3], channels // groups))
 
     def draw(row, state):
         pixels = tf.TensorArray(site.dtype, width, element_shape=(noise.shape[3], channels))
-        _, _, state, pixels = control_flow.while_loop(
-            lambda row, column, state, made: column < width,
+        _, _, state, _, pixels = control_flow.while_loop(
+            lambda row, column, *_: column < width,
             location,
-            (row, tf.constant(0), state, pixels),
+            (row, tf.constant(0), state, nothing, pixels),
             maximum_iterations=width,
         )
         return tf.transpose(pixels.stack(), (1, 0, 2)), state, tf.constant(width)
 
-    def make_row(row, state, made):
-        finished, state, _ = _take_or_draw(network, constants, known, row, state, lambda: draw(row, state))
-        _, state = network.start_row(constants, state, finished, row + 1)
-        return row + 1, state, made.write(row, finished)
+    def make_row(row, state, image):
+        finished, state, _ = _take_or_draw(stepper, known, row, state, lambda: draw(row, state))
+        _, state = stepper.next_row(state, finished, row + 1)
+        return row + 1, state, image.write(row, finished)
 
-    made = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[3], width, channels))
-    _, _, made = control_flow.while_loop(
-        lambda row, state, made: row < height,
+    image = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[3], width, channels))
+    _, _, image = control_flow.while_loop(
+        lambda row, *_: row < height,
         make_row,
-        (tf.constant(0), state, made),
+        (tf.constant(0), stepper.start(), image),
         maximum_iterations=height,
     )
-    return tf.transpose(made.stack(), (1, 0, 2, 3))
+    return tf.transpose(image.stack(), (1, 0, 2, 3))
 
 
 def rows(
-    network,
-    site,
-    context: tf.Tensor | None,
-    noise: tf.Tensor,
-    temperature=1.0,
-    known: Known | None = None,
-    begun: Begun | None = None,
+    stepper: Stepper, groups: int, site, noise: tf.Tensor, temperature=1.0, known: Known | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The method "rows"; see `sample`, and `cached` for `begun`.
+    """The method "rows"; arguments as for `cached`.
 
     Returns:
       Values [B, H, W, C], and the rounds that each row took, int32 [H]; none where all images know it.
     """
     height, width, channels = *noise.shape[1:3], site.channels
-    constants, state = begun or _begin(network, context, noise)
     # Every round makes one more location (and group) right, if no more; the last one finds that all are.
-    limit = width * network.channel_groups + 1
+    limit = width * groups + 1
 
     def draw(row, state, guess):
         def with_known(values):
@@ -244,69 +236,41 @@ def rows(
                 values = tf.where(known.mask[:, row], known.values[:, row], values)
             return tf.ensure_shape(values, guess.shape)
 
-        def again(count, values, told, changed):
-            params, told = network.whole_row(constants, state, values, row)
+        def again(count, values, new_state, changed):
+            params, new_state = stepper.row(state, values)
             drawn = with_known(site.transform(params, noise[:, row], temperature))
-            return count + 1, drawn, told, tf.reduce_any(drawn != values)
+            return count + 1, drawn, new_state, tf.reduce_any(drawn != values)
 
-        count, values, told, _ = control_flow.while_loop(
-            lambda count, values, told, changed: changed,
+        count, values, new_state, _ = control_flow.while_loop(
+            lambda count, values, new_state, changed: changed,
             again,
             (tf.constant(0), with_known(guess), state, tf.constant(True)),
             maximum_iterations=limit,
         )
-        return values, told, count
+        return values, new_state, count
 
-    def make_row(row, state, guess, made, counts):
-        values, told, count = _take_or_draw(network, constants, known, row, state, lambda: draw(row, state, guess))
+    def make_row(row, state, guess, image, counts):
+        values, state, count = _take_or_draw(stepper, known, row, state, lambda: draw(row, state, guess))
         values = tf.ensure_shape(values, guess.shape)
-        _, state = network.start_row(constants, told, values, row + 1)
-        return row + 1, state, values, made.write(row, values), counts.write(row, count)
+        _, state = stepper.next_row(state, values, row + 1)
+        return row + 1, state, values, image.write(row, values), counts.write(row, count)
 
-    guess = tf.zeros((tf.shape(noise)[0], width, channels), site.dtype)
-    made = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[0], width, channels))
-    _, _, _, made, counts = control_flow.while_loop(
+    guess = _zeros(noise, site)[:, 0]
+    image = tf.TensorArray(site.dtype, height, element_shape=(noise.shape[0], width, channels))
+    _, _, _, image, counts = control_flow.while_loop(
         lambda row, *_: row < height,
         make_row,
         # The row above is the guess of a row.
-        (tf.constant(0), state, guess, made, tf.TensorArray(tf.int32, height, element_shape=())),
+        (tf.constant(0), stepper.start(), guess, image, tf.TensorArray(tf.int32, height, element_shape=())),
         maximum_iterations=height,
     )
-    return tf.transpose(made.stack(), (1, 0, 2, 3)), counts.stack()
+    return tf.transpose(image.stack(), (1, 0, 2, 3)), counts.stack()
 
 
-def fixed_point(
-    network, site, context: tf.Tensor | None, noise: tf.Tensor, temperature=1.0, known: Known | None = None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The method "fixed_point"; see `sample`.
-
-    Returns:
-      Values [B, H, W, C], and the forward passes that they took, a scalar.
-    """
-    height, width, channels = *noise.shape[1:3], site.channels
-    limit = height * width * network.channel_groups + 1 if network.reads_values else 1
-
-    def again(count, values, changed):
-        drawn = site.transform(network(values, context=context), noise, temperature)
-        if known is not None:
-            drawn = tf.where(known.mask, known.values, drawn)
-        drawn = tf.ensure_shape(drawn, values.shape)
-        return count + 1, drawn, tf.reduce_any(drawn != values)
-
-    nothing = _nothing(noise, channels, site.dtype)
-    count, values, _ = control_flow.while_loop(
-        lambda count, values, changed: changed,
-        again,
-        (tf.constant(0), nothing, tf.constant(True)),
-        maximum_iterations=limit,
-    )
-    return values, count
-
-
-def _nothing(noise: tf.Tensor, channels: int, dtype: tf.DType) -> tf.Tensor:
-    """Zeros [B, H, W, C]."""
-    zeros = tf.zeros((tf.shape(noise)[0], *noise.shape[1:3], channels), dtype)
-    return tf.ensure_shape(zeros, (*noise.shape[:3], channels))
+def _zeros(noise: tf.Tensor, site) -> tf.Tensor:
+    """Values [B, H, W, C] of 0."""
+    zeros = tf.zeros((tf.shape(noise)[0], *noise.shape[1:3], site.channels), site.dtype)
+    return tf.ensure_shape(zeros, (*noise.shape[:3], site.channels))
 
 
 def oracle(
@@ -346,7 +310,7 @@ def oracle(
     _, values = control_flow.while_loop(
         lambda index, values: index < num_locations,
         location,
-        (tf.constant(0), _nothing(noise, channels, site.dtype)),
+        (tf.constant(0), _zeros(noise, site)),
         maximum_iterations=num_locations,
     )
     return values

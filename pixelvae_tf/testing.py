@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf.layers import masks
-from pixelvae_tf.layers.causal import CausalLayer, Nest
+from pixelvae_tf.layers.causal import CausalLayer, Nest, Stepper
 
 __all__ = ["before", "check_causal_layer", "check_steps"]
 
@@ -73,15 +73,15 @@ def check_causal_layer(
     Its weights are as they are, but that those which are all zero (biases, gates that start closed) are random
     meanwhile: they would hide what lies behind them. In float64 (`dtype="float64"`) no dependence is too weak to be
     found; in float32 one of a millionth of the largest is not. The batch is 3 H W K copies of an image: choose a
-    small one, larger than the kernels. Of a `layers.CausalLayer` it is checked too that `begin`, `start_row`,
-    `whole_row` and `step` make what `call` makes.
+    small one, larger than the kernels. Of a `layers.CausalLayer` it is checked too that its stepper makes what `call`
+    makes.
 
     Args:
       layer: a Keras layer or model from [B, H, W, C] to [B, H, W, K].
       shape: (H, W, C) of the input.
       context_shape: of the context, less the batch, that the layer takes as `layer(x, context=context)`; or None.
-      mask_type: "A": a location must not see itself, as for a whole network; "B": it may, as for all layers but the
-        first.
+      mask_type: "A": a location must not see itself, as for a whole network, whose steps are given what was drawn last;
+        "B": it may, as for all layers but the first.
       groups: in how many groups the channels of a location are ordered; unit k belongs to group k mod groups.
       num_values: if the input is integer pixel values, how many there are.
       sees: what the layer sees, exactly, where that is known: (output stream, input stream, at, place) -> bool, `at`
@@ -115,7 +115,7 @@ def check_causal_layer(
                 _refuse(layer, "has a blind spot", blind, f"does not see{where}", moved, allowed)
             names |= dict.fromkeys(_offsets(blind, allowed))
         if isinstance(layer, CausalLayer):
-            check_steps(layer, x, context, streams)
+            check_steps(layer, x, context, mask_type, streams)
     return list(names)
 
 
@@ -242,42 +242,48 @@ def _moved_by_changes(layer, x: tf.Tensor, context, num_values: int) -> dict[tup
     return {(0, 0): np.moveaxis(moved, 1, -1).reshape(*y.shape, *x.shape[1:])}
 
 
-def check_steps(layer: CausalLayer, x: Nest, context: tf.Tensor | None = None, streams: Streams = "raster") -> None:
-    """Checks that a causal layer's steps, and its rows all together, make what its `call` makes.
+def check_steps(
+    layer: CausalLayer,
+    x: Nest,
+    context: tf.Tensor | None = None,
+    mask_type: masks.MaskType = "A",
+    streams: Streams = "raster",
+) -> None:
+    """Checks that a causal layer's steps, and its rows at once, make what its `call` makes.
 
     Args:
       layer: built.
       x: [B, H, W, C], or a pair of such.
       context: or None.
-      streams: of the layer.
+      mask_type, streams: as for `check_causal_layer`.
 
     Raises:
       AssertionError: where they differ by more than rounding.
     """
-    whole, stepped = _call(layer, x, context), _run_in_steps(layer, streams, x, context)
+    whole, stepped = _call(layer, x, context), _run_in_steps(layer, x, context, mask_type, streams)
     for a, b in zip(tf.nest.flatten(whole), tf.nest.flatten(stepped), strict=True):
         _assert_close(a, b, "the whole")
 
 
-def _run_in_steps(layer: CausalLayer, streams: Streams, x: Nest, context: tf.Tensor | None) -> Nest:
-    """The whole image by begin, start_row, step and observe. Returns what `call` returns.
-
-    The same again with `whole_row` instead of the last two, beside it.
-    """
+def _run_in_steps(
+    layer: CausalLayer, x: Nest, context: tf.Tensor | None, mask_type: masks.MaskType, streams: Streams
+) -> Nest:
+    """The whole image by `step` and `next_row`, and beside it by `row`. Returns what `call` returns."""
     vertical, horizontal = x if streams in ("pair", "end") else (x, x)
     height, width = horizontal.shape[1:3]
-    constants, state = layer.begin(context, tf.shape(horizontal)[0], (height, width))
-    rows, finished_rows, state_at_once = [], [], state
+    stepper = layer.stepper(context, tf.shape(horizontal)[0], (height, width))
+    rows, finished_rows, state = [], [], stepper.start()
+    state_at_once = state
     for row in range(height):
         if streams != "vertical":
-            at_once, state_at_once = layer.whole_row(constants, state_at_once, horizontal[:, row], tf.constant(row))
-            outputs, state = _row_in_steps(layer, constants, state, horizontal[:, row], row)
+            at_once, state_at_once = stepper.row(state_at_once, horizontal[:, row])
+            outputs, state = _row_in_steps(stepper, layer.channel_groups, state, horizontal[:, row], mask_type)
             rows.append(tf.stack(outputs, axis=1))
-            _assert_close(at_once, rows[-1], "the row all together")
-        finished, state = layer.start_row(constants, state, vertical[:, row], tf.constant(row + 1))
+            _assert_close(at_once, rows[-1], "the row at once")
+        finished, state = stepper.next_row(state, vertical[:, row], tf.constant(row + 1))
         finished_rows.append(finished)
         if streams != "vertical":
-            _, state_at_once = layer.start_row(constants, state_at_once, vertical[:, row], tf.constant(row + 1))
+            _, state_at_once = stepper.next_row(state_at_once, vertical[:, row], tf.constant(row + 1))
     if streams == "vertical":
         return tf.stack(finished_rows, axis=1)
     stepped = tf.stack(rows, axis=1)
@@ -288,16 +294,20 @@ def _run_in_steps(layer: CausalLayer, streams: Streams, x: Nest, context: tf.Ten
     return stepped
 
 
-def _row_in_steps(layer: CausalLayer, constants: Nest, state: Nest, x: tf.Tensor, row: int) -> tuple[list, Nest]:
+def _row_in_steps(
+    stepper: Stepper, groups: int, state: Nest, x: tf.Tensor, mask_type: masks.MaskType
+) -> tuple[list, Nest]:
     """A row [B, W, C] location by location and group by group: a list of W outputs [B, F], and the state."""
-    outputs = []
-    for column in range(x.shape[1]):
+    width = x.shape[1]
+    units = [masks.units_of_group(x[:, column], group, groups) for column in range(width) for group in range(groups)]
+    if mask_type == "A":
+        # What was drawn last. At the row's start anything must do: here ones.
+        units = [tf.ones_like(units[0]), *units[:-1]]
+    outputs, units = [], iter(units)
+    for column in range(width):
         parts = []
-        for group in range(layer.channel_groups):
-            here = masks.units_of_group(x[:, column], group, layer.channel_groups)
-            at = (tf.constant(row), tf.constant(column), group)
-            y, state = layer.step(constants, state, None if layer.strict else here, *at)
-            state = layer.observe(constants, state, here, *at)
+        for group in range(groups):
+            y, state = stepper.step(state, next(units), tf.constant(column), group)
             parts.append(y)
         outputs.append(masks.merge_groups(parts))
     return outputs, state

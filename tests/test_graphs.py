@@ -49,11 +49,11 @@ def test_each_layer_more_that_is_alike_costs_its_weights_and_a_call():
         chain = make_chain(num_alike)
         functions = {
             "call": tf.function(lambda x, context: chain(x, context=context)),
-            "begin": tf.function(lambda x, context: chain.begin(context, 2, (4, 5))),
+            "stepper": tf.function(lambda x, context: chain.stepper(context, 2, (4, 5))),
         }
         return operations(functions[method], x, context)
 
-    for method in ("call", "begin"):
+    for method in ("call", "stepper"):
         # A weight is captured and read, and the call has about as many outputs; computed apart, a layer has over 60.
         more = [count(number + 1, method) - count(number, method) for number in (3, 4)]
         assert more[0] == more[1] <= 4 * len(make_chain(3).layers[1].weights), method
@@ -61,10 +61,10 @@ def test_each_layer_more_that_is_alike_costs_its_weights_and_a_call():
 
 def test_alike_is_all_but_the_names():
     layers = make_chain(2).layers
-    assert shared.firsts(layers) == [None, layers[1], layers[1], None]
+    assert shared.alike(layers) == [None, layers[1], layers[1], None]
     other = MaskedConv2D(4, 5, "B")
     other.build((None, 4, 5, 4), (None, 3))
-    assert shared.firsts([layers[1], other, layers[2]]) == [layers[1], None, layers[1]]
+    assert shared.alike([layers[1], other, layers[2]]) == [layers[1], None, layers[1]]
 
 
 def test_graphs_of_layers_go_with_the_layers():

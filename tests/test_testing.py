@@ -1,5 +1,7 @@
 """The causality check that users get: it names leaks and blind spots of layers of any kind, and finds wrong steps."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -136,11 +138,10 @@ def test_what_a_layer_sees_exactly_may_be_said():
 
 def test_steps_that_differ_from_the_whole_are_found():
     class Late(layers.MaskedConv2D):
-        """Forgets the row above."""
+        """Forgets the rows above."""
 
-        def start_row(self, constants, state, finished, row):
-            finished, state = super().start_row(constants, state, finished, row)
-            return finished, (*state[:2], tf.zeros_like(state[2]))
+        def stepper(self, context, batch, size):
+            return dataclasses.replace(super().stepper(context, batch, size), above=None)
 
     with pytest.raises(AssertionError, match="differs from its locations"):
         check_causal_layer(Late(4, 3), SIZE, mask_type="B")

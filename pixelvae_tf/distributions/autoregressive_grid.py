@@ -34,8 +34,6 @@ class _Whole:
       context: None, or [B, ...].
     """
 
-    reads_values, scans_rows = True, False
-
     def __init__(self, network: keras.layers.Layer, shape: tuple[int, int, int], units: int, context: tf.Tensor | None):
         if not isinstance(network, keras.layers.Layer):
             raise ValueError(f"network must be a Keras layer or model. Received: {network!r}")
@@ -75,8 +73,8 @@ class AutoregressiveGrid(tfd.Distribution):
     Args:
       network: a raster-causal layer from values [N, H, W, C] to [N, H, W, site.units]; built here if it is not. Or any
         Keras layer or model that is causal, which `testing.check_causal_layer` tells: it is given the values as floats
-        (with a context a list of both), and sampled by the oracle, unless `method` is "fixed_point". If it orders the
-        channels of a pixel, as in R, G, B, its attribute `channel_groups` says how many there are.
+        (with a context a list of both), and sampled by the oracle. If it orders the channels of a pixel, as in R, G, B,
+        its attribute `channel_groups` says how many there are.
       site: what stands at a location.
       event_shape: (H, W, C).
       context: None, or what the network is conditioned on: [B, D], or [B, H, W, D]. Its first
@@ -133,13 +131,11 @@ class AutoregressiveGrid(tfd.Distribution):
         """A network that is built and fits, and the method by which it can be sampled."""
         shape, context = (None, *self._grid_shape), self._context
         if not isinstance(network, CausalLayer):
-            if method not in ("auto", "fixed_point", "oracle"):
+            if method not in ("auto", "oracle"):
                 raise ValueError(
-                    "method must be auto, fixed_point or oracle for a network that is no layers.CausalLayer. "
-                    f"Received: {method!r}"
+                    f"method must be auto or oracle for a network that is no layers.CausalLayer. Received: {method!r}"
                 )
-            whole = _Whole(network, self._grid_shape, self._site.units, context)
-            return whole, "oracle" if method == "auto" else method
+            return _Whole(network, self._grid_shape, self._site.units, context), "oracle"
         context_shape = None if context is None else (None, *context.shape[1:])
         if not network.built:
             network.build(shape, context_shape)

@@ -60,7 +60,7 @@ class Conditioned(CausalLayer):
             )
         return None if context is None else getattr(self, name)(context)
 
-    @staticmethod
-    def add_context_row(from_above: tf.Tensor, context: tf.Tensor | None, row: tf.Tensor) -> tf.Tensor:
-        """What `row` gets from the row above [B, W, F] and from the projected context, or None: [B, W, F]."""
-        return from_above if context is None else from_above + take_row(context, row)
+
+def add_context_row(from_above: tf.Tensor, context: tf.Tensor | None, row: tf.Tensor) -> tf.Tensor:
+    """What `row` gets from the row above [B, W, F] and from the projected context, or None: [B, W, F]."""
+    return from_above if context is None else from_above + take_row(context, row)

@@ -14,14 +14,18 @@ that there is one way to condition, and the pixel's own features reach the first
 Legend: B batch, H height, W width, F filters.
 """
 
+import dataclasses
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import PointwiseLayer, take_row
-from pixelvae_tf.layers.context import Conditioned
+from pixelvae_tf.layers.causal import Nest, PointwiseLayer, Stepper
+from pixelvae_tf.layers.context import Conditioned, add_context_row
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout
-from pixelvae_tf.layers.masks import MaskType, check_groups, side_of_kernel, units_of_group
+from pixelvae_tf.layers.masks import MaskType, check_groups, side_of_kernel
+from pixelvae_tf.layers.row_steppers import AddendState, AddendStepper, HorizontalStepper
 from pixelvae_tf.layers.shifts import shift_down
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
 
@@ -42,15 +46,10 @@ GAIN_AFTER_GATE = 3.0
 class Gate(PointwiseLayer):
     """The gate as a layer: [..., 2 F] -> [..., F]. The channel groups of the input must be those of both halves."""
 
-    def build(self, x_shape, context_shape=None) -> None:
-        """Has no weights."""
-
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[..., 2 F] -> [..., F]."""
         return (*x_shape[:-1], x_shape[-1] // 2)
 
     def apply(self, constants, x):
-        """Applies it."""
         return gate(tf.cast(x, self.compute_dtype))
 
 
@@ -81,7 +80,7 @@ class GatedBlock(Conditioned):
         kernel_size = side_of_kernel(kernel_size)
         self.filters, self.kernel_size, self.mask_type = filters, kernel_size, mask_type
         self.groups, self.dropout, self.keep_vertical = groups, dropout, keep_vertical
-        self.residual, self.strict = mask_type == "B", mask_type == "A"
+        self.residual = mask_type == "B"
         gain = GAIN_AFTER_GATE if self.residual else 1.0
         rows = (kernel_size // 2 + 1, kernel_size)
         self.vertical = VerticalConv2D(2 * filters, rows, gain=gain, name="vertical", dtype=self.dtype_policy)
@@ -96,7 +95,6 @@ class GatedBlock(Conditioned):
         )
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Builds the parts for a pair of streams."""
         if len(x_shape) != 2:
             raise ValueError(
                 "the input of a gated block must be a pair of streams (vertical, horizontal), which SplitStreams() "
@@ -116,7 +114,6 @@ class GatedBlock(Conditioned):
         self.build_projections(context_shape, 2 * self.filters, names)
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """A pair of [B, H, W, F], or one."""
         pair = tuple((*shape[:-1], self.filters) for shape in x_shape)
         return pair if self.keep_vertical else pair[1]
 
@@ -134,59 +131,68 @@ class GatedBlock(Conditioned):
             return y
         return gate(add_optional(above, self.project("vertical_context", context))), y
 
-    def begin(self, context, batch, size):
-        """Folds kernels, projects the context; above row 0 is nothing."""
-        constants, state = {}, {}
-        for name in ("vertical", "horizontal", "output_projection"):
-            constants[name], state[name] = getattr(self, name).begin(None, batch, size)
-        constants["vertical_to_horizontal"] = as_matrix(self.vertical_to_horizontal.folded()[0])
-        constants["horizontal_context"] = self.project("horizontal_context", context)
-        if self.keep_vertical:
-            constants["vertical_context"] = self.project("vertical_context", context)
-        nothing = tf.zeros((batch, size[1], 2 * self.filters), self.compute_dtype)
-        state["addend"] = self.add_context_row(nothing, constants["horizontal_context"], tf.constant(0))
-        return constants, state
-
-    def start_row(self, constants, state, finished, row):
-        """Moves the vertical stream one row on, and prepares what the new row gets from it."""
-        above, vertical = self.vertical.start_row(constants["vertical"], state["vertical"], finished, row)
-        from_above = matrix_product(above, constants["vertical_to_horizontal"])
-        _, horizontal = self.horizontal.start_row(constants["horizontal"], state["horizontal"], None, row)
-        state = {
-            "vertical": vertical,
-            "horizontal": horizontal,
-            "output_projection": state["output_projection"],
-            "addend": self.add_context_row(from_above, constants["horizontal_context"], row),
-        }
-        if not self.keep_vertical:
-            return None, state
-        return gate(self.add_context_row(above, constants["vertical_context"], row - 1)), state
-
-    def whole_row(self, constants, state, x, row):
-        """Computes a row of the horizontal stream: x [B, W, C] -> [B, W, F]."""
-        y = gate(self.horizontal.convolve_row(constants["horizontal"], x) + state["addend"])
-        y = self.output_projection.convolve_row(constants["output_projection"], y)
-        return (y + tf.cast(x, y.dtype) if self.residual else y), state
-
-    def step(self, constants, state, x, row, column, group):
-        """Moves the horizontal stream one location on: x [B, C / G] -> [B, F / G]."""
-        at = (row, column, group)
-        y, horizontal = self.horizontal.step(constants["horizontal"], state["horizontal"], x, *at)
-        y = gate(y + units_of_group(tf.gather(state["addend"], column, axis=1), group, self.groups))
-        y, projection = self.output_projection.step(constants["output_projection"], state["output_projection"], y, *at)
-        if self.residual:
-            y = y + tf.cast(x, y.dtype)
-        return y, {**state, "horizontal": horizontal, "output_projection": projection}
-
-    def observe(self, constants, state, x, row, column, group):
-        """Tells the horizontal convolution."""
-        told = self.horizontal.observe(constants["horizontal"], state["horizontal"], x, row, column, group)
-        return {**state, "horizontal": told}
+    def stepper(self, context, batch, size):
+        beside, above = (part.stepper(None, batch, size) for part in (self.horizontal, self.vertical))
+        context_beside = self.project("horizontal_context", context)
+        return GatedStepper(
+            AddendStepper.of(beside, above, context_beside, (batch, size[1]), gate),
+            self.output_projection.stepper(None, batch, size),
+            as_matrix(self.vertical_to_horizontal.folded()[0]),
+            self.project("vertical_context", context) if self.keep_vertical else None,
+            self.residual,
+            self.keep_vertical,
+        )
 
     def get_config(self) -> dict:
-        """Keras' config."""
         names = ("filters", "kernel_size", "mask_type", "groups", "dropout", "keep_vertical")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+class GatedState(NamedTuple):
+    """State of a `GatedStepper`: of the gate, with the vertical stream's above it, and of the projection behind it."""
+
+    gate: AddendState
+    projection: Nest
+
+
+@dataclasses.dataclass
+class GatedStepper(Stepper):
+    """A gated block: rows of the vertical stream, which it makes as they finish, and locations of the horizontal one.
+
+    Attributes:
+      gate: of the horizontal stream, above it the vertical one.
+      projection: W1.
+      vertical_to_horizontal: W2, a matrix.
+      vertical_context: the projected context, or None.
+      residual, keep_vertical: as of the block.
+    """
+
+    gate: AddendStepper
+    projection: HorizontalStepper
+    vertical_to_horizontal: tf.Tensor
+    vertical_context: tf.Tensor | None
+    residual: bool
+    keep_vertical: bool
+
+    def start(self):
+        return GatedState(self.gate.start(), self.projection.start())
+
+    def next_row(self, state, finished, row):
+        above, vertical = self.gate.above.next_row(state.gate.above, finished, row)
+        from_above = matrix_product(above, self.vertical_to_horizontal)
+        state = GatedState(self.gate.new_row(from_above, vertical, row), self.projection.start())
+        if not self.keep_vertical:
+            return None, state
+        return gate(add_context_row(above, self.vertical_context, row - 1)), state
+
+    def row(self, state, x):
+        y = self.projection.row((), self.gate.row(state.gate, x)[0])[0]
+        return (y + tf.cast(x, y.dtype) if self.residual else y), state
+
+    def step(self, state, x, column, group):
+        y, gate_state = self.gate.step(state.gate, x, column, group)
+        y, projection = self.projection.step(state.projection, y, column, group)
+        return (y + tf.cast(x, y.dtype) if self.residual else y), GatedState(gate_state, projection)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -209,47 +215,20 @@ class GatedPointwise(Conditioned):
         )
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Builds the parts."""
         self.projection.build(x_shape)
         self.build_projections(context_shape, 2 * self.filters, ("context_projection",))
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[B, H, W, C] -> [B, H, W, F]."""
         return (*x_shape[:-1], self.filters)
 
     def call(self, x, context=None, training=False, seed=None):
-        """Computes the whole image."""
         return gate(add_optional(self.projection(x), self.project("context_projection", context)))
 
-    def begin(self, context, batch, size):
-        """Folds the kernel; the state is the context's row."""
-        projection, state = self.projection.begin(None, batch, size)
-        context = self.project("context_projection", context)
-        return (projection, context), (state, self._context_row(context, tf.constant(0)))
-
-    @staticmethod
-    def _context_row(context, row):
-        return () if context is None else (take_row(context, row),)
-
-    def start_row(self, constants, state, finished, row):
-        """Maps the finished row and takes the new row of the context."""
-        y = None if finished is None else self.whole_row(constants, state, finished, row - 1)[0]
-        return y, (state[0], self._context_row(constants[1], row))
-
-    def whole_row(self, constants, state, x, row):
-        """Computes the row."""
-        return gate(sum(state[1], start=self.projection.convolve_row(constants[0], x))), state
-
-    def step(self, constants, state, x, row, column, group):
-        """Computes a group of one location."""
-        y, projection = self.projection.step(constants[0], state[0], x, row, column, group)
-        for context_row in state[1]:
-            here = tf.gather(context_row, tf.minimum(column, context_row.shape[1] - 1), axis=1)
-            y = y + units_of_group(here, group, self.groups)
-        return gate(y), (projection, state[1])
+    def stepper(self, context, batch, size):
+        projected = self.project("context_projection", context)
+        return AddendStepper.of(self.projection.stepper(None, batch, size), None, projected, (batch, size[1]), gate)
 
     def get_config(self) -> dict:
-        """Keras' config."""
         return {**super().get_config(), "filters": self.filters, "groups": self.groups, "gain": self.gain}
 
 
@@ -257,17 +236,11 @@ class GatedPointwise(Conditioned):
 class SplitStreams(PointwiseLayer):
     """x -> (x, x): the input of both streams. A row or a location is in one stream, so it stays as it is."""
 
-    def build(self, x_shape, context_shape=None) -> None:
-        """Has no weights."""
-
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """A pair of the input's shape."""
-        return (tuple(x_shape), tuple(x_shape))
+        return tuple(x_shape), tuple(x_shape)
 
     def apply(self, constants, x):
-        """Leaves a row or a location as it is."""
         return x
 
     def call(self, x, context=None, training=False, seed=None):
-        """Doubles."""
         return x, x

@@ -1,5 +1,6 @@
 """How pixel values enter a causal network: scaled to [-1, 1], embedded, or not at all."""
 
+import dataclasses
 import math
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import pixels
-from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, take_row
+from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, Stepper, take_row
 from pixelvae_tf.layers.initial_weights import random_normal
 from pixelvae_tf.layers.weight_norm import PACKAGE
 
@@ -25,19 +26,10 @@ class ScalePixels(PointwiseLayer):
         super().__init__(**{"autocast": False, **kwargs})
         self.num_values = num_values
 
-    def build(self, x_shape, context_shape=None) -> None:
-        """Has no weights."""
-
-    def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """The shape of the input."""
-        return tuple(x_shape)
-
     def apply(self, constants, x):
-        """Scales."""
         return pixels.to_unit_interval(x, self.num_values, self.compute_dtype)
 
     def get_config(self) -> dict:
-        """Keras' config."""
         return {**super().get_config(), "num_values": self.num_values}
 
 
@@ -89,7 +81,6 @@ class EmbedPixels(PointwiseLayer):
         )
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[..., C] -> [..., dim * C]."""
         return (*x_shape[:-1], x_shape[-1] * self.dim)
 
     def fold(self):
@@ -97,18 +88,17 @@ class EmbedPixels(PointwiseLayer):
         return tuple(tf.unstack(tf.cast(tf.convert_to_tensor(self.table), self.compute_dtype)))
 
     def apply(self, constants, x):
-        """Looks values up."""
         values = tf.cast(x, tf.int32)
         channels = x.shape[-1]
         vectors = [tf.gather(constants[channel], values[..., channel]) for channel in range(channels)]
         return tf.reshape(tf.stack(vectors, axis=-1), (-1, *x.shape[1:-1], self.dim * channels))
 
     def apply_to_group(self, constants, x, group):
-        """Looks values of the group's channels up."""
-        return self.apply(constants[group :: len(constants) // x.shape[-1]], x)
+        # Values come into a step one group late; see `layers.causal`.
+        groups = len(constants) // x.shape[-1]
+        return self.apply(constants[(group - 1) % groups :: groups], x)
 
     def get_config(self) -> dict:
-        """Keras' config."""
         return {**super().get_config(), "num_values": self.num_values, "dim": self.dim}
 
 
@@ -123,7 +113,7 @@ class FromContext(CausalLayer):
         super().__init__(**{"autocast": False, **kwargs})
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Has no weights.
+        """Checks the context.
 
         Raises:
           ValueError: if the context is not a map of the size of x.
@@ -134,26 +124,29 @@ class FromContext(CausalLayer):
             )
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[B, H, W, C] -> [B, H, W, D]."""
         return (*x_shape[:-1], context_shape[-1])
 
     def call(self, x, context=None, training=False, seed=None):
-        """The whole map."""
         return tf.cast(context, self.compute_dtype)
 
-    def begin(self, context, batch, size):
-        """The map is constant, its row the state."""
-        context = tf.cast(context, self.compute_dtype)
-        return context, take_row(context, tf.constant(0))
+    def stepper(self, context, batch, size):
+        return ContextStepper(tf.cast(context, self.compute_dtype))
 
-    def start_row(self, constants, state, finished, row):
-        """The row above, and the new one."""
-        return state, take_row(constants, row)
 
-    def whole_row(self, constants, state, x, row):
-        """The row."""
+@dataclasses.dataclass
+class ContextStepper(Stepper):
+    """Of `FromContext`; the state is the context's row."""
+
+    context: tf.Tensor
+
+    def start(self):
+        return take_row(self.context, tf.constant(0))
+
+    def next_row(self, state, finished, row):
+        return state, take_row(self.context, row)
+
+    def row(self, state, x):
         return state, state
 
-    def step(self, constants, state, x, row, column, group):
-        """One location."""
+    def step(self, state, x, column, group):
         return tf.gather(state, column, axis=1), state

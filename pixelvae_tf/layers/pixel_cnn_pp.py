@@ -21,16 +21,21 @@ each scale.
 Legend: B batch, H height, W width, C channels, F filters.
 """
 
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import CausalLayer
+from pixelvae_tf.layers.causal import CausalLayer, Nest, Stepper
 from pixelvae_tf.layers.convolutions import MaskedConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.layers.rematerialization import rematerialized
-from pixelvae_tf.layers.residual_streams import DownRightConv2D, Pair, ResidualPair
+from pixelvae_tf.layers.residual_streams import DownRightConv2D, Pair, PairStepper, ResidualPair
+from pixelvae_tf.layers.row_steppers import AddendStepper, VerticalStepper
 from pixelvae_tf.layers.shifts import shift_down
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
+from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
 
 
 class Scale(keras.layers.Layer):
@@ -62,7 +67,6 @@ class Scale(keras.layers.Layer):
         self.up = blocks(num_blocks + (num_scales > 1), True, "up")
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Builds the blocks and the scales inside."""
         for block in (*self.down, *self.up):
             block.build(x_shape, context_shape)
         if self.inner is not None:
@@ -108,120 +112,165 @@ class Scale(keras.layers.Layer):
             x = through(block, len(self.down) + 1 + index, x, shortcuts.pop())
         return x
 
-    def begin(self, context, batch, size):
-        """Begins the blocks and the scales inside."""
-        begun = [block.begin(context, batch, size) for block in (*self.down, *self.up)]
-        constants = {"blocks": [constants for constants, _ in begun]}
-        state = {"blocks": [state for _, state in begun]}
-        if self.inner is not None:
-            coarse = (size[0] // 2, size[1] // 2)
-            constants["inner"], state["inner"] = self.inner.begin(self._downsampled(context), batch, coarse)
-            for name in ("downsample_vertical", "downsample_horizontal"):
-                constants[name], state[name] = getattr(self, name).begin(None, batch, size)
-            for name in ("upsample_vertical", "upsample_horizontal"):
-                constants[name] = getattr(self, name).folded()
-            # What the scale inside made last, upsampled: it serves two rows, or four locations.
-            state["vertical"] = tf.zeros((batch, coarse[1], 4 * self.filters), self.compute_dtype)
-            state["horizontal"] = tf.zeros((batch, coarse[1], 4 * self.filters), self.compute_dtype)
-            state["here"] = tf.zeros((batch, 4 * self.filters), self.compute_dtype)
-        return constants, state
+    def stepper(self, context, batch, size):
+        down, up = (tuple(block.stepper(context, batch, size) for block in blocks) for blocks in (self.down, self.up))
+        if self.inner is None:
+            return ScaleStepper(down, None, up)
+        coarse = (size[0] // 2, size[1] // 2)
+        upsamplings = (self.upsample_vertical.folded(), self.upsample_horizontal.folded())
+        inner = EveryOther(
+            self.inner.stepper(self._downsampled(context), batch, coarse),
+            self.downsample_vertical.stepper(None, batch, size),
+            self.downsample_horizontal.stepper(None, batch, size),
+            *((as_matrix(kernel), bias) for kernel, bias in upsamplings),
+            tf.zeros((batch, coarse[1], 4 * self.filters), self.compute_dtype),
+        )
+        return ScaleStepper(down, inner, up)
 
-    def _halves(self, upsampled: tf.Tensor, row) -> tf.Tensor:
-        """The upper or lower half of an upsampled row [B, W / 2, 4 F], as [B, W, F]."""
-        parts = tf.reshape(upsampled, (-1, upsampled.shape[1], 2, 2, self.filters))
-        return tf.reshape(tf.gather(parts, row % 2, axis=2), (-1, 2 * upsampled.shape[1], self.filters))
 
-    def _walk(self, constants, state, x, feed, through_inner):
-        """Down, through the scales inside, and up: what all clocks have in common.
+class EveryOtherState(NamedTuple):
+    """State of an `EveryOther`.
 
-        Args:
-          feed: (block, its constants, its state, x, shortcut) -> x, state.
-          through_inner: (x, state) -> x, state; the way to the scales inside and back.
-        """
-        shortcuts, states = [x], []
-        each = zip((*self.down, *self.up), constants["blocks"], state["blocks"], strict=True)
-        for index, (block, block_constants, block_state) in enumerate(each):
-            if index == len(self.down):
-                if self.inner is None:
-                    shortcuts.pop()
-                else:
-                    x, state = through_inner(x, state)
-            shortcut = shortcuts.pop() if index >= len(self.down) else None
-            x, block_state = feed(block, block_constants, block_state, x, shortcut)
-            if index < len(self.down):
-                shortcuts.append(x)
-            states.append(block_state)
-        return x, {**state, "blocks": states}
+    Attributes:
+      inner, down_vertical, down_horizontal: of its parts.
+      vertical, horizontal: the last rows from inside, upsampled, [B, W / 2, 4 F]: each serves two rows.
+      here: the last location from inside, upsampled, [B, 4 F]: it serves two locations of this row.
+      row: the row that is open.
+    """
 
-    def _row_through_inner(self, stream, feed_inner, constants, state, x, at, row):
-        """The way of a row `at`, fed when `row` starts, to the scales inside, which have every other row, and back.
+    inner: Nest
+    down_vertical: Nest
+    down_horizontal: Nest
+    vertical: tf.Tensor
+    horizontal: tf.Tensor
+    here: tf.Tensor
+    row: tf.Tensor
 
-        Args:
-          stream: "vertical" or "horizontal".
-          feed_inner: `open_row` or `finish_row` of the scale inside.
-        """
-        down, up = f"downsample_{stream}", f"upsample_{stream}"
-        coarse, downsampling = getattr(self, down).start_row(constants[down], state[down], x, row)
+
+@dataclasses.dataclass
+class EveryOther(Stepper):
+    """The scales inside one, which tick at every other row and location and hold what they made in between.
+
+    Attributes:
+      inner: the scales.
+      down_vertical, down_horizontal: the convolutions on the way to them.
+      up_vertical, up_horizontal: matrix [F, 4 F] and bias of the way back, each to the four locations it serves.
+      nothing: zeros [B, W / 2, 4 F].
+    """
+
+    inner: "ScaleStepper"
+    down_vertical: VerticalStepper
+    down_horizontal: AddendStepper
+    up_vertical: tuple[tf.Tensor, tf.Tensor]
+    up_horizontal: tuple[tf.Tensor, tf.Tensor]
+    nothing: tf.Tensor
+
+    def start(self):
+        parts = (self.inner.start(), self.down_vertical.start(), self.down_horizontal.start())
+        return EveryOtherState(*parts, self.nothing, self.nothing, self.nothing[:, 0], tf.constant(0))
+
+    @staticmethod
+    def _tick_or_hold(even: tf.Tensor, inside: Callable, upsampling: tuple, held: Callable, state: EveryOtherState):
+        """What comes from inside, upsampled [..., 4 F], and its state: new if `even`, else what is held."""
 
         def tick():
-            # The row inside is `at // 2`; the one that starts is as far from it as `row` from `at`.
-            y, inner = feed_inner(constants["inner"], state["inner"], coarse, at // 2 + (row - at))
-            return getattr(self, up).convolve(y[:, None], *constants[up])[:, 0], inner
+            y, inner = inside()
+            return add_optional(matrix_product(y, upsampling[0]), upsampling[1]), inner
 
-        upsampled, inner = tf.cond(at % 2 == 0, tick, lambda: (state[stream], state["inner"]))
-        upsampled = tf.ensure_shape(upsampled, state[stream].shape)
-        return self._halves(upsampled, at), {**state, "inner": inner, down: downsampling, stream: upsampled}
+        upsampled, inner = tf.cond(even, tick, lambda: (held(), state.inner))
+        return upsampled, state._replace(inner=inner)
 
-    def open_row(self, constants, state, vertical, row):
-        """Feeds the vertical stream's new row [B, W, F]."""
+    @staticmethod
+    def _half(upsampled: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        """The upper or lower half of an upsampled row [B, W / 2, 4 F], as [B, W, F]."""
+        _, width, filters = upsampled.shape
+        parts = tf.gather(tf.reshape(upsampled, (-1, width, 2, filters // 2)), row % 2, axis=2)
+        return tf.reshape(parts, (-1, 2 * width, filters // 4))
 
-        def through_inner(x, state):
-            return self._row_through_inner("vertical", self.inner.open_row, constants, state, x, row, row)
+    def open_row(self, state, x, shortcut, row):
+        """Takes the vertical stream's new row [B, W, F]."""
+        coarse, down = self.down_vertical.next_row(state.down_vertical, x, row)
+        upsampled, state = self._tick_or_hold(
+            row % 2 == 0,
+            lambda: self.inner.open_row(state.inner, coarse, row // 2),
+            self.up_vertical,
+            lambda: state.vertical,
+            state._replace(down_vertical=down, row=row),
+        )
+        upsampled = tf.ensure_shape(upsampled, self.nothing.shape)
+        return self._half(upsampled, row), state._replace(vertical=upsampled)
 
-        def feed(block, block_constants, block_state, x, shortcut):
-            return block.open_row(block_constants, block_state, x, shortcut, row)
+    def finish_row(self, state, x, shortcut):
+        """Takes the horizontal stream's finished row [B, W, F]."""
+        coarse, down = self.down_horizontal.next_row(state.down_horizontal, x, None)
+        upsampled, state = self._tick_or_hold(
+            state.row % 2 == 0,
+            lambda: self.inner.finish_row(state.inner, coarse),
+            self.up_horizontal,
+            lambda: state.horizontal,
+            state._replace(down_horizontal=down),
+        )
+        upsampled = tf.ensure_shape(upsampled, self.nothing.shape)
+        return self._half(upsampled, state.row), state._replace(horizontal=upsampled)
 
-        return self._walk(constants, state, vertical, feed, through_inner)
+    def step(self, state, x, shortcut, column):
+        """Takes a location [B, F] of the horizontal stream."""
+        coarse, down = self.down_horizontal.step(state.down_horizontal, x, column, 0)
+        even_row = state.row % 2 == 0
 
-    def finish_row(self, constants, state, horizontal, row):
-        """Feeds the horizontal stream's row `row - 1` [B, W, F], which is finished."""
+        def hold():
+            # The row below was made as a whole when its upper half was finished.
+            return tf.where(even_row, state.here, tf.gather(state.horizontal, column // 2, axis=1))
 
-        def through_inner(x, state):
-            return self._row_through_inner("horizontal", self.inner.finish_row, constants, state, x, row - 1, row)
+        upsampled, state = self._tick_or_hold(
+            even_row & (column % 2 == 0),
+            lambda: self.inner.step(state.inner, coarse, column // 2),
+            self.up_horizontal,
+            hold,
+            state._replace(down_horizontal=down),
+        )
+        upsampled = tf.ensure_shape(upsampled, state.here.shape)
+        parts = tf.reshape(upsampled, (-1, 4, upsampled.shape[-1] // 4))
+        here = tf.gather(parts, 2 * (state.row % 2) + column % 2, axis=1)
+        return here, state._replace(here=upsampled)
 
-        def feed(block, block_constants, block_state, x, shortcut):
-            return block.finish_row(block_constants, block_state, x, shortcut, row)
 
-        return self._walk(constants, state, horizontal, feed, through_inner)
+@dataclasses.dataclass
+class ScaleStepper(Stepper):
+    """A scale, by the clocks of its blocks: down, through the scales inside, and up."""
 
-    def step(self, constants, state, horizontal, row, column):
-        """Feeds a location [B, F] of the horizontal stream."""
+    down: tuple[PairStepper, ...]
+    inner: EveryOther | None
+    up: tuple[PairStepper, ...]
 
-        def through_inner(x, state):
-            coarse, downsampling = self.downsample_horizontal.step(
-                constants["downsample_horizontal"], state["downsample_horizontal"], x, row, column, 0
-            )
+    @property
+    def _parts(self) -> tuple:
+        return (*self.down, *([] if self.inner is None else [self.inner]), *self.up)
 
-            def tick():
-                y, inner = self.inner.step(constants["inner"], state["inner"], coarse, row // 2, column // 2)
-                kernel, bias = constants["upsample_horizontal"]
-                return add_optional(tf.matmul(y, kernel[0, 0]), bias), inner
+    def start(self):
+        return tuple(part.start() for part in self._parts)
 
-            def hold():
-                # The row below was made as a whole when its upper half was finished.
-                below = tf.gather(state["horizontal"], column // 2, axis=1)
-                return tf.where(row % 2 == 0, state["here"], below), state["inner"]
+    def open_row(self, state, vertical, row):
+        """Takes the vertical stream's new row [B, W, F]."""
+        return self._through("open_row", state, vertical, row)
 
-            upsampled, inner = tf.cond((row % 2 == 0) & (column % 2 == 0), tick, hold)
-            upsampled = tf.ensure_shape(upsampled, state["here"].shape)
-            parts = tf.reshape(upsampled, (-1, 4, self.filters))
-            here = tf.gather(parts, 2 * (row % 2) + column % 2, axis=1)
-            return here, {**state, "inner": inner, "downsample_horizontal": downsampling, "here": upsampled}
+    def finish_row(self, state, horizontal):
+        """Takes the horizontal stream's finished row [B, W, F]."""
+        return self._through("finish_row", state, horizontal)
 
-        def feed(block, block_constants, block_state, x, shortcut):
-            return block.step(block_constants, block_state, x, shortcut, row, column)
+    def step(self, state, horizontal, column):
+        """Takes a location [B, F] of the horizontal stream."""
+        return self._through("step", state, horizontal, column)
 
-        return self._walk(constants, state, horizontal, feed, through_inner)
+    def _through(self, method: str, state: Nest, x: tf.Tensor, *at):
+        parts, states, shortcuts = self._parts, [], [x]
+        first_up = len(parts) - len(self.up)
+        for index, (part, own) in enumerate(zip(parts, state, strict=True)):
+            x, own = getattr(part, method)(own, x, shortcuts.pop() if index >= first_up else None, *at)
+            states.append(own)
+            if index + 1 < first_up:
+                shortcuts.append(x)
+        return x, tuple(states)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -233,7 +282,6 @@ class PixelCNNPP(CausalLayer):
       num_blocks, num_scales, dropout: as for `Scale`.
     """
 
-    strict = True
     # `Scale` does so, block by block.
     worth_rematerializing = False
 
@@ -263,56 +311,63 @@ class PixelCNNPP(CausalLayer):
         self.scale.build((*x_shape[:-1], self.filters), context_shape)
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[B, H, W, C] -> [B, H, W, F]."""
         return (*x_shape[:-1], self.filters)
 
     def call(self, x, context=None, training=False, seed=None):
-        """Computes the whole image."""
         pair = shift_down(self.first_vertical(x)), self.first_horizontal(x)
         return tf.nn.elu(self.scale(pair, context=context, training=training, seed=seed)[1])
 
-    def begin(self, context, batch, size):
-        """Begins all parts and opens row 0, above which there is nothing."""
-        constants, state = {}, {}
-        for name in ("first_vertical", "first_horizontal"):
-            constants[name], state[name] = getattr(self, name).begin(None, batch, size)
-        constants["scale"], scale = self.scale.begin(context, batch, size)
-        nothing = tf.zeros((batch, size[1], self.filters), self.compute_dtype)
-        _, state["scale"] = self.scale.open_row(constants["scale"], scale, nothing, tf.constant(0))
-        return constants, state
-
-    def start_row(self, constants, state, finished, row):
-        """Makes the finished row whole in the horizontal streams, then the new one in the vertical streams."""
-        vertical, first_vertical = self.first_vertical.start_row(
-            constants["first_vertical"], state["first_vertical"], finished, row
+    def stepper(self, context, batch, size):
+        return PixelCNNPPStepper(
+            self.first_vertical.stepper(None, batch, size),
+            self.first_horizontal.stepper(None, batch, size),
+            self.scale.stepper(context, batch, size),
+            tf.zeros((batch, size[1], self.filters), self.compute_dtype),
         )
-        horizontal, first_horizontal = self.first_horizontal.start_row(
-            constants["first_horizontal"], state["first_horizontal"], finished, row
-        )
-        y, scale = self.scale.finish_row(constants["scale"], state["scale"], horizontal, row)
-        _, scale = self.scale.open_row(constants["scale"], scale, vertical, row)
-        return tf.nn.elu(y), {"first_vertical": first_vertical, "first_horizontal": first_horizontal, "scale": scale}
-
-    def whole_row(self, constants, state, x, row):
-        """Computes a row of the horizontal streams."""
-        first = self.first_horizontal.whole_row(constants["first_horizontal"], state["first_horizontal"], x, row)[0]
-        y, _ = self.scale.finish_row(constants["scale"], state["scale"], first, row + 1)
-        return tf.nn.elu(y), state
-
-    def step(self, constants, state, x, row, column, group):
-        """Computes one location of the horizontal streams."""
-        at = (row, column, group)
-        y, first = self.first_horizontal.step(constants["first_horizontal"], state["first_horizontal"], x, *at)
-        y, scale = self.scale.step(constants["scale"], state["scale"], y, row, column)
-        return tf.nn.elu(y), {**state, "first_horizontal": first, "scale": scale}
-
-    def observe(self, constants, state, x, row, column, group):
-        """Tells the first horizontal convolution."""
-        at = (row, column, group)
-        first = self.first_horizontal.observe(constants["first_horizontal"], state["first_horizontal"], x, *at)
-        return {**state, "first_horizontal": first}
 
     def get_config(self) -> dict:
-        """Keras' config."""
         names = ("filters", "num_blocks", "num_scales", "dropout")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+class PixelCNNPPState(NamedTuple):
+    """State of a `PixelCNNPPStepper`: of its parts."""
+
+    first_vertical: Nest
+    first_horizontal: Nest
+    scale: Nest
+
+
+@dataclasses.dataclass
+class PixelCNNPPStepper(Stepper):
+    """The network: the vertical streams when a row opens, the horizontal ones location by location.
+
+    Attributes:
+      first_vertical, first_horizontal, scale: its parts.
+      nothing: zeros [B, W, F].
+    """
+
+    first_vertical: VerticalStepper
+    first_horizontal: AddendStepper
+    scale: ScaleStepper
+    nothing: tf.Tensor
+
+    def start(self):
+        _, scale = self.scale.open_row(self.scale.start(), self.nothing, tf.constant(0))
+        return PixelCNNPPState(self.first_vertical.start(), self.first_horizontal.start(), scale)
+
+    def next_row(self, state, finished, row):
+        vertical, first_vertical = self.first_vertical.next_row(state.first_vertical, finished, row)
+        horizontal, first_horizontal = self.first_horizontal.next_row(state.first_horizontal, finished, row)
+        y, scale = self.scale.finish_row(state.scale, horizontal)
+        _, scale = self.scale.open_row(scale, vertical, row)
+        return tf.nn.elu(y), PixelCNNPPState(first_vertical, first_horizontal, scale)
+
+    def row(self, state, x):
+        horizontal, _ = self.first_horizontal.row(state.first_horizontal, x)
+        return tf.nn.elu(self.scale.finish_row(state.scale, horizontal)[0]), state
+
+    def step(self, state, x, column, group):
+        horizontal, first = self.first_horizontal.step(state.first_horizontal, x, column, group)
+        y, scale = self.scale.step(state.scale, horizontal, column)
+        return tf.nn.elu(y), state._replace(first_horizontal=first, scale=scale)

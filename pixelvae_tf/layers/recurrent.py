@@ -20,14 +20,18 @@ half, which works on finished rows, needs no mask of channel groups. A context e
 Legend: B batch, H height, W width, C channels, U units.
 """
 
+import dataclasses
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import take_row
+from pixelvae_tf.layers.causal import Nest, Stepper, take_row
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.masks import check_groups, merge_groups, units_of_group
-from pixelvae_tf.layers.shifts import first, shift, shift_down
+from pixelvae_tf.layers.row_steppers import AddendStepper, HorizontalStepper
+from pixelvae_tf.layers.shifts import head, shift, shift_down
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
 
 FORGET_BIAS = 1.0
@@ -71,74 +75,34 @@ class RowLSTM(Conditioned):
         )
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Builds the parts."""
         self.input_to_state.build(x_shape)
         self.state_to_state.build((*x_shape[:-1], self.units))
         self.build_projections(context_shape, 4 * self.units, ("context_projection",))
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[B, H, W, C] -> [B, H, W, U]."""
         return (*x_shape[:-1], self.units)
 
     def call(self, x, context=None, training=False, seed=None):
         """Computes the whole image, row after row."""
         pre = add_optional(self.input_to_state(x), self.project("context_projection", context))
-        kernel, _ = self.state_to_state.folded()
+        above = self.state_to_state.stepper(None, tf.shape(x)[0], tuple(x.shape[1:3]))
         hidden = tf.zeros_like(pre[:, 0, :, : self.units])
 
         def next_row(before, pre_row):
             hidden, cell = before
-            return lstm(pre_row + self._from_above(kernel, hidden), cell)
+            return lstm(pre_row + above.next_row((), hidden, None)[0], cell)
 
         rows, _ = tf.scan(
             next_row, tf.transpose(pre, (1, 0, 2, 3)), (hidden, tf.cast(hidden, _cell_dtype(hidden.dtype)))
         )
         return tf.transpose(rows, (1, 0, 2, 3))
 
-    def _from_above(self, kernel: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
-        """What a row [B, W, U] gives the row below it: [B, W, 4 U]."""
-        # Not hidden[:, None], whose gradient copies; see `layers.shifts`.
-        return self.state_to_state.row(tf.expand_dims(hidden, 1), kernel, None)
-
-    def begin(self, context, batch, size):
-        """Folds the kernels; above row 0 is nothing."""
-        input_to_state, queue = self.input_to_state.begin(None, batch, size)
-        kernel, _ = self.state_to_state.folded()
-        constants = (input_to_state, kernel, self.project("context_projection", context))
-        hidden = tf.zeros((batch, size[1], self.units), kernel.dtype)
-        cell = tf.cast(hidden, _cell_dtype(hidden.dtype))
-        return constants, (queue, cell, self._addend(constants, hidden, tf.constant(0)))
-
-    def _addend(self, constants, hidden, row):
-        """[B, W, 4 U]: what `row` gets from the hidden row above and from the context."""
-        _, kernel, context = constants
-        return self.add_context_row(self._from_above(kernel, hidden), context, row)
-
-    def start_row(self, constants, state, finished, row):
-        """Makes the finished row whole; its cells and what it gives below are the new state."""
-        hidden, cell = self._row(constants, state, finished)
-        _, queue = self.input_to_state.start_row(constants[0], state[0], None, row)
-        return hidden, (queue, cell, self._addend(constants, hidden, row))
-
-    def _row(self, constants, state, x):
-        """Hidden units and cells of a row, [B, W, U] each."""
-        _, cell, addend = state
-        return lstm(self.input_to_state.convolve_row(constants[0], x) + addend, cell)
-
-    def whole_row(self, constants, state, x, row):
-        """Computes the row from the cells above it."""
-        return self._row(constants, state, x)[0], state
-
-    def step(self, constants, state, x, row, column, group):
-        """Computes a group of one location from the cell above it."""
-        queue, cell, addend = state
-        pre, queue = self.input_to_state.step(constants[0], queue, x, row, column, group)
-        above = [units_of_group(tf.gather(rows, column, axis=1), group, self.groups) for rows in (addend, cell)]
-        hidden, _ = lstm(pre + above[0], above[1])
-        return hidden, (queue, cell, addend)
+    def stepper(self, context, batch, size):
+        beside, above = (part.stepper(None, batch, size) for part in (self.input_to_state, self.state_to_state))
+        projected = self.project("context_projection", context)
+        return RowLSTMStepper.of(beside, above, projected, (batch, size[1]), _hidden)
 
     def get_config(self) -> dict:
-        """Keras' config."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -147,18 +111,35 @@ class RowLSTM(Conditioned):
         }
 
 
+def _hidden(pre_activations: tf.Tensor, cell: tf.Tensor) -> tf.Tensor:
+    return lstm(pre_activations, cell)[0]
+
+
+class RowLSTMStepper(AddendStepper):
+    """A Row LSTM: the cells of the row above are the second of the state's `rows`."""
+
+    def start(self):
+        cell = tf.zeros_like(self.nothing[..., : self.nothing.shape[-1] // 4])
+        return self.new_row(self.nothing, (), tf.constant(0), tf.cast(cell, _cell_dtype(cell.dtype)))
+
+    def next_row(self, state, finished, row):
+        addend, cell = state.rows
+        hidden, cell = lstm(self.beside.row((), finished)[0] + addend, cell)
+        return hidden, self.new_row(self.above.next_row((), hidden, row)[0], (), row, cell)
+
+
 def skew(x: tf.Tensor) -> tf.Tensor:
     """[B, H, W, C] -> [B, H, H + W - 1, C]: row r moves r places to the right (2016a, figure 3)."""
     _, height, width, channels = x.shape
     flat = tf.reshape(tf.pad(x, ((0, 0), (0, 0), (0, height), (0, 0))), (-1, height * (width + height), channels))
-    return tf.reshape(first(flat, height * (height + width - 1), axis=1), (-1, height, height + width - 1, channels))
+    return tf.reshape(head(flat, height * (height + width - 1), axis=1), (-1, height, height + width - 1, channels))
 
 
 def unskew(x: tf.Tensor) -> tf.Tensor:
     """Undoes `skew`: [B, H, H + W - 1, C] -> [B, H, W, C]."""
     _, height, length, channels = x.shape
     flat = tf.pad(tf.reshape(x, (-1, height * length, channels)), ((0, 0), (0, height), (0, 0)))
-    return first(tf.reshape(flat, (-1, height, length + 1, channels)), length - height + 1, axis=2)
+    return head(tf.reshape(flat, (-1, height, length + 1, channels)), length - height + 1, axis=2)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -185,7 +166,6 @@ class DiagonalBiLSTM(Conditioned):
         self.right_state = WeightNormConv2D(4 * units, use_bias=False, name="right_state", **options)
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Builds the parts."""
         for part in (self.left_input, self.right_input):
             part.build(x_shape)
         for part in (self.left_state, self.right_state):
@@ -193,7 +173,6 @@ class DiagonalBiLSTM(Conditioned):
         self.build_projections(context_shape, 4 * self.units, ("context_projection",))
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
-        """[B, H, W, C] -> [B, H, W, U]."""
         return (*x_shape[:-1], self.units)
 
     def call(self, x, context=None, training=False, seed=None):
@@ -225,85 +204,115 @@ class DiagonalBiLSTM(Conditioned):
         """A state-to-state kernel as a matrix [2 U, 4 U]: from the neighbour beside, then from the one above."""
         return tf.reshape(state.folded()[0], (2 * self.units, 4 * self.units))
 
-    def begin(self, context, batch, size):
-        """Folds the kernels; beside and above the image is nothing."""
-        left_input, here = self.left_input.begin(None, batch, size)
+    def stepper(self, context, batch, size):
         beside, above = tf.split(self._folded(self.left_state), 2)
         right_beside, right_above = tf.split(self._folded(self.right_state), 2)
-        constants = {
-            "left_input": left_input,
-            "right_input": self.right_input.folded(),
-            "beside": beside,
-            "beside_by_group": tuple(units_of_group(beside, group, self.groups) for group in range(self.groups)),
-            "above": above,
-            "right_beside": right_beside,
-            "right_above": right_above,
-            "context": self.project("context_projection", context),
-        }
-        row = tf.zeros((size[1], batch, self.units), beside.dtype)
-        return constants, self._new_row(constants, here, row, row, tf.constant(0))
-
-    def _new_row(self, constants, here, made, right, row):
-        """The state before `row`, from the two hidden rows above it, each [W, B, U]."""
-        addend = tf.matmul(made, constants["above"])
-        if constants["context"] is not None:
-            addend = addend + tf.transpose(take_row(constants["context"], row), (1, 0, 2))
-        hidden = tf.zeros_like(made[0])
-        return {
-            "hidden": hidden,
-            "cell": tf.cast(hidden, _cell_dtype(hidden.dtype)),
-            "here": here,  # x at the location being made, group by group
-            "groups": (),  # and what was made of it: (hidden, cell) of each group
-            "made": made,  # overwritten from left to right
-            "right": right,
-            "addend": addend,
-        }
-
-    def start_row(self, constants, state, finished, row):
-        """Scans the right-to-left half over the finished row, which the left-to-right half has made already."""
-        y = tf.transpose(state["made"] + state["right"], (1, 0, 2))
-        kernel, bias = constants["right_input"]
-        pre = self.right_input.convolve(tf.cast(finished, kernel.dtype)[:, None], kernel, bias)[:, 0]
-        pre = tf.transpose(pre, (1, 0, 2)) + tf.matmul(state["right"], constants["right_above"])
-
-        def next_column(before, pre_column):
-            hidden, cell = before
-            return lstm(pre_column + tf.matmul(hidden, constants["right_beside"]), cell)
-
-        nothing = tf.zeros_like(state["hidden"]), tf.zeros_like(state["cell"])
-        right, _ = tf.scan(next_column, pre, nothing, reverse=True)
-        return y, self._new_row(constants, state["here"], state["made"], right, row)
-
-    def whole_row(self, constants, state, x, row):
-        """Scans the left-to-right half over the row."""
-        pre = self.left_input.convolve_row(constants["left_input"], x)
-        pre = tf.transpose(pre, (1, 0, 2)) + state["addend"]
-
-        def next_column(before, pre_column):
-            hidden, cell = before
-            return lstm(pre_column + tf.matmul(hidden, constants["beside"]), cell)
-
-        made, _ = tf.scan(next_column, pre, (state["hidden"], state["cell"]))
-        return tf.transpose(made + state["right"], (1, 0, 2)), {**state, "made": made}
-
-    def step(self, constants, state, x, row, column, group):
-        """Moves a group of the left-to-right half one location on."""
-
-        def of_group(units):
-            return units_of_group(units, group, self.groups)
-
-        pre, here = self.left_input.step(constants["left_input"], state["here"], x, row, column, group)
-        # The location beside has all its groups.
-        pre = pre + tf.matmul(state["hidden"], constants["beside_by_group"][group])
-        pre = pre + of_group(tf.gather(state["addend"], column))
-        hidden, cell = lstm(pre, of_group(state["cell"]))
-        y, groups = hidden + of_group(tf.gather(state["right"], column)), (*state["groups"], (hidden, cell))
-        if group < self.groups - 1:
-            return y, {**state, "here": here, "groups": groups}
-        hidden, cell = (merge_groups(parts) for parts in zip(*groups, strict=True))
-        made = tf.tensor_scatter_nd_update(state["made"], [[column]], hidden[None])
-        return y, {**state, "here": here, "groups": (), "hidden": hidden, "cell": cell, "made": made}
+        return DiagonalStepper(
+            left_input=self.left_input.stepper(None, batch, size),
+            right_input=HorizontalStepper.of(*self.right_input.folded(), batch, 0),
+            beside=beside,
+            beside_by_group=tuple(units_of_group(beside, group, self.groups) for group in range(self.groups)),
+            above=above,
+            right_beside=right_beside,
+            right_above=right_above,
+            context=self.project("context_projection", context),
+            nothing=tf.zeros((size[1], batch, self.units), beside.dtype),
+        )
 
     def get_config(self) -> dict:
-        """Keras' config."""
         return {**super().get_config(), "units": self.units, "groups": self.groups}
+
+
+class DiagonalState(NamedTuple):
+    """State of a `DiagonalStepper`.
+
+    Attributes:
+      hidden, cell: of the location to the left, [B, U].
+      input: of the left input.
+      groups: of the location that is computed, (hidden, cell) of each group so far.
+      left: the left-to-right half's hidden row [W, B, U], overwritten from left to right.
+      right: the right-to-left half's hidden units of the row above, [W, B, U].
+      addend: what the row above and the context give the left-to-right half, [W, B, 4 U].
+    """
+
+    hidden: tf.Tensor
+    cell: tf.Tensor
+    input: Nest
+    groups: tuple[tuple[tf.Tensor, tf.Tensor], ...]
+    left: tf.Tensor
+    right: tf.Tensor
+    addend: tf.Tensor
+
+
+@dataclasses.dataclass
+class DiagonalStepper(Stepper):
+    """A Diagonal BiLSTM: the left-to-right half location by location, the right-to-left half over finished rows.
+
+    Attributes:
+      left_input, right_input: 1x1, from the input to the pre-activations of the halves.
+      beside, above, right_beside, right_above: matrices [U, 4 U], from the hidden units of the neighbours.
+      beside_by_group: `beside` to the units of each group.
+      context: the projected context, or None.
+      nothing: zeros [W, B, U], the row above row 0.
+    """
+
+    left_input: HorizontalStepper
+    right_input: HorizontalStepper
+    beside: tf.Tensor
+    beside_by_group: tuple[tf.Tensor, ...]
+    above: tf.Tensor
+    right_beside: tf.Tensor
+    right_above: tf.Tensor
+    context: tf.Tensor | None
+    nothing: tf.Tensor
+
+    def start(self):
+        return self._new_row(self.nothing, self.nothing, tf.constant(0))
+
+    def _new_row(self, left, right, row):
+        """The state before `row`, from the two hidden rows above it."""
+        addend = tf.matmul(left, self.above)
+        if self.context is not None:
+            addend = addend + tf.transpose(take_row(self.context, row), (1, 0, 2))
+        hidden = tf.zeros_like(left[0])
+        cell = tf.cast(hidden, _cell_dtype(hidden.dtype))
+        return DiagonalState(hidden, cell, self.left_input.start(), (), left, right, addend)
+
+    def _scan(self, pre, beside, state, reverse=False):
+        """The hidden units [W, B, U] of a row of pre-activations [W, B, 4 U], from the state beside it."""
+
+        def next_column(before, pre_column):
+            hidden, cell = before
+            return lstm(pre_column + tf.matmul(hidden, beside), cell)
+
+        return tf.scan(next_column, pre, state, reverse=reverse)[0]
+
+    def next_row(self, state, finished, row):
+        y = tf.transpose(state.left + state.right, (1, 0, 2))
+        pre = tf.transpose(self.right_input.row((), finished)[0], (1, 0, 2)) + tf.matmul(state.right, self.right_above)
+        nothing = tf.zeros_like(state.hidden), tf.zeros_like(state.cell)
+        right = self._scan(pre, self.right_beside, nothing, reverse=True)
+        return y, self._new_row(state.left, right, row)
+
+    def row(self, state, x):
+        pre = tf.transpose(self.left_input.row((), x)[0], (1, 0, 2)) + state.addend
+        left = self._scan(pre, self.beside, (state.hidden, state.cell))
+        return tf.transpose(left + state.right, (1, 0, 2)), state._replace(left=left)
+
+    def step(self, state, x, column, group):
+        groups = self.left_input.groups
+
+        def of_group(units):
+            return units_of_group(units, group, groups)
+
+        pre, input_state = self.left_input.step(state.input, x, column, group)
+        # The location beside has all its groups.
+        pre = pre + tf.matmul(state.hidden, self.beside_by_group[group]) + of_group(tf.gather(state.addend, column))
+        hidden, cell = lstm(pre, of_group(state.cell))
+        y = hidden + of_group(tf.gather(state.right, column))
+        state = state._replace(input=input_state, groups=(*state.groups, (hidden, cell)))
+        if group < groups - 1:
+            return y, state
+        hidden, cell = (merge_groups(parts) for parts in zip(*state.groups, strict=True))
+        left = tf.tensor_scatter_nd_update(state.left, [[column]], hidden[None])
+        return y, state._replace(groups=(), hidden=hidden, cell=cell, left=left)

@@ -5,14 +5,18 @@
 Legend: B batch, H height, W width, C channels, F filters.
 """
 
+import dataclasses
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.causal import CausalLayer, take_row
+from pixelvae_tf.layers.causal import CausalLayer, Nest, Stepper, take_row
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import StridedCausalConv2D, VerticalConv2D, without
 from pixelvae_tf.layers.dropout import dropout, fold_in
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
+from pixelvae_tf.layers.row_steppers import AddendStepper, HorizontalStepper, VerticalStepper
+from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
 
 # What the second convolution of a block starts with, so that blocks start near the identity (the program's).
 SECOND_CONV_GAIN = 0.1
@@ -30,8 +34,8 @@ class DownRightConv2D(StridedCausalConv2D):
 
     Args:
       filters: number of output channels.
-      strides: step in both directions. Location (i, j) then sees input locations up to `strides * (i, j)`; the
-        caller who goes step by step takes the outputs at those.
+      strides: step in both directions. Location (i, j) then sees input locations up to `strides * (i, j)`; whoever
+        goes step by step takes the outputs at those.
       gain, use_bias: as for `WeightNormConv2D`.
     """
 
@@ -42,45 +46,18 @@ class DownRightConv2D(StridedCausalConv2D):
         """Convolves x [B, H, W, C]."""
         return super().call(tf.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0))))
 
-    def begin(self, context, batch, size):
-        """Folds the kernel; above and left of the image is zero."""
+    def stepper(self, context, batch, size):
         kernel, bias = self.folded()
-        above, beside = kernel[:1], kernel[1:]
-        width = -(-size[1] // self.strides)
-        state = tf.zeros((batch, kernel.shape[2]), kernel.dtype), tf.zeros((batch, width, self.filters), kernel.dtype)
-        return (above, beside, bias), state
-
-    def start_row(self, constants, state, finished, row):
-        """Makes the finished row [B, W, C] whole, and what the new row gets from it."""
-        above, _, _ = constants
-        y, (queue, _) = self.whole_row(constants, state, finished, row - 1)
-        return y, (tf.zeros_like(queue), self.convolve(self._padded(finished, above.dtype), above, None)[:, 0])
-
-    @staticmethod
-    def _padded(x, dtype):
-        """A row [B, W, C] with nothing on its left: [B, 1, 1 + W, C]."""
-        return tf.pad(tf.cast(x, dtype), ((0, 0), (1, 0), (0, 0)))[:, None]
-
-    def whole_row(self, constants, state, x, row):
-        """Convolves a row [B, W, C], given what it gets from above."""
-        _, beside, bias = constants
-        return self.convolve(self._padded(x, beside.dtype), beside, bias)[:, 0] + state[1], state
-
-    def step(self, constants, state, x, row, column, group):
-        """Applies the kernel's lower half to the location before and x [B, C]."""
-        _, beside, bias = constants
-        queue, addend = state
-        x = tf.cast(x, queue.dtype)
-        y = tf.matmul(tf.concat([queue, x], axis=-1), tf.reshape(beside, (-1, self.filters)))
-        return add_optional(y + tf.gather(addend, column // self.strides, axis=1), bias), (x, addend)
+        beside = HorizontalStepper.of(kernel[1:], bias, batch, 1)
+        above = VerticalStepper.of(kernel[:1], None, (batch, size[1]), (1, 0), self.strides)
+        return AddendStepper.of(beside, above, None, (batch, size[1]), strides=self.strides)
 
     def get_config(self) -> dict:
-        """Keras' config."""
         return without(super().get_config(), "padding", "kernel_size")
 
 
 class ResidualStream(Conditioned):
-    """A gated residual block of one stream; `step` is for the horizontal one.
+    """A gated residual block of one stream.
 
         y = conv(concat_elu(x)) + sum_i W_i concat_elu(other_i) + V h
         [a, b] = conv(dropout(concat_elu(y)))
@@ -112,7 +89,6 @@ class ResidualStream(Conditioned):
         ]
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Builds the parts."""
         doubled = (*x_shape[:-1], 2 * self.filters)
         for part in (self.first, self.second, *self.others):
             part.build(doubled)
@@ -123,48 +99,58 @@ class ResidualStream(Conditioned):
         y = add_optional(self.first(concat_elu(x)), self.project("context_projection", context))
         for layer, other in zip(self.others, others, strict=True):
             y = y + layer(concat_elu(other))
-        return self._gated(x, self.second(dropout(concat_elu(y), self.dropout, training, seed)))
+        return _gated(x, self.second(dropout(concat_elu(y), self.dropout, training, seed)))
 
-    @staticmethod
-    def _gated(x, y):
-        a, b = tf.split(y, 2, axis=-1)
-        return x + a * tf.sigmoid(b)
+    def stepper(self, context, batch, size):
+        return StreamStepper(
+            *(part.stepper(None, batch, size) for part in (self.first, self.second)),
+            tuple(as_matrix(layer.folded()[0]) for layer in self.others),
+            self.project("context_projection", context),
+        )
 
-    def begin(self, context, batch, size):
-        """Folds kernels and projects the context."""
-        first, first_state = self.first.begin(None, batch, size)
-        second, second_state = self.second.begin(None, batch, size)
-        constants = {
-            "first": first,
-            "second": second,
-            "others": [layer.folded()[0] for layer in self.others],
-            "context": self.project("context_projection", context),
-        }
-        return constants, (first_state, second_state)
 
-    def addend(self, constants, row, *others: tf.Tensor):
+def _gated(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    a, b = tf.split(y, 2, axis=-1)
+    return x + a * tf.sigmoid(b)
+
+
+@dataclasses.dataclass
+class StreamStepper(Stepper):
+    """A block of one stream, given what the other maps and the context add to it.
+
+    Attributes:
+      first, second: its convolutions; those of the vertical stream have no `step`.
+      others: W_i, matrices.
+      context: the projected context, or None.
+    """
+
+    first: Stepper
+    second: Stepper
+    others: tuple[tf.Tensor, ...]
+    context: tf.Tensor | None
+
+    def start(self):
+        return self.first.start(), self.second.start()
+
+    def addend(self, row: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
         """What `row` gets from the context and from other rows [B, W, F], the first ones given: broadcasts to that."""
-        parts = [
-            self.others[index].convolve(concat_elu(other)[:, None], constants["others"][index], None)[:, 0]
-            for index, other in enumerate(others)
-        ]
-        if constants["context"] is not None:
-            parts.append(take_row(constants["context"], row))
-        return sum(parts) if parts else tf.zeros([], self.compute_dtype)
+        parts = [matrix_product(concat_elu(other), matrix) for other, matrix in zip(others, self.others, strict=False)]
+        if self.context is not None:
+            parts.append(take_row(self.context, row))
+        return sum(parts) if parts else tf.zeros([], self.first.kernel.dtype)
 
-    def start_row(self, constants, state, x, addend, row):
-        """Feeds a row: x [B, W, F] of the vertical stream's new row, or of the horizontal one's finished row."""
-        first, second = state
-        y, first = self.first.start_row(constants["first"], first, concat_elu(x), row)
-        y, second = self.second.start_row(constants["second"], second, concat_elu(y + addend), row)
-        return self._gated(x, y), (first, second)
+    def next_row(self, state, x, addend, row):
+        """Takes a row [B, W, F]: of the vertical stream the new one, of the horizontal stream the finished one."""
+        return self._through("next_row", state, x, addend, row)
 
-    def step(self, constants, state, x, addend, row, column):
-        """Feeds a location x [B, F] of the horizontal stream."""
-        first, second = state
-        y, first = self.first.step(constants["first"], first, concat_elu(x), row, column, 0)
-        y, second = self.second.step(constants["second"], second, concat_elu(y + addend), row, column, 0)
-        return self._gated(x, y), (first, second)
+    def step(self, state, x, addend, column):
+        """Takes a location [B, F] of the horizontal stream."""
+        return self._through("step", state, x, addend, column, 0)
+
+    def _through(self, method: str, state: tuple[Nest, Nest], x: tf.Tensor, addend: tf.Tensor, *at):
+        y, first = getattr(self.first, method)(state[0], concat_elu(x), *at)
+        y, second = getattr(self.second, method)(state[1], concat_elu(y + addend), *at)
+        return _gated(x, y), (first, second)
 
 
 class ResidualPair(keras.layers.Layer):
@@ -183,7 +169,6 @@ class ResidualPair(keras.layers.Layer):
         self.horizontal = ResidualStream(filters, "horizontal", 1 + int(has_shortcut), name="horizontal", **options)
 
     def build(self, x_shape, context_shape=None) -> None:
-        """Builds both."""
         self.vertical.build(x_shape, context_shape)
         self.horizontal.build(x_shape, context_shape)
 
@@ -197,41 +182,52 @@ class ResidualPair(keras.layers.Layer):
         )
         return vertical, horizontal
 
-    def begin(self, context, batch, size):
-        """Begins both; what the horizontal stream gets in a row is made by `open_row`."""
-        vertical, vertical_state = self.vertical.begin(context, batch, size)
-        horizontal, horizontal_state = self.horizontal.begin(context, batch, size)
-        addend = tf.zeros((batch, size[1], self.vertical.filters), self.compute_dtype)
-        return (vertical, horizontal), (vertical_state, horizontal_state, addend)
+    def stepper(self, context, batch, size):
+        vertical, horizontal = (part.stepper(context, batch, size) for part in (self.vertical, self.horizontal))
+        return PairStepper(vertical, horizontal, tf.zeros((batch, size[1], self.vertical.filters), self.compute_dtype))
 
-    def open_row(self, constants, state, vertical, shortcut, row):
-        """Feeds the vertical stream's new row [B, W, F], and its shortcut's or None."""
-        vertical_state, horizontal_state, _ = state
+
+class PairState(NamedTuple):
+    """State of a `PairStepper`: of both streams, and what the horizontal one gets in this row, [B, W, F]."""
+
+    vertical: Nest
+    horizontal: Nest
+    addend: tf.Tensor
+
+
+@dataclasses.dataclass
+class PairStepper(Stepper):
+    """A block of both streams, by three clocks; a shortcut is a tensor like x, or None.
+
+    Attributes:
+      vertical, horizontal: the streams.
+      nothing: zeros [B, W, F].
+    """
+
+    vertical: StreamStepper
+    horizontal: StreamStepper
+    nothing: tf.Tensor
+
+    def start(self):
+        return PairState(self.vertical.start(), self.horizontal.start(), self.nothing)
+
+    def open_row(self, state, vertical, shortcut, row):
+        """Takes the vertical stream's new row [B, W, F]."""
         others = () if shortcut is None else (shortcut,)
-        addend = self.vertical.addend(constants[0], row, *others)
-        vertical, vertical_state = self.vertical.start_row(constants[0], vertical_state, vertical, addend, row)
-        addend = self.horizontal.addend(constants[1], row, vertical)
-        return vertical, (vertical_state, horizontal_state, addend)
+        vertical, own = self.vertical.next_row(state.vertical, vertical, self.vertical.addend(row, *others), row)
+        return vertical, PairState(own, state.horizontal, self.horizontal.addend(row, vertical))
 
-    def _with_shortcut(self, constants, addend, shortcut):
-        """Adds what a shortcut [..., F] of the horizontal stream gives."""
-        if shortcut is None:
-            return addend
-        kernel = constants[1]["others"][1]
-        return addend + tf.tensordot(concat_elu(shortcut), kernel[0, 0], 1)
+    def finish_row(self, state, horizontal, shortcut):
+        """Takes the horizontal stream's finished row [B, W, F]."""
+        addend = self._with_shortcut(state.addend, shortcut)
+        horizontal, own = self.horizontal.next_row(state.horizontal, horizontal, addend, None)
+        return horizontal, state._replace(horizontal=own)
 
-    def finish_row(self, constants, state, horizontal, shortcut, row):
-        """Feeds the horizontal stream's finished row [B, W, F], and its shortcut's or None."""
-        vertical_state, horizontal_state, addend = state
-        whole = self._with_shortcut(constants, addend, shortcut)
-        horizontal, horizontal_state = self.horizontal.start_row(constants[1], horizontal_state, horizontal, whole, row)
-        return horizontal, (vertical_state, horizontal_state, addend)
+    def step(self, state, horizontal, shortcut, column):
+        """Takes a location [B, F] of the horizontal stream."""
+        addend = self._with_shortcut(tf.gather(state.addend, column, axis=1), shortcut)
+        horizontal, own = self.horizontal.step(state.horizontal, horizontal, addend, column)
+        return horizontal, state._replace(horizontal=own)
 
-    def step(self, constants, state, horizontal, shortcut, row, column):
-        """Feeds a location [B, F] of the horizontal stream, and its shortcut's or None."""
-        vertical_state, horizontal_state, addend = state
-        here = self._with_shortcut(constants, tf.gather(addend, column, axis=1), shortcut)
-        horizontal, horizontal_state = self.horizontal.step(
-            constants[1], horizontal_state, horizontal, here, row, column
-        )
-        return horizontal, (vertical_state, horizontal_state, addend)
+    def _with_shortcut(self, addend, shortcut):
+        return addend if shortcut is None else addend + matrix_product(concat_elu(shortcut), self.horizontal.others[1])

@@ -15,7 +15,7 @@ import tensorflow as tf
 _functions = weakref.WeakKeyDictionary()
 
 
-def firsts(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer | None]:
+def alike(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer | None]:
     """For each of some built layers the first one that is like it; None for a layer that is like no other."""
     kinds = [_kind(layer) for layer in layers]
     return [
@@ -36,20 +36,20 @@ def _without_names(config: Any) -> Any:
     return [_without_names(value) for value in config] if isinstance(config, list | tuple) else config
 
 
-def call(first: keras.layers.Layer | None, layer: keras.layers.Layer, method: str, *inputs, **options) -> Any:
-    """`layer.method(*inputs, **options)`, in graphs by the function of `first`, unless that is None.
+def call(alike: keras.layers.Layer | None, layer: keras.layers.Layer, method: str, *inputs, **options) -> Any:
+    """`layer.method(*inputs, **options)`, in graphs by the function of `alike`, unless that is None.
 
     Args:
-      first: of `firsts`.
+      alike: the layer whose graph it is, from the function `alike`; or None.
       layer: the layer whose weights are used.
       method: "__call__", or another name.
       *inputs, **options: nests of tensors; each other value in them makes another graph.
     """
-    if first is None or tf.executing_eagerly():
+    if alike is None or tf.executing_eagerly():
         return getattr(layer, method)(*inputs, **options)
-    functions = _functions.setdefault(first, {})
+    functions = _functions.setdefault(alike, {})
     if method not in functions:
-        reference = weakref.ref(first)
+        reference = weakref.ref(alike)
 
         def run(weights, inputs, options):
             layer = reference()

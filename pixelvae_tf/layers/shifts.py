@@ -6,14 +6,14 @@ By `tf.slice`, because the gradient of x[:, :n] (StridedSliceGrad, on one core) 
 import tensorflow as tf
 
 
-def first(x: tf.Tensor, number: int, axis: int) -> tf.Tensor:
+def head(x: tf.Tensor, number: int, axis: int) -> tf.Tensor:
     """The first `number` places of x along an axis."""
     size = [-1] * x.shape.rank
     size[axis] = number
     return tf.slice(x, [0] * x.shape.rank, size)
 
 
-def last(x: tf.Tensor, number: int, axis: int) -> tf.Tensor:
+def tail(x: tf.Tensor, number: int, axis: int) -> tf.Tensor:
     """The last `number` places of x along an axis."""
     begin, size = [0] * x.shape.rank, [-1] * x.shape.rank
     begin[axis], size[axis] = x.shape[axis] - number, number
@@ -24,7 +24,7 @@ def shift(x: tf.Tensor, axis: int) -> tf.Tensor:
     """Moves x one place along an axis; the first place becomes zero, the last one is lost."""
     paddings = [(0, 0)] * x.shape.rank
     paddings[axis] = (1, 0)
-    return tf.pad(first(x, x.shape[axis] - 1, axis), paddings)
+    return tf.pad(head(x, x.shape[axis] - 1, axis), paddings)
 
 
 def shift_down(x: tf.Tensor) -> tf.Tensor:

@@ -79,17 +79,8 @@ class WeightNormalized(keras.layers.Layer):
         return tf.cast(kernel, self.compute_dtype), bias
 
     def floats(self, x: tf.Tensor) -> tf.Tensor:
-        """x in the compute dtype.
-
-        Raises:
-          ValueError: for integers. As they are, pixel values would be features of up to 255.
-        """
-        if not tf.as_dtype(x.dtype).is_floating:
-            raise ValueError(
-                f"the input of layer {self.name!r} must be floating point; a layer ScalePixels(num_values) or "
-                f"EmbedPixels(num_values) before it makes features of pixel values. Received: {x.dtype.name}"
-            )
-        return tf.cast(x, self.compute_dtype)
+        """x in the compute dtype; see `as_floats`."""
+        return as_floats(x, self.compute_dtype, f"layer {self.name!r}")
 
     def initialize_from(self, y: tf.Tensor) -> None:
         """Sets norm and bias so that outputs [..., filters] of the weights as they are would be standardised."""
@@ -108,6 +99,20 @@ class WeightNormalized(keras.layers.Layer):
 def multiply_adds(layer: keras.layers.Layer) -> int:
     """Multiply-adds of an image through all weight-normalised layers in a built one, without what masks hide."""
     return sum(part.multiply_adds for part in layer._flatten_layers() if isinstance(part, WeightNormalized))
+
+
+def as_floats(x: tf.Tensor, dtype: str | tf.DType, where: str) -> tf.Tensor:
+    """x in a dtype; `where` says whose input it is.
+
+    Raises:
+      ValueError: for integers. As they are, pixel values would be features of up to 255.
+    """
+    if not tf.as_dtype(x.dtype).is_floating:
+        raise ValueError(
+            f"the input of {where} must be floating point; a layer ScalePixels(num_values) or EmbedPixels(num_values) "
+            f"before it makes features of pixel values. Received: {x.dtype.name}"
+        )
+    return tf.cast(x, dtype)
 
 
 def as_matrix(kernel: tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers.rematerialization import computed_again, rematerialized
-from pixelvae_tf.layers.shifts import first
+from pixelvae_tf.layers.shifts import head
 from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, WeightNormDense
 
 # Of the moving statistics that evaluation and export use.
@@ -88,7 +88,6 @@ class ResidualBlock(keras.layers.Layer):
         return self.second(y) + (move(self.shortcut(x)) if self.project else x)
 
     def get_config(self) -> dict:
-        """Keras' config."""
         own = {"filters": self.filters, "resample": self.resample, "batch_norm": self.batch_norm}
         return {**super().get_config(), **own}
 
@@ -113,7 +112,6 @@ class _Blocks(keras.layers.Layer):
         return [self._block(filters, "none", f"{name}_{index}") for index in range(self.num_blocks)]
 
     def get_config(self) -> dict:
-        """Keras' config."""
         own = {"filters": self.filters, "num_blocks": self.num_blocks, "batch_norm": self.batch_norm}
         return {**super().get_config(), **own}
 
@@ -159,7 +157,6 @@ class Encoder(_Blocks):
         return tf.nn.elu(x)
 
     def get_config(self) -> dict:
-        """Keras' config."""
         return {**super().get_config(), "stem_filters": self.stem_filters}
 
 
@@ -227,9 +224,8 @@ class FeatureDecoder(_Blocks):
         for (height, width), block in self._sized_blocks():
             # Where the encoder rounded an odd side up, the row too many is cropped.
             x = rematerialized(functools.partial(block, training=training), x)
-            x = first(first(x, height, axis=1), width, axis=2)
+            x = head(head(x, height, axis=1), width, axis=2)
         return tf.nn.elu(x)
 
     def get_config(self) -> dict:
-        """Keras' config."""
         return {**super().get_config(), "size": self.size, "first_filters": self.first_filters}
