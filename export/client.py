@@ -9,6 +9,7 @@ pixelvae_tf: it may be copied to where only a client runs. REST goes through a p
 
 import http.client
 import json
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -89,6 +90,23 @@ class Model:
             if error:
                 raise ServerError(f"row {row} of the request was refused: {_text(error)}")
         return outputs
+
+    def num_values(self) -> int:
+        """How many values a channel can take: no metadata say so, but what refuses too large a value does.
+
+        Raises:
+          ServerError: as `predict`.
+        """
+        shapes = {name: (1, *tensor.shape[1:]) for name, tensor in self.signature("log_prob").inputs.items()}
+        images = np.full(shapes["images"], 255)
+        try:
+            self.predict("log_prob", {**{name: np.zeros(shape) for name, shape in shapes.items()}, "images": images})
+        except ServerError as error:
+            values = re.search(r"images must hold values in 0\.\.(\d+)", str(error))
+            if values is None:
+                raise
+            return int(values[1]) + 1
+        return 256
 
     def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
         """What a signature gives: of the dtypes of `outputs`; strings may be bytes."""

@@ -111,7 +111,8 @@ def test_encode_prints_the_latents_of_pictures(export, server, tmp_path):
     for path, image in zip(paths, images, strict=True):
         # As people see it, and larger: the average over areas is the image again.
         pictures.write_png(path, pictures.to_uint8_picture(image, 4).repeat(3, axis=0).repeat(3, axis=1))
-    arguments = ["--model=gated_pixel_vae", "--num_values=4", "--images=" + ",".join(map(str, paths))]
+    # How many values there are, the server is asked.
+    arguments = ["--model=gated_pixel_vae", "--images=" + ",".join(map(str, paths))]
     lines = [json.loads(line) for line in _client("encode", *server, *arguments, "--batch_size=2").splitlines()]
     assert [line.pop("image") for line in lines] == [str(path) for path in paths]
     posterior = model.posterior(images)[0]
@@ -305,6 +306,21 @@ def test_a_server_that_is_too_slow(models):
     # It was there a moment ago: a full queue is answered so too.
     with pytest.raises(client.ServerError, match="the server refused the request, UNAVAILABLE"):
         server.predict("sample", {"seed": np.arange(2), "temperature": np.ones(2)})
+
+
+@pytest.mark.parametrize("num_values", [2, 256])
+def test_a_model_says_by_its_refusal_how_many_values_there_are(num_values):
+    class Served(client.Model):
+        def signature(self, name):
+            assert name == "log_prob"
+            inputs = {"images": client.Tensor(np.uint8, (-1, 4, 4, 1)), "seed": client.Tensor(np.int64, (-1,))}
+            return client.Signature(inputs, {"error": client.Tensor(np.object_, (-1,))})
+
+        def _call(self, name, inputs, outputs):
+            good = inputs["images"].max() < num_values
+            return {"error": np.array([b"" if good else f"images must hold values in 0..{num_values - 1}".encode()])}
+
+    assert Served().num_values() == num_values
 
 
 def test_a_model_of_something_else():

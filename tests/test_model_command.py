@@ -117,10 +117,6 @@ CASES = {
         "weights must be left out with saved_model. Received: best",
     ),
     "no name": (["sample", "--output=x.png", "--server=a:1"], "model must be given for sample. Received: none"),
-    "no values": (
-        ["sample", "--output=x.png", "--server=a:1", "--model=m"],
-        "num_values must be given for sample. Received: none",
-    ),
     "images": (
         ["sample", "a.png", "--output=x.png", "--workdir=a"],
         "images must be left out for sample. Received: a.p",

@@ -1,0 +1,209 @@
+"""What pixelvae-model asks of a model, whether it is on this machine or on a server.
+
+Legend: N images, H height, W width, C channels.
+"""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from pixelvae_tf.export import client
+
+
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """A model, with what all requests to it have in common.
+
+    Attributes:
+      model: what is called.
+      num_values: how many values a channel of its images can take.
+      batch_size: of a call.
+      num_classes: None where a server alone knows.
+      classes: the names of classes, where they have names.
+      seed: of the first image; the next ones count on.
+      temperature: of all images.
+      label: the class of all images, by its number or name; None if it is left out.
+    """
+
+    model: client.Model
+    num_values: int
+    batch_size: int
+    num_classes: int | None
+    classes: Sequence[str]
+    seed: int
+    temperature: float
+    label: str | None
+
+    def sample(self, number: int, vary: str | None) -> tuple[np.ndarray, int | None]:
+        """Draws images.
+
+        Args:
+          number: how many.
+          vary: what varies along a row, "top", "middle" or "pixels"; None for everything.
+
+        Returns:
+          The images [N, H, W, C], and the columns of their grid if they matter.
+        """
+        columns, index = None, np.arange(number)
+        group, name = index, "sample_by_level" if vary else "sample"
+        inputs = {"temperature": np.full(number, self.temperature)}
+        taken = self.model.signature(name).inputs
+        if vary is None:
+            inputs["seed"] = self.seed + index
+        else:
+            num_levels = sum(name.startswith("seed_z") for name in taken)
+            columns = math.ceil(math.sqrt(number))
+            group = index // columns
+            held = self.seed + group
+            # Behind all that are held; a row's first image has the row's own.
+            varied = np.where(index % columns == 0, held, self.seed + number + index)
+            levels = {"top": [num_levels], "middle": range(1, num_levels), "pixels": []}[vary]
+            inputs["seed_pixels"] = varied if vary == "pixels" else held
+            inputs |= {f"seed_z{level}": varied if level in levels else held for level in range(1, num_levels + 1)}
+        if "label" in taken and self.label is None and self.num_classes:
+            inputs["label"] = group % self.num_classes
+            # Without anything held, a column for each class.
+            columns = columns or self.num_classes
+        else:
+            inputs |= self._labels(name, number)
+        return self._images(name, inputs), columns
+
+    def encode(self, images: np.ndarray) -> client.Arrays:
+        """The latents of images [N, H, W, C], by name."""
+        return self._predict("encode", {"images": images})
+
+    def log_prob(self, images: np.ndarray) -> client.Arrays:
+        """The bounds of images [N, H, W, C] in nats, by name, without their maps."""
+        number = len(images)
+        seeds = self.seed + np.arange(number)
+        outputs = self._predict("log_prob", {"images": images, "seed": seeds, **self._labels("log_prob", number)})
+        return {name: values for name, values in outputs.items() if values.ndim < 3}
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """What the latents of images make of them, at the mean of what the pixels see: [N, H, W, C]."""
+        latents = self.encode(images)["z1_mean"]
+        return self._images("decode", {"z1": latents, **self._noise("decode", len(images))})
+
+    def complete(self, images: np.ndarray, mask: np.ndarray, each: int) -> np.ndarray:
+        """Completions of images.
+
+        Args:
+          images: [N, H, W, C].
+          mask: [H, W, 1], 1 where they are kept.
+          each: how many of each image.
+
+        Returns:
+          [N, each, H, W, C].
+        """
+        repeated = images.repeat(each, axis=0)
+        masks = mask[None].repeat(len(repeated), axis=0)
+        inputs = {"images": repeated, "mask": masks, **self._noise("complete", len(repeated))}
+        return self._images("complete", inputs).reshape(len(images), each, *images.shape[1:])
+
+    def label_number(self) -> int | None:
+        """The number of the class that the label names.
+
+        Raises:
+          ValueError: if the model has no such class.
+        """
+        if self.label is None:
+            return None
+        if self.label in self.classes:
+            return list(self.classes).index(self.label)
+        number = int(self.label) if self.label.removeprefix("-").isdecimal() and len(self.label) < 20 else None
+        if self.num_classes is None and number is not None:
+            return number  # the server refuses it, if it must
+        if number is None or not 0 <= number < (self.num_classes or 0):
+            names = f" or one of {', '.join(map(ascii, self.classes))}" if self.classes else ""
+            top = "" if self.num_classes is None else self.num_classes - 1
+            expected = f"in 0..{top}{names}" if self.num_classes != 0 else "left out: this model has no classes"
+            raise ValueError(f"label must be {expected}. Received: {self.label}")
+        return number
+
+    def read_images(self, paths: Sequence[str], name: str) -> np.ndarray:
+        """Picture files as pixel values of the model, uint8 [N, H, W, C]; for the signature of a name."""
+        from pixelvae_tf import pictures
+
+        height, width, channels = self.model.signature(name).inputs["images"].shape[1:]
+        images = [read_picture(path, (height, width, channels), "images") for path in paths]
+        return pictures.to_pixel_values(np.stack(images), self.num_values)
+
+    def _labels(self, name: str, number: int) -> dict[str, np.ndarray]:
+        """The class of all images, for a signature that takes one."""
+        has_classes = "label" in self.model.signature(name).inputs
+        if has_classes != (self.label is not None):
+            expected = "given: this model has classes" if has_classes else "left out: this model has no classes"
+            raise ValueError(f"label must be {expected}. Received: {self.label}")
+        return {"label": np.full(number, self.label_number())} if has_classes else {}
+
+    def _noise(self, name: str, number: int) -> dict[str, np.ndarray]:
+        """What a signature that draws takes: [number] each."""
+        inputs = {"seed": self.seed + np.arange(number), "temperature": np.full(number, self.temperature)}
+        return inputs | self._labels(name, number)
+
+    def _images(self, name: str, inputs: client.Arrays) -> np.ndarray:
+        images = self._predict(name, inputs)["images"]
+        if images.max() >= self.num_values:
+            raise ValueError(
+                f"num_values must be the model's. Received: {self.num_values}, and the value {images.max()}"
+            )
+        return images
+
+    def _predict(self, name: str, inputs: client.Arrays) -> client.Arrays:
+        """The outputs of all rows, a batch a call."""
+        from pixelvae_tf.train import progress
+
+        number, step = len(next(iter(inputs.values()))), self.batch_size
+        batches = []
+        with progress.announced(f"{name}: {number} image{'s' if number > 1 else ''}") as count:
+            for start in range(0, number, step):
+                batch = {key: values[start : start + step] for key, values in inputs.items()}
+                try:
+                    batches.append(self.model.predict(name, batch))
+                except client.ServerError as error:
+                    # The server alone knows the limit, and names it.
+                    if "the max_batch of the export" not in str(error):
+                        raise
+                    raise ValueError(f"batch_size must be what the model takes. Received: {step}: {error}") from error
+                count(min(start + step, number), number)
+        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def read_mask(mask: str, height: int, width: int) -> np.ndarray:
+    """A mask, uint8 [H, W, 1], 1 where an image is kept: the name of a half, or the light part of a picture file."""
+    from pixelvae_tf import pictures
+
+    halves = pictures.halves(height, width)
+    if mask in halves:
+        return halves[mask]
+    if not pathlib.Path(mask).is_file():
+        raise ValueError(f"mask must be one of {', '.join(halves)}, or a picture file. Received: {mask!r}")
+    return (read_picture(mask, (height, width, 1), "mask") >= 128).astype(np.uint8)
+
+
+def read_picture(path: str, shape: tuple[int, int, int], name: str) -> np.ndarray:
+    """A picture as training reads it, 0..255 [H, W, C].
+
+    Args:
+      path: its file.
+      shape: (H, W, C).
+      name: what the messages call it.
+
+    Raises:
+      ValueError: if it cannot be read, or is to be of an image that is no square.
+    """
+    from pixelvae_tf.data import folder
+
+    height, width, channels = shape
+    if height != width:
+        raise ValueError(f"{name} can be read for models of square images alone. Received: {height}x{width}")
+    try:
+        read = folder.read(".", path, height, channels)
+    except OSError as error:
+        raise ValueError(f"{name} must be picture files. Received: {path!r}: {error.__cause__ or error}") from error
+    if read.pixels is None:
+        raise ValueError(f"{name} must be picture files. Received: {path!r}, which cannot be read: {read.note}")
+    return read.pixels
