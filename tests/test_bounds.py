@@ -177,23 +177,36 @@ def test_kl_weights_free_nats_and_the_priors_floor_change_with_the_step():
     assert bounds.Objective().kl_weights(tf.constant(0), 2).numpy().tolist() == [1, 1]
     assert float(bounds.Objective().prior_floor(tf.constant(0))) == 0
     # Level 1 costs its allowance of 3, level 2 half of its KL.
-    assert float(objective.loss(tf.constant(7.0), tf.constant([2.0, 4.0]), tf.constant(20))) == 7 + 3 + 2
+    parts = bounds.Elbo(tf.constant([6.0, 8.0]), tf.constant([[1.0, 4.0], [3.0, 4.0]]))
+    assert float(objective.loss(parts, tf.constant(20), 2).nats) == 7 + 3 + 2
 
 
 def test_without_warm_ups_the_objective_is_the_negative_elbo(one_latent):
     model, image = one_latent
     parts = bounds.elbo(model, image, tf.constant([0], tf.int64))
-    loss = bounds.Objective().loss(parts.reconstruction_nats[0], parts.kl_nats[0], tf.constant(0))
-    np.testing.assert_allclose(loss, -parts.log_prob[0], rtol=1e-6)
+    loss = bounds.Objective().loss(parts, tf.constant(0), 1)
+    np.testing.assert_allclose(loss.nats, -parts.log_prob[0], rtol=1e-6)
 
 
-def test_free_bits_gate_has_the_gradient_of_the_maximum():
-    kl = tf.Variable([3.0, 0.5, 2.0])
+def test_the_loss_of_shares_has_the_value_and_the_gradient_of_the_whole():
+    """Also where the free nats of a level cover the KL of one share and not of the batch."""
+    reconstruction = tf.Variable([7.0, 9.0, 8.0, 6.0])
+    kl = tf.Variable([[3.0, 0.1, 0.9], [3.0, 0.2, 0.9], [2.0, 0.3, 2.0], [2.0, 0.4, 2.0]])
+    objective, step = bounds.Objective(kl_warmup_steps=10, free_nats=1.0), tf.constant(5)
     with tf.GradientTape(persistent=True) as tape:
-        maximum = tf.reduce_sum(tf.maximum(kl, 1.0))
-        gated = tf.reduce_sum(bounds.free_bits_gate(kl, 1.0) * kl)
-    np.testing.assert_array_equal(tape.gradient(maximum, kl), tape.gradient(gated, kl))
-    np.testing.assert_array_equal(tape.gradient(gated, kl), [1, 0, 1])
+        mean_kl = tf.reduce_mean(kl, axis=0)
+        expected = tf.reduce_mean(reconstruction) + 0.5 * tf.reduce_sum(tf.maximum(mean_kl, 1.0))
+        means = iter([tf.reduce_mean(reconstruction), mean_kl] * 2)
+        shares = [
+            objective.loss(bounds.Elbo(reconstruction[rows], kl[rows]), step, 4, lambda _: next(means))
+            for rows in (slice(0, 2), slice(2, 4))
+        ]
+        both = shares[0].nats + shares[1].nats
+    for share in shares:
+        np.testing.assert_allclose(share.nats, expected, rtol=1e-6)
+    for x in (reconstruction, kl):
+        np.testing.assert_allclose(tape.gradient(both, x), tape.gradient(expected, x), rtol=1e-6)
+    assert np.all(tape.gradient(both, kl).numpy() == np.array([0.125, 0.0, 0.125]))
 
 
 def test_active_units_count_means_that_vary():

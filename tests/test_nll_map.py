@@ -6,6 +6,7 @@ import tensorflow as tf
 from family import labels_for, make_model
 
 from pixelvae_tf import bounds
+from pixelvae_tf.bounds import terms
 
 # A vector; a grid under N(0, I); grids whose priors are autoregressive; classes and channels; no latents.
 NAMES = ["gated_pixel_vae", "latents_on_a_grid", "hierarchy_three_levels", "pixel_vae_classes", "gated_pixel_cnn"]
@@ -49,7 +50,7 @@ def test_draws_are_averaged():
     model = make_model("hierarchy_gaussian_prior")
     images, seeds = _images(model)
     posteriors = model.posterior(images)
-    each = [bounds._nll_map(model, posteriors, images, model.sample_posterior(posteriors, seeds, k)) for k in range(3)]
+    each = [terms.nll_terms(model, posteriors, images, model.sample_posterior(posteriors, seeds, k)) for k in range(3)]
     mean = tf.nest.map_structure(lambda *nats: sum(nats) / 3, *each)
     assert np.abs(each[0].pixel_nats - each[1].pixel_nats).max() > 1e-3
     # As a graph for any number of images, which is how it is exported.

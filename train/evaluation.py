@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import bounds, data, pixels
+from pixelvae_tf.bounds.diagnosis import usage_sources
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train.workers import Workers
 
@@ -118,7 +119,7 @@ class Evaluator:
         for batch, real in self._batches(some, batch_size):
             shares = np.split(real, self.strategy.num_replicas_in_sync)
             # What fills up a batch is paired with itself.
-            sources = [_filled_up(bounds.usage_sources(int(share.sum()), levels), len(share)) for share in shares]
+            sources = [_filled_up(usage_sources(int(share.sum()), levels), len(share)) for share in shares]
             costs = []
             for of_part in np.concatenate(sources, axis=1):
                 parts = self._run(self._parts, {**batch, "sources": of_part})

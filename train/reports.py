@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf import bounds, data, noise, pictures, runs
 from pixelvae_tf import config as config_lib
+from pixelvae_tf import data, noise, pictures, runs
+from pixelvae_tf.bounds.diagnosis import IGNORED_NATS
+from pixelvae_tf.bounds.objective import by_level
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train import progress
 from pixelvae_tf.train.steps import Totals
@@ -63,11 +65,11 @@ def ignored_latents(config: config_lib.Config, step: int, usage_nats: Sequence[f
     Returns:
       The warnings, for a person.
     """
-    train, least = config.train, bounds.IGNORED_NATS
+    train, least = config.train, IGNORED_NATS
     if step < config.objective.warmup_steps:
         return []
     settings = zip(
-        *(bounds.by_level(values, len(usage_nats)) for values in (train.kl_warmup_steps, train.free_nats)), strict=True
+        *(by_level(values, len(usage_nats)) for values in (train.kl_warmup_steps, train.free_nats)), strict=True
     )
     return [
         f"The latents of level {level} are all but ignored (posterior collapse): with another image's in their place "

@@ -116,7 +116,6 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
     """A step, in a replica: (loss, its parts, gradient norms) of the global batch, and its gradients."""
     replica = tf.distribute.get_replica_context()
     model, step, train, objective = state.model, state.step, config.train, config.objective
-    weights = objective.kl_weights(step, model.num_levels)
     dropout_seed = layers.dropout_seed(train.seed, step, replica.replica_id_in_sync_group)
     # Its gradient is compiled with it. What replicas tell each other stays outside (but for batch normalisation).
     elbo = tf.function(bounds.elbo, autograph=False, jit_compile=True) if train.jit_compile else bounds.elbo
@@ -134,21 +133,15 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
             labels=batch["labels"] if model.config.num_classes else None,
             prior_floor=objective.prior_floor(step),
         )
-        reconstruction = tf.reduce_sum(parts.reconstruction_nats) / train.batch_size
-        kl = tf.reduce_sum(parts.kl_nats, axis=0) / train.batch_size
-        global_kl = global_sum(tf.stop_gradient(kl))
-        gate = bounds.free_bits_gate(global_kl, objective.allowances(step, model.num_levels))
-        loss = reconstruction + tf.reduce_sum(weights * gate * kl)
+        loss = objective.loss(parts, step, train.batch_size, global_sum)
     variables = [variable.value for variable in model.trainable_variables]
-    gradients = global_sum(tape.gradient(loss, variables))
+    gradients = global_sum(tape.gradient(loss.nats, variables))
     norms = {name: tf.linalg.global_norm([gradients[i] for i in places]) for name, places in state.parts.items()}
     norm = tf.linalg.global_norm(list(norms.values()))
     if train.clip_norm:
         gradients, _ = tf.clip_by_global_norm(gradients, train.clip_norm, use_norm=norm)
-    reconstruction = global_sum(tf.stop_gradient(reconstruction))
-    loss = objective.loss(reconstruction, global_kl, step)
     norm, norms = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), (norm, norms))
-    return (loss, reconstruction, global_kl, norm, norms), gradients
+    return (*loss, norm, norms), gradients
 
 
 def _update_weights(strategy: tf.distribute.Strategy, state: TrainState, gradients: list) -> None:

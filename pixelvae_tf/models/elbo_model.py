@@ -190,11 +190,14 @@ class ElboModel(keras.Model):
         """
         if sample_weight is not None:
             raise ValueError(NO_WEIGHTS.format("sample_weight"))
-        reconstruction, kl = tf.reduce_mean(y_pred["reconstruction_nats"]), tf.reduce_mean(y_pred["kl_nats"], axis=0)
-        for metric, value in zip(self._means, [reconstruction, *tf.unstack(kl)], strict=True):
-            metric.update_state(value, sample_weight=tf.shape(y_pred["kl_nats"])[0])
+        parts = bounds.Elbo(**y_pred)
+        batch_size = tf.shape(parts.reconstruction_nats)[0]
         objective = self._objective if training else bounds.Objective()
-        return objective.loss(reconstruction, kl, self.optimizer.iterations)
+        loss = objective.loss(parts, self.optimizer.iterations, tf.cast(batch_size, tf.float32))
+        means = [loss.reconstruction_nats, *tf.unstack(loss.kl_nats)]
+        for metric, value in zip(self._means, means, strict=True):
+            metric.update_state(value, sample_weight=batch_size)
+        return loss.nats
 
     def get_compile_config(self) -> dict | None:
         """What `compile` was given, as plain data; None before."""
