@@ -7,7 +7,7 @@ arithmetic does.
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.weight_norm import PACKAGE
+from pixelvae_tf.layers.configured import PACKAGE
 
 
 def scalars(optimizer: keras.optimizers.Adam, learning_rate: tf.Tensor, dtype: str | tf.DType) -> dict[str, tf.Tensor]:

@@ -39,9 +39,9 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers import shared
+from pixelvae_tf.layers.configured import PACKAGE, Configured
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.layers.rematerialization import rematerialized
-from pixelvae_tf.layers.weight_norm import PACKAGE
 
 Nest = Any  # a nest of tensors
 Size = tuple[int, int]  # (H, W)
@@ -298,7 +298,7 @@ class Residual(Chain):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Activation(PointwiseLayer):
+class Activation(Configured, PointwiseLayer):
     """A nonlinearity.
 
         Activation("elu")(x)  # of the shape of x
@@ -313,9 +313,6 @@ class Activation(PointwiseLayer):
 
     def apply(self, constants, x):
         return keras.activations.get(self.function)(tf.cast(x, self.compute_dtype))
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "function": self.function}
 
 
 def take_row(rows: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ Legend: B batch, H height, W width, D dimensions of the context, F filters.
 import tensorflow as tf
 
 from pixelvae_tf.layers.causal import CausalLayer, take_row
+from pixelvae_tf.layers.configured import Configured
 from pixelvae_tf.layers.weight_norm import WeightNormConv2D
 
 
@@ -37,7 +38,7 @@ class ContextProjection(WeightNormConv2D):
         return super().call(context)
 
 
-class Conditioned(CausalLayer):
+class Conditioned(Configured, CausalLayer):
     """A causal layer that may be conditioned on a context; knows it from `build`."""
 
     def build_projections(self, context_shape, filters: int, names: tuple[str, ...]) -> None:

@@ -21,15 +21,11 @@ import tensorflow as tf
 
 from pixelvae_tf.layers import masks
 from pixelvae_tf.layers.causal import CausalLayer
+from pixelvae_tf.layers.configured import PACKAGE
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.row_steppers import AddendStepper, HorizontalStepper, VerticalStepper
 from pixelvae_tf.layers.shifts import head, shift_down
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
-
-
-def without(config: dict, *names: str) -> dict:
-    """A config less what a causal convolution leaves no choice in."""
-    return {name: value for name, value in config.items() if name not in names}
+from pixelvae_tf.layers.weight_norm import WeightNormConv2D, add_optional
 
 
 class StridedCausalConv2D(WeightNormConv2D, CausalLayer):
@@ -79,9 +75,6 @@ class VerticalConv2D(StridedCausalConv2D):
     def stepper(self, context, batch, size):
         side = self.kernel_size[1] // 2
         return VerticalStepper.of(*self.folded(), (batch, size[1]), (side, side), self.strides)
-
-    def get_config(self) -> dict:
-        return without(super().get_config(), "padding")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -143,8 +136,7 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
         return HorizontalStepper.of(*self.folded(), batch, self.reach, self.mask_type, self.groups)
 
     def get_config(self) -> dict:
-        own = {"kernel_size": 2 * self.reach + 1, "mask_type": self.mask_type, "groups": self.groups}
-        return {**without(super().get_config(), "padding", "strides"), **own}
+        return {**super().get_config(), "kernel_size": 2 * self.reach + 1}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -204,7 +196,3 @@ class MaskedConv2D(Conditioned):
         beside = self.beside.stepper(None, batch, size)
         above = None if self.above is None else self.above.stepper(None, batch, size)
         return AddendStepper.of(beside, above, self.project("context_projection", context), (batch, size[1]))
-
-    def get_config(self) -> dict:
-        names = ("filters", "kernel_size", "mask_type", "groups", "gain")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -17,16 +17,17 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from pixelvae_tf.layers.configured import PACKAGE, Configured
 from pixelvae_tf.layers.rematerialization import computed_again, rematerialized
 from pixelvae_tf.layers.shifts import head
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, WeightNormDense
+from pixelvae_tf.layers.weight_norm import WeightNormConv2D, WeightNormDense
 
 # Of the moving statistics that evaluation and export use.
 BATCH_NORM_MOMENTUM = 0.99
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(Configured):
     """x -> shortcut(x) + conv(elu(conv(elu(x)))), at the same, half or double the resolution.
 
     Args:
@@ -87,12 +88,8 @@ class ResidualBlock(keras.layers.Layer):
             y = self.normalization(y, training=training)
         return self.second(y) + (move(self.shortcut(x)) if self.project else x)
 
-    def get_config(self) -> dict:
-        own = {"filters": self.filters, "resample": self.resample, "batch_norm": self.batch_norm}
-        return {**super().get_config(), **own}
 
-
-class _Blocks(keras.layers.Layer):
+class _Blocks(Configured):
     """Residual blocks one after the other, some of which halve or double the resolution.
 
     Args:
@@ -110,10 +107,6 @@ class _Blocks(keras.layers.Layer):
 
     def _keeping(self, filters: int, name: str) -> list[ResidualBlock]:
         return [self._block(filters, "none", f"{name}_{index}") for index in range(self.num_blocks)]
-
-    def get_config(self) -> dict:
-        own = {"filters": self.filters, "num_blocks": self.num_blocks, "batch_norm": self.batch_norm}
-        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -155,9 +148,6 @@ class Encoder(_Blocks):
         for block in self.blocks:
             x = rematerialized(functools.partial(block, training=training), x)
         return tf.nn.elu(x)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "stem_filters": self.stem_filters}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -226,6 +216,3 @@ class FeatureDecoder(_Blocks):
             x = rematerialized(functools.partial(block, training=training), x)
             x = head(head(x, height, axis=1), width, axis=2)
         return tf.nn.elu(x)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "size": self.size, "first_filters": self.first_filters}

@@ -21,13 +21,14 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers.causal import Nest, PointwiseLayer, Stepper
+from pixelvae_tf.layers.configured import PACKAGE
 from pixelvae_tf.layers.context import Conditioned, add_context_row
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout
 from pixelvae_tf.layers.masks import MaskType, check_groups, side_of_kernel
 from pixelvae_tf.layers.row_steppers import AddendState, AddendStepper, HorizontalStepper
 from pixelvae_tf.layers.shifts import shift_down
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
+from pixelvae_tf.layers.weight_norm import WeightNormConv2D, add_optional, as_matrix, matrix_product
 
 
 def gate(x: tf.Tensor) -> tf.Tensor:
@@ -143,10 +144,6 @@ class GatedBlock(Conditioned):
             self.keep_vertical,
         )
 
-    def get_config(self) -> dict:
-        names = ("filters", "kernel_size", "mask_type", "groups", "dropout", "keep_vertical")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
 
 class GatedState(NamedTuple):
     """State of a `GatedStepper`: of the gate, with the vertical stream's above it, and of the projection behind it."""
@@ -227,9 +224,6 @@ class GatedPointwise(Conditioned):
     def stepper(self, context, batch, size):
         projected = self.project("context_projection", context)
         return AddendStepper.of(self.projection.stepper(None, batch, size), None, projected, (batch, size[1]), gate)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "filters": self.filters, "groups": self.groups, "gain": self.gain}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from pixelvae_tf import pixels
 from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, Stepper, take_row
+from pixelvae_tf.layers.configured import PACKAGE, Configured
 from pixelvae_tf.layers.initial_weights import random_normal
-from pixelvae_tf.layers.weight_norm import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class ScalePixels(PointwiseLayer):
+class ScalePixels(Configured, PointwiseLayer):
     """Pixel values [..., C] -> [-1, 1], [..., C].
 
     Args:
@@ -28,9 +28,6 @@ class ScalePixels(PointwiseLayer):
 
     def apply(self, constants, x):
         return pixels.to_unit_interval(x, self.num_values, self.compute_dtype)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "num_values": self.num_values}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -59,7 +56,7 @@ class OrderedValues(keras.initializers.Initializer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class EmbedPixels(PointwiseLayer):
+class EmbedPixels(Configured, PointwiseLayer):
     """Pixel values [..., C] -> learnt vectors [..., dim * C]; unit k belongs to channel k mod C.
 
     The program of PixelVAE's models of natural images (section 4.2) embeds its input so, in 16 dimensions a channel.
@@ -97,9 +94,6 @@ class EmbedPixels(PointwiseLayer):
         # Values come into a step one group late; see `layers.causal`.
         groups = len(constants) // x.shape[-1]
         return self.apply(constants[(group - 1) % groups :: groups], x)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "num_values": self.num_values, "dim": self.dim}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

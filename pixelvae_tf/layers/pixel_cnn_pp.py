@@ -29,13 +29,14 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers.causal import CausalLayer, Nest, Stepper
+from pixelvae_tf.layers.configured import PACKAGE, Configured
 from pixelvae_tf.layers.convolutions import MaskedConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.layers.rematerialization import rematerialized
 from pixelvae_tf.layers.residual_streams import DownRightConv2D, Pair, PairStepper, ResidualPair
 from pixelvae_tf.layers.row_steppers import AddendStepper, VerticalStepper
 from pixelvae_tf.layers.shifts import shift_down
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
+from pixelvae_tf.layers.weight_norm import WeightNormConv2D, add_optional, as_matrix, matrix_product
 
 
 class Scale(keras.layers.Layer):
@@ -274,7 +275,7 @@ class ScaleStepper(Stepper):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class PixelCNNPP(CausalLayer):
+class PixelCNNPP(Configured, CausalLayer):
     """The network from pixels on [-1, 1] to features: [B, H, W, C] -> [B, H, W, F]. It is strict (type A).
 
     Args:
@@ -324,10 +325,6 @@ class PixelCNNPP(CausalLayer):
             self.scale.stepper(context, batch, size),
             tf.zeros((batch, size[1], self.filters), self.compute_dtype),
         )
-
-    def get_config(self) -> dict:
-        names = ("filters", "num_blocks", "num_scales", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 class PixelCNNPPState(NamedTuple):

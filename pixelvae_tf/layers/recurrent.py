@@ -27,12 +27,13 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers.causal import Nest, Stepper, take_row
+from pixelvae_tf.layers.configured import PACKAGE
 from pixelvae_tf.layers.context import Conditioned
 from pixelvae_tf.layers.convolutions import HorizontalConv2D, VerticalConv2D
 from pixelvae_tf.layers.masks import check_groups, merge_groups, units_of_group
 from pixelvae_tf.layers.row_steppers import AddendStepper, HorizontalStepper
 from pixelvae_tf.layers.shifts import head, shift, shift_down
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional
+from pixelvae_tf.layers.weight_norm import WeightNormConv2D, add_optional
 
 FORGET_BIAS = 1.0
 
@@ -101,14 +102,6 @@ class RowLSTM(Conditioned):
         beside, above = (part.stepper(None, batch, size) for part in (self.input_to_state, self.state_to_state))
         projected = self.project("context_projection", context)
         return RowLSTMStepper.of(beside, above, projected, (batch, size[1]), _hidden)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "kernel_size": self.kernel_size,
-            "groups": self.groups,
-        }
 
 
 def _hidden(pre_activations: tf.Tensor, cell: tf.Tensor) -> tf.Tensor:
@@ -218,9 +211,6 @@ class DiagonalBiLSTM(Conditioned):
             context=self.project("context_projection", context),
             nothing=tf.zeros((size[1], batch, self.units), beside.dtype),
         )
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units, "groups": self.groups}
 
 
 class DiagonalState(NamedTuple):

@@ -12,11 +12,12 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers.causal import CausalLayer, Nest, Stepper, take_row
+from pixelvae_tf.layers.configured import PACKAGE
 from pixelvae_tf.layers.context import Conditioned
-from pixelvae_tf.layers.convolutions import StridedCausalConv2D, VerticalConv2D, without
+from pixelvae_tf.layers.convolutions import StridedCausalConv2D, VerticalConv2D
 from pixelvae_tf.layers.dropout import dropout, fold_in
 from pixelvae_tf.layers.row_steppers import AddendStepper, HorizontalStepper, VerticalStepper
-from pixelvae_tf.layers.weight_norm import PACKAGE, WeightNormConv2D, add_optional, as_matrix, matrix_product
+from pixelvae_tf.layers.weight_norm import WeightNormConv2D, add_optional, as_matrix, matrix_product
 
 # What the second convolution of a block starts with, so that blocks start near the identity (the program's).
 SECOND_CONV_GAIN = 0.1
@@ -51,9 +52,6 @@ class DownRightConv2D(StridedCausalConv2D):
         beside = HorizontalStepper.of(kernel[1:], bias, batch, 1)
         above = VerticalStepper.of(kernel[:1], None, (batch, size[1]), (1, 0), self.strides)
         return AddendStepper.of(beside, above, None, (batch, size[1]), strides=self.strides)
-
-    def get_config(self) -> dict:
-        return without(super().get_config(), "padding", "kernel_size")
 
 
 class ResidualStream(Conditioned):

@@ -14,10 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pixelvae_tf.layers.configured import PACKAGE, Configured
 from pixelvae_tf.layers.initial_weights import random_normal
-
-PACKAGE = "pixelvae_tf"
-
 
 # How far a data-dependent start may move a norm, in either direction: where the data do not vary (a constant
 # image), no norm gives a unit its variance.
@@ -39,7 +37,7 @@ def data_dependent_initialization():
         _initializing.reset(token)
 
 
-class WeightNormalized(keras.layers.Layer):
+class WeightNormalized(Configured):
     """Owns `v`, `g` and the bias; `folded` gives the kernel that they stand for."""
 
     def __init__(self, filters: int, gain: float = 1.0, use_bias: bool = True, **kwargs):
@@ -90,10 +88,6 @@ class WeightNormalized(keras.layers.Layer):
         self.g.assign(self.g * factor)
         if self.bias is not None:
             self.bias.assign((self.bias - mean) * factor)
-
-    def get_config(self) -> dict:
-        """Keras' config."""
-        return {**super().get_config(), "filters": self.filters, "gain": self.gain, "use_bias": self.use_bias}
 
 
 def multiply_adds(layer: keras.layers.Layer) -> int:
@@ -206,8 +200,3 @@ class WeightNormConv2D(WeightNormalized):
         else:
             y = tf.nn.conv2d(x, kernel, self.strides, self.padding.upper())
         return add_optional(y, bias)
-
-    def get_config(self) -> dict:
-        """Keras' config."""
-        config = {"kernel_size": self.kernel_size, "strides": self.strides, "padding": self.padding}
-        return {**super().get_config(), **config}

@@ -22,7 +22,7 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import checks, control_flow, distributions, layers, noise, pixels, sampling
 from pixelvae_tf.fields import check
-from pixelvae_tf.layers.weight_norm import PACKAGE
+from pixelvae_tf.layers.configured import PACKAGE
 from pixelvae_tf.limits import MAX_DRAWS
 from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import COMPLETION_ROUNDS, ModelConfig, PixelCNNPPConfig

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import bounds, checks, noise
-from pixelvae_tf.layers.weight_norm import PACKAGE
+from pixelvae_tf.layers.configured import PACKAGE
 
 
 class Tasks:
