@@ -31,7 +31,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from pixelvae_tf import data, presets, pretrained
 from pixelvae_tf.export import exporter
 from pixelvae_tf.export.examples import example
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.train import steps, trainer
 
 MODELS = ["binarized_mnist/gated_pixel_vae_no_upsampling", "digits/gated_pixel_vae"]
@@ -119,7 +119,7 @@ def saved_graph(version: pathlib.Path) -> int:
 def export(name: str, folder: pathlib.Path) -> tuple[Callable, Callable]:
     """Writes and checks a SavedModel."""
     model, _, card = pretrained.load(name)
-    return lambda: exporter.export(model, card, folder / "model", Options()), lambda: saved_graph(
+    return lambda: exporter.export(model, card, folder / "model", ServingOptions()), lambda: saved_graph(
         folder / "model" / "1"
     )
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, runs
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.export.page import CARD, PAGE, page
 from pixelvae_tf.models import PixelVAE
 
@@ -53,7 +53,7 @@ def make_card(
 
 
 def describe(
-    model: PixelVAE, endpoints: dict[str, tf.types.experimental.PolymorphicFunction], options: Options
+    model: PixelVAE, endpoints: dict[str, tf.types.experimental.PolymorphicFunction], options: ServingOptions
 ) -> dict:
     """What is known of a model and the way it is served, as plain data."""
     return {

@@ -18,9 +18,9 @@ from pixelvae_tf import runs
 from pixelvae_tf.export import card as card_lib
 from pixelvae_tf.export import warmup
 from pixelvae_tf.export.examples import example
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.export.server import model_name
-from pixelvae_tf.export.signatures import Signature, signatures
+from pixelvae_tf.export.signatures import ServedFunction, signatures
 from pixelvae_tf.files import local_path
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train import progress
@@ -37,7 +37,7 @@ def export(
     model: PixelVAE,
     card: dict,
     export_dir: str | pathlib.Path,
-    options: Options = Options(),  # noqa: B008
+    options: ServingOptions = ServingOptions(),  # noqa: B008
 ) -> pathlib.Path:
     """Writes `export_dir/<next free integer>/`, checked.
 
@@ -96,7 +96,7 @@ def make_folder(base: str | pathlib.Path) -> pathlib.Path:
         ) from error
 
 
-def _without_xla(model: PixelVAE, options: Options) -> dict[str, Signature]:
+def _without_xla(model: PixelVAE, options: ServingOptions) -> dict[str, ServedFunction]:
     """What XLA's numbers are held against; nothing where there is no XLA, or where it keeps more digits of bfloat16."""
     if not options.xla or model.compute_dtype == "bfloat16":
         return {}
@@ -163,7 +163,7 @@ def _rename_to_next_version(unfinished: pathlib.Path, base: pathlib.Path) -> pat
             # Another export was faster: take the next number.
 
 
-def checked_batches(options: Options) -> set[int]:
+def checked_batches(options: ServingOptions) -> set[int]:
     """The batch sizes of the check; where XLA's variant cuts batches into parts, one at least is cut."""
     return {min(batch, options.max_batch) for batch in (*CHECKED_BATCHES, max(options.xla_parts, CHECKED_BATCHES[0]))}
 
@@ -171,8 +171,8 @@ def checked_batches(options: Options) -> set[int]:
 def check(
     endpoints: Endpoints,
     path: pathlib.Path,
-    options: Options = Options(),  # noqa: B008
-    without_xla: dict[str, Signature] | None = None,
+    options: ServingOptions = ServingOptions(),  # noqa: B008
+    without_xla: dict[str, ServedFunction] | None = None,
 ) -> None:
     """Compares every signature of a SavedModel, in a fresh process without pixelvae_tf, with the model's.
 
@@ -223,7 +223,7 @@ def _run_check(
 def _cases(
     endpoints: Endpoints,
     batches: set[int],
-    without_xla: dict[str, Signature],
+    without_xla: dict[str, ServedFunction],
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Inputs and the model's own outputs: {"signature|batch|in or out|tensor": array}."""

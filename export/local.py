@@ -89,13 +89,13 @@ class Weights(Local):
     def _functions(self) -> dict[str, Any]:
         import tensorflow as tf
 
-        from pixelvae_tf.export.options import Options
+        from pixelvae_tf.export.options import ServingOptions
         from pixelvae_tf.export.signatures import signatures
 
         model, *_ = self._load()
         return {
             name: tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
-            for name, signature in signatures(model, Options(self.max_batch)).items()
+            for name, signature in signatures(model, ServingOptions(self.max_batch)).items()
         }
 
     def signature(self, name: str) -> client.Signature:

@@ -15,20 +15,26 @@ import sys
 from absl import app, flags, logging
 
 from pixelvae_tf import console, pretrained
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
 _EXPORT_DIR = console.define_path("export_dir", None, "The model's directory; gets a new version.", required=True)
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
-_MAX_BATCH = flags.DEFINE_integer("max_batch", Options.max_batch, "Largest batch of a request, and of merged ones.")
+_MAX_BATCH = flags.DEFINE_integer(
+    "max_batch", ServingOptions.max_batch, "Largest batch of a request, and of merged ones."
+)
 _COMPLETION_ROUNDS = flags.DEFINE_integer(
-    "completion_rounds", Options.completion_rounds, "Rounds of encoding and filling in, by the signature complete."
+    "completion_rounds",
+    ServingOptions.completion_rounds,
+    "Rounds of encoding and filling in, by the signature complete.",
 )
 _WARMUP = flags.DEFINE_list("warmup", [], "Batch sizes that the server tries before it answers, as 1,16.")
 _XLA = flags.DEFINE_bool("xla", False, "Write a second model too, EXPORT_DIR_xla, compiled by XLA.")
 _XLA_PARTS = flags.DEFINE_integer(
-    "xla_parts", Options.xla_parts, "Parts of a batch that it computes side by side: the cores of a server without GPU."
+    "xla_parts",
+    ServingOptions.xla_parts,
+    "Parts of a batch that it computes side by side: the cores of a server without GPU.",
 )
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
@@ -47,7 +53,9 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.export import exporter, server
 
     try:
-        options = Options(_MAX_BATCH.value, _batch_sizes(_WARMUP.value), completion_rounds=_COMPLETION_ROUNDS.value)
+        options = ServingOptions(
+            _MAX_BATCH.value, _batch_sizes(_WARMUP.value), completion_rounds=_COMPLETION_ROUNDS.value
+        )
         variants = {_EXPORT_DIR.value: options}
         compiled = dataclasses.replace(options, xla=_XLA.value, xla_parts=_XLA_PARTS.value)
         if _XLA.value:

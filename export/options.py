@@ -5,11 +5,11 @@ import dataclasses
 from pixelvae_tf.limits import MAX_BATCH, MAX_DRAWS, MAX_PARALLEL
 from pixelvae_tf.models.config import COMPLETION_ROUNDS
 
-__all__ = ["Options"]
+__all__ = ["ServingOptions"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ServingOptions:
     """What an export is asked for beside the weights.
 
     Attributes:

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.files import write_atomically
 
 MODELS, BATCHING = "models.config", "batching_parameters.txt"
@@ -45,7 +45,7 @@ def xla_variant(export_dir: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(os.path.normpath(os.path.join(export_dir, "..", f"{model_name(export_dir)}_xla")))
 
 
-def write(export_dirs: list[str | pathlib.Path], options: Options) -> None:
+def write(export_dirs: list[str | pathlib.Path], options: ServingOptions) -> None:
     """Writes the model config and the batching parameters beside the versions of the first model.
 
     They are of the last export: what stood there before is replaced.

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from pixelvae_tf import bounds, checks, xla
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.models import PixelVAE
 
 Tensors = dict[str, tf.Tensor]
 
 
-class Signature(NamedTuple):
-    """One signature.
+class ServedFunction(NamedTuple):
+    """A signature before it is written.
 
     Attributes:
       function: from a dict of tensors to a dict of tensors.
@@ -31,7 +31,7 @@ class Signature(NamedTuple):
     inputs: dict[str, tf.TensorSpec]
 
 
-def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signature]:  # noqa: B008
+def signatures(model: PixelVAE, options: ServingOptions = ServingOptions()) -> dict[str, ServedFunction]:  # noqa: B008
     """The signatures of a model, as the table of docs/export.md names them; those on latents only where there are any.
 
     Args:
@@ -41,22 +41,10 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
     Returns:
       By name; `serving_default` is `encode`, or `sample` without latents.
     """
-    specs = {
-        "images": tf.TensorSpec((None, *model.config.image_shape), tf.uint8, "images"),
-        "mask": tf.TensorSpec((None, *model.config.image_shape[:2], 1), tf.uint8, "mask"),
-        "seed": tf.TensorSpec((None,), tf.int64, "seed"),
-        "temperature": tf.TensorSpec((None,), tf.float32, "temperature"),
-    }
-    num_classes = model.config.num_classes
-    if num_classes:
-        specs["label"] = tf.TensorSpec((None,), tf.int64, "label")
-    seeds_of_levels = [f"seed_z{level}" for level in range(1, model.num_levels + 1)]
-    for name in (*seeds_of_levels, "seed_pixels"):
-        specs[name] = tf.TensorSpec((None,), tf.int64, name)
-    if model.num_levels:
-        specs["z1"] = tf.TensorSpec((None, *model.config.levels[0].shape), tf.float32, "z1")
+    specs, functions = _specs(model), _Functions(model, options.completion_rounds)
+    label = ("label",) if model.config.num_classes else ()
 
-    def signature(function: Callable, *names: str) -> Signature:
+    def served(function: Callable[..., Tensors], *names: str) -> ServedFunction:
         # The numbers alone: XLA has no strings, and leaves out assertions.
         numbers = xla.compiled(function, options.xla_parts) if options.xla else function
 
@@ -69,58 +57,92 @@ def signatures(model: PixelVAE, options: Options = Options()) -> dict[str, Signa
                 outputs = numbers(**_harmless(inputs, good))
             return {**{name: _keep(values, good) for name, values in outputs.items()}, "error": error}
 
-        # The encoder does not take the class.
-        label = ("label",) if num_classes and function is not encode else ()
-        return Signature(checked, {name: specs[name] for name in (*names, *label)})
+        return ServedFunction(checked, {name: specs[name] for name in names})
 
-    def encode(images: tf.Tensor) -> Tensors:
-        return model.encode(images)
-
-    def draw(level_seeds, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None) -> Tensors:
-        # With the latents that the pixels see, so that `decode` can go on from a sample.
-        latents = model.sample_prior(level_seeds, temperature)
-        images = tf.cast(model.decode(latents, seed, temperature, labels=label), tf.uint8)
-        return {"images": images, **({"z1": tf.cast(latents[0], tf.float32)} if latents else {})}
-
-    def sample(seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
-        return draw(seed, seed, temperature, label)
-
-    def sample_by_level(
-        seed_pixels: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None, **level_seeds: tf.Tensor
-    ) -> Tensors:
-        return draw([level_seeds[name] for name in seeds_of_levels], seed_pixels, temperature, label)
-
-    def decode(z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
-        return {"images": tf.cast(model.decode([z1], seed, temperature, labels=label), tf.uint8)}
-
-    def complete(
-        images: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None
-    ) -> Tensors:
-        filled = model.complete(images, mask, seed, temperature, options.completion_rounds, labels=label)
-        return {"images": tf.cast(filled, tf.uint8)}
-
-    def log_prob(images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
-        maps = bounds.nll_map(model, images, seed, label)
-        parts = maps.elbo
-        outputs = {"log_prob": parts.log_prob, "pixel_nats": maps.pixel_nats}
-        if model.num_levels:  # without latents the costs are one number
-            outputs |= parts._asdict()
-        for level, nats in enumerate(maps.latent_nats, start=1):
-            if not model.config.levels[level - 1].is_vector:
-                outputs[f"z{level}_nats"] = nats
-        return outputs
-
-    found = {
-        "sample": signature(sample, "seed", "temperature"),
-        "complete": signature(complete, "images", "mask", "seed", "temperature"),
-        "log_prob": signature(log_prob, "images", "seed"),
+    by_name = {
+        "sample": served(functions.sample, "seed", "temperature", *label),
+        "complete": served(functions.complete, "images", "mask", "seed", "temperature", *label),
+        "log_prob": served(functions.log_prob, "images", "seed", *label),
     }
     if model.num_levels:
-        found["encode"] = signature(encode, "images")
-        found["decode"] = signature(decode, "z1", "seed", "temperature")
+        by_name["encode"] = served(functions.encode, "images")  # the encoder does not take the class
+        by_name["decode"] = served(functions.decode, "z1", "seed", "temperature", *label)
         # From the top down, as they are drawn.
-        found["sample_by_level"] = signature(sample_by_level, *reversed(seeds_of_levels), "seed_pixels", "temperature")
-    return {**found, "serving_default": found["encode" if model.num_levels else "sample"]}
+        seeds = (*reversed(_level_seeds(model)), "seed_pixels")
+        by_name["sample_by_level"] = served(functions.sample_by_level, *seeds, "temperature", *label)
+    return {**by_name, "serving_default": by_name["encode" if model.num_levels else "sample"]}
+
+
+def _level_seeds(model: PixelVAE) -> list[str]:
+    return [f"seed_z{level}" for level in range(1, model.num_levels + 1)]
+
+
+def _specs(model: PixelVAE) -> dict[str, tf.TensorSpec]:
+    """All inputs that signatures take."""
+    config = model.config
+    shapes = {
+        "images": ((*config.image_shape,), tf.uint8),
+        "mask": ((*config.image_shape[:2], 1), tf.uint8),
+        "temperature": ((), tf.float32),
+        **{name: ((), tf.int64) for name in ("seed", "label", *_level_seeds(model), "seed_pixels")},
+    }
+    if model.num_levels:
+        shapes["z1"] = (config.levels[0].shape, tf.float32)
+    return {name: tf.TensorSpec((None, *shape), dtype, name) for name, (shape, dtype) in shapes.items()}
+
+
+class _Functions:
+    """What signatures compute, of rows that are good.
+
+    Args:
+      model: the model.
+      completion_rounds: of `PixelVAE.complete`.
+    """
+
+    def __init__(self, model: PixelVAE, completion_rounds: int):
+        self.model, self.completion_rounds = model, completion_rounds
+
+    def encode(self, images: tf.Tensor) -> Tensors:
+        return self.model.encode(images)
+
+    def sample(self, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
+        return self._draw(seed, seed, temperature, label)
+
+    def sample_by_level(
+        self, seed_pixels: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None, **level_seeds: tf.Tensor
+    ) -> Tensors:
+        seeds = [level_seeds[name] for name in _level_seeds(self.model)]
+        return self._draw(seeds, seed_pixels, temperature, label)
+
+    def _draw(self, level_seeds, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None) -> Tensors:
+        # With the latents that the pixels see, so that `decode` can go on from a sample.
+        latents = self.model.sample_prior(level_seeds, temperature)
+        images = tf.cast(self.model.decode(latents, seed, temperature, labels=label), tf.uint8)
+        return {"images": images, **({"z1": tf.cast(latents[0], tf.float32)} if latents else {})}
+
+    def decode(self, z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
+        return {"images": tf.cast(self.model.decode([z1], seed, temperature, labels=label), tf.uint8)}
+
+    def complete(
+        self,
+        images: tf.Tensor,
+        mask: tf.Tensor,
+        seed: tf.Tensor,
+        temperature: tf.Tensor,
+        label: tf.Tensor | None = None,
+    ) -> Tensors:
+        filled = self.model.complete(images, mask, seed, temperature, self.completion_rounds, labels=label)
+        return {"images": tf.cast(filled, tf.uint8)}
+
+    def log_prob(self, images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
+        maps = bounds.nll_map(self.model, images, seed, label)
+        outputs = {"log_prob": maps.elbo.log_prob, "pixel_nats": maps.pixel_nats}
+        if self.model.num_levels:  # without latents the costs are one number
+            outputs |= maps.elbo._asdict()
+        for level, nats in enumerate(maps.latent_nats, start=1):
+            if not self.model.config.levels[level - 1].is_vector:
+                outputs[f"z{level}_nats"] = nats
+        return outputs
 
 
 def _good_batch(inputs: Tensors, max_batch: int) -> list[tf.Operation]:

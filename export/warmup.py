@@ -5,7 +5,7 @@ import pathlib
 import tensorflow as tf
 
 from pixelvae_tf.export.examples import example
-from pixelvae_tf.export.signatures import Signature
+from pixelvae_tf.export.signatures import ServedFunction
 
 # Where TensorFlow Serving looks for them.
 WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
@@ -13,7 +13,7 @@ WARMUP = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_REQUESTS = 1000
 
 
-def requests(name: str, served: dict[str, Signature], batches: tuple[int, ...]) -> list[bytes]:
+def requests(name: str, served: dict[str, ServedFunction], batches: tuple[int, ...]) -> list[bytes]:
     """A request for every signature and batch size, all valid: one that fails would keep the model from loading.
 
     Args:

@@ -20,7 +20,7 @@ from pixelvae_tf.config import (
     ModelConfig,
 )
 from pixelvae_tf.export import card, exporter
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.models import PixelVAE
 
 # The image of this seed is drawn alone, and as one of sixteen.
@@ -47,9 +47,9 @@ ONE_LAYER = ModelConfig(
 )
 # Exports beside those of the family's models with default options: {name: (model, options)}.
 _SPECIAL = {
-    "three_levels_and_classes": (THREE_LEVELS, Options()),
-    "at_most_2": (ONE_LAYER, Options(MAX_BATCH, warmup=(1, 2), completion_rounds=3)),
-    "at_most_2_by_xla": (ONE_LAYER, Options(MAX_BATCH, warmup=(1, 2), xla=True)),
+    "three_levels_and_classes": (THREE_LEVELS, ServingOptions()),
+    "at_most_2": (ONE_LAYER, ServingOptions(MAX_BATCH, warmup=(1, 2), completion_rounds=3)),
+    "at_most_2_by_xla": (ONE_LAYER, ServingOptions(MAX_BATCH, warmup=(1, 2), xla=True)),
 }
 # A model with latents, one of several channels without, options, XLA. (All of the family are checked as slow tests.)
 CHECKED = ("gated_pixel_vae", "gated_pixel_cnn_embedded", "at_most_2", "at_most_2_by_xla")
@@ -109,7 +109,7 @@ def export(folder: pathlib.Path, name: str) -> Export:
     Returns:
       The model and its SavedModel.
     """
-    config, options = _SPECIAL[name] if name in _SPECIAL else (MODELS[name], Options())
+    config, options = _SPECIAL[name] if name in _SPECIAL else (MODELS[name], ServingOptions())
     model = make_model(config)
 
     def make(unfinished: pathlib.Path) -> None:

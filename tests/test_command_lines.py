@@ -26,7 +26,7 @@ def test_every_integer_flag_has_both_bounds(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "flags.DEFINE_integer":
             named = [keyword.arg for keyword in node.keywords if keyword.arg in ("lower_bound", "upper_bound")]
-            elsewhere = ast.unparse(node.args[1]).startswith("Options.")
+            elsewhere = ast.unparse(node.args[1]).startswith("ServingOptions.")
             assert elsewhere or len(node.args[3:] + named) == 2, ast.unparse(node)
 
 

@@ -24,7 +24,7 @@ from small_run import small_config
 from pixelvae_tf import data, pictures, presets, runs
 from pixelvae_tf.config import Config
 from pixelvae_tf.export import card, exporter, server
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.presets import command as command_lib
 from pixelvae_tf.train import evaluation
 
@@ -322,7 +322,7 @@ def test_a_card_holds_evaluations_of_its_weights_alone(run, tmp_path):
 def about(model, config, step, evaluations):
     commands = {"train": None, "evaluate": "pixelvae-evaluate --workdir=runs/x", "export": "pixelvae-export"}
     known = card.make_card(config, "best", step, evaluations, commands)
-    return {"name": "base", **known, **card.describe(model, {}, Options())}
+    return {"name": "base", **known, **card.describe(model, {}, ServingOptions())}
 
 
 def test_a_report_that_is_damaged_is_named(run, tmp_path):

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from pixelvae_tf.export import card, check, exporter, server, warmup
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.export.signatures import signatures
 
 
@@ -55,7 +55,8 @@ def test_a_variant_in_parts_draws_the_same_images():
     """In this process: `test_xla.py` has the parts, and a SavedModel of them has nothing else."""
     model = make_model(ONE_LAYER)
     whole, parts = (
-        signatures(model, options)["sample"].function for options in (Options(), Options(xla=True, xla_parts=2))
+        signatures(model, options)["sample"].function
+        for options in (ServingOptions(), ServingOptions(xla=True, xla_parts=2))
     )
     np.testing.assert_array_equal(whole(request(2))["images"], parts(request(2))["images"])
 
@@ -71,10 +72,10 @@ def test_an_empty_batch_and_one_above_the_largest_are_refused(export, name):
 
 
 def test_xlas_numbers_are_held_against_the_models():
-    model, options = make_model(ONE_LAYER), Options(xla=True)
+    model, options = make_model(ONE_LAYER), ServingOptions(xla=True)
     with mock.patch("pixelvae_tf.xla.compiled", lambda function, parts: lambda **inputs: _halved(function(**inputs))):
         wrong = {"log_prob": signatures(model, options)["log_prob"].function}
-    right = signatures(model, Options())
+    right = signatures(model, ServingOptions())
     endpoints = {
         name: tf.function(wrong[name], input_signature=[right[name].inputs], autograph=False) for name in wrong
     }
@@ -83,7 +84,7 @@ def test_xlas_numbers_are_held_against_the_models():
     expected = right["log_prob"].function({key: tf.constant(value) for key, value in request.items()})
     np.testing.assert_array_equal(cases["log_prob|2|out|log_prob"], expected["log_prob"])
     assert expected["log_prob"][0] < -1.0, "half of it must be something else"
-    assert not exporter._without_xla(model, Options())
+    assert not exporter._without_xla(model, ServingOptions())
 
 
 def _halved(outputs):
@@ -91,7 +92,13 @@ def _halved(outputs):
 
 
 @pytest.mark.parametrize(
-    "options", [Options(), Options(1), Options(3), *(Options(9, xla=True, xla_parts=n) for n in (2, 6, 9))]
+    "options",
+    [
+        ServingOptions(),
+        ServingOptions(1),
+        ServingOptions(3),
+        *(ServingOptions(9, xla=True, xla_parts=n) for n in (2, 6, 9)),
+    ],
 )
 def test_the_check_cuts_a_batch_where_the_variant_does(options):
     sizes = exporter.checked_batches(options)
@@ -101,12 +108,12 @@ def test_the_check_cuts_a_batch_where_the_variant_does(options):
 
 @pytest.mark.parametrize(("config", "rounds"), [(ONE_LAYER, 0), (THREE_LEVELS, 5)])
 def test_a_model_without_latents_completes_in_no_rounds(config, rounds):
-    assert card.describe(make_model(config), {}, Options(completion_rounds=5))["completion_rounds"] == rounds
+    assert card.describe(make_model(config), {}, ServingOptions(completion_rounds=5))["completion_rounds"] == rounds
 
 
 def test_the_check_holds_for_the_smallest_largest_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(exporter, "_run_check", run_check_in_this_process)
-    path = exporter.export(make_model(ONE_LAYER), {}, tmp_path, Options(max_batch=1))
+    path = exporter.export(make_model(ONE_LAYER), {}, tmp_path, ServingOptions(max_batch=1))
     assert json.loads((path / card.CARD).read_text())["max_batch"] == 1
 
 
@@ -143,7 +150,7 @@ def test_the_warm_up_is_one_good_request_a_signature_and_size(plain, compiled):
 
 def test_completion_takes_the_rounds_of_the_options():
     model, images = make_model(ONE_LAYER), np.zeros((2, 4, 5, 1), np.uint8)
-    served = signatures(model, Options(completion_rounds=3))["complete"].function
+    served = signatures(model, ServingOptions(completion_rounds=3))["complete"].function
     with mock.patch.object(model, "complete", return_value=tf.constant(images)) as complete:
         served(request(2, images=images, mask=images))
     (call,) = complete.call_args_list
@@ -153,7 +160,7 @@ def test_completion_takes_the_rounds_of_the_options():
 def test_a_signature_is_traced_once(tmp_path):
     model = make_model(ONE_LAYER)
     with mock.patch.object(model, "sample", wraps=model.sample) as sample:
-        signature = signatures(model, Options())["sample"]
+        signature = signatures(model, ServingOptions())["sample"]
         served = tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
         exporter._save(model, {"serving_default": served}, tmp_path / "1")
     assert sample.call_count == 1
@@ -178,12 +185,12 @@ def test_a_warm_up_names_the_package_that_it_needs(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     with pytest.raises(ValueError, match=r"pip install 'pixelvae_tf\[serving\]'"):
-        exporter.export(make_model(ONE_LAYER), {}, tmp_path / "base", Options(warmup=(1,)))
+        exporter.export(make_model(ONE_LAYER), {}, tmp_path / "base", ServingOptions(warmup=(1,)))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_warm_up_is_no_longer_than_the_server_takes(tmp_path):
-    options = Options(max_batch=1000, warmup=tuple(range(1, 1001)))
+    options = ServingOptions(max_batch=1000, warmup=tuple(range(1, 1001)))
     with pytest.raises(ValueError, match=r"warmup must be at most \d+ batch sizes: .* Received: 1000 sizes"):
         exporter.export(make_model(ONE_LAYER), {}, tmp_path / "base", options)
     assert not list(tmp_path.iterdir())
@@ -208,7 +215,7 @@ def batching_parameters():
 
 @pytest.mark.parametrize(
     ("options", "allowed"),
-    [(Options(), []), (Options(64, (16, 1, 16)), [1, 16, 64]), (Options(8, (8,)), [8])],
+    [(ServingOptions(), []), (ServingOptions(64, (16, 1, 16)), [1, 16, 64]), (ServingOptions(8, (8,)), [8])],
 )
 def test_the_servers_files_parse(tmp_path, options, allowed):
     name = 'digits "of" scikit-learn'

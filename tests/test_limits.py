@@ -9,7 +9,7 @@ import pytest
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import fields, limits, presets, runs
 from pixelvae_tf.bounds import Objective
-from pixelvae_tf.export.options import Options
+from pixelvae_tf.export.options import ServingOptions
 
 NETWORKS = typing.get_args(typing.get_type_hints(config_lib.ModelConfig)["pixels"])
 KINDS = (config_lib.TrainConfig, config_lib.ModelConfig, config_lib.LevelConfig, *NETWORKS)
@@ -114,4 +114,4 @@ def test_a_number_too_long_to_read_is_no_config():
 )
 def test_numbers_of_an_export_have_limits(options, message):
     with pytest.raises(ValueError, match=message):
-        Options(**options)
+        ServingOptions(**options)
