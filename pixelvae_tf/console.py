@@ -85,10 +85,13 @@ NOISE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog|To enable
 DEVICES = ("/dev/nvidiactl", "/dev/dxg")
 
 
-def start_tensorflow() -> None:
+def start_tensorflow(devices_follow: bool = False) -> None:
     """Imports TensorFlow, and says on what it computes in place of its own messages below errors.
 
     TF_CPP_MIN_LOG_LEVEL=0 in the environment shows them.
+
+    Args:
+      devices_follow: whether the command has still to make devices; `leave_out_onednn` is called when it has.
     """
     if "tensorflow" in sys.modules:
         return
@@ -103,6 +106,18 @@ def start_tensorflow() -> None:
     found = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "no GPU found: CPU"
     why = " (TF_CPP_MIN_LOG_LEVEL=0 shows why)" if driver and not gpus else ""
     print(f"{command()}: {found}{why}", file=sys.stderr)
+    if not devices_follow:
+        leave_out_onednn()
+
+
+def leave_out_onednn() -> None:
+    """Has oneDNN say where nobody hears it that it leaves integers to TensorFlow: once a process, as of an error."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        return
+    import tensorflow as tf
+
+    with streams.without(r"E\d{4} .*oneDNN supports DT_INT32 only on"):
+        tf.transpose(tf.zeros((2, 2), tf.int32))
 
 
 def _reason(error: Exception) -> str:

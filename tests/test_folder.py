@@ -9,8 +9,9 @@ from photo_folder import SIDE, make_animals, make_photos, picture
 from PIL import Image
 
 from pixelvae_tf import data, presets
-from pixelvae_tf.config import DataConfig
+from pixelvae_tf.config import Config, DataConfig, ModelConfig
 from pixelvae_tf.data import decoding, folder, walk
+from pixelvae_tf.train import trainer
 
 
 @pytest.fixture
@@ -292,3 +293,11 @@ def test_what_a_folder_lacks_is_named(photos, tmp_path):
             path.unlink()
     with pytest.raises(ValueError, match=r"data\.folder must hold images of the split 'validation'"):
         data.load(DataConfig("x", folder=str(photos)), "validation", shape)
+
+
+@pytest.mark.parametrize("num_classes", [0, 2])
+def test_labels_that_a_model_does_not_take_are_said_to_be_unused(tmp_path, caplog, num_classes):
+    folder = make_animals(tmp_path / "animals")
+    model = ModelConfig((SIDE, SIDE, 3), 256, num_classes=num_classes)
+    trainer._load(Config(data=DataConfig("x", folder=str(folder), labels="folders"), model=model), None)
+    assert ("The 2 classes of data.labels are not used: model.num_classes is 0" in caplog.messages) == (not num_classes)

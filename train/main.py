@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("pixelvae_tf").setLevel(logging.INFO)
     onednn.switch_on()
-    console.start_tensorflow()
+    console.start_tensorflow(devices_follow=True)
     import tensorflow as tf
 
     from pixelvae_tf import runs
@@ -86,7 +86,9 @@ def main(argv: list[str]) -> None:
         try:
             if _VIRTUAL_CPUS.value > 1:
                 strategies.split_cpu(_VIRTUAL_CPUS.value)
-            runner = trainer.prepare(_CONFIG.value, _WORKDIR.value, strategies.make_strategy(_STRATEGY.value))
+            strategy = strategies.make_strategy(_STRATEGY.value)
+            console.leave_out_onednn()
+            runner = trainer.prepare(_CONFIG.value, _WORKDIR.value, strategy)
         except ValueError as error:
             raise SystemExit(f"pixelvae-train: {error}") from error
         with Interruption() as interruption:
