@@ -83,9 +83,9 @@ class Model:
         outputs = self._call(name, cast, signature.outputs)
         batch = len(next(iter(cast.values())))
         for key, tensor in signature.outputs.items():
-            wanted = (batch, *tensor.shape[1:])
-            if outputs[key].shape != wanted:
-                raise self._other_outputs(f"{key} of shape {outputs[key].shape} for {wanted}")
+            expected = (batch, *tensor.shape[1:])
+            if outputs[key].shape != expected:
+                raise self._other_outputs(f"{key} of shape {outputs[key].shape} for {expected}")
         for row, error in enumerate(outputs.pop("error", ())):
             if error:
                 raise ServerError(f"row {row} of the request was refused: {_text(error)}")
@@ -116,8 +116,10 @@ class Model:
         return ServerError(f"the model gave other outputs than its signature: {what}")
 
     def _no_signature(self, name: str, model: str, names: Iterable[str]) -> ServerError:
-        known = ", ".join(sorted(known for known in names if not known.startswith("__")))
-        return ServerError(f"model must have the signature {name}. Received: {model!r}, which has {known or 'none'}")
+        signatures = ", ".join(sorted(signatures for signatures in names if not signatures.startswith("__")))
+        return ServerError(
+            f"model must have the signature {name}. Received: {model!r}, which has {signatures or 'none'}"
+        )
 
 
 class _Server(Model):

@@ -208,7 +208,7 @@ def _run_check(
     script = pathlib.Path(__file__).with_name("check.py")
     command = [sys.executable, "-P", str(script), str(saved_model), str(cases)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    said = []
+    output = []
     with subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
@@ -216,8 +216,8 @@ def _run_check(
             if counted := re.fullmatch(r"checked (\d+) of (\d+)\n", line):
                 count(*map(int, counted.groups()))
             else:
-                said.append(line)
-    return subprocess.CompletedProcess(command, process.returncode, "".join(said), "")
+                output.append(line)
+    return subprocess.CompletedProcess(command, process.returncode, "".join(output), "")
 
 
 def _cases(

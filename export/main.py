@@ -65,8 +65,8 @@ def main(argv: list[str]) -> None:
         for export_dir in variants:
             exporter.make_folder(export_dir).rmdir()  # where one cannot be written, none is
         exported = []
-        for export_dir, its_options in variants.items():
-            path = exporter.export(model, card, export_dir, its_options)
+        for export_dir, variant in variants.items():
+            path = exporter.export(model, card, export_dir, variant)
             print(f"exported and checked: {path}")
             exported.append(export_dir)
             server.write(exported, options)
@@ -83,12 +83,12 @@ def _batch_sizes(texts: list[str]) -> tuple[int, ...]:
 def _model_and_card() -> tuple:
     """The model, and what the run's directory or the package, and the command line, say of it."""
     from pixelvae_tf import presets, runs
-    from pixelvae_tf.export import card
+    from pixelvae_tf.export.card import make_card
 
     export = {"export": shlex.join(["pixelvae-export", *sys.argv[1:]])}
     if _PRETRAINED.value:
-        model, _, known = pretrained.load(_PRETRAINED.value)
-        return model, {**known, "commands": known["commands"] | export}
+        model, _, card = pretrained.load(_PRETRAINED.value)
+        return model, {**card, "commands": card["commands"] | export}
     weights = _WEIGHTS.value or "best"
     model, config, step = runs.load(_WORKDIR.value, weights)
     which = [f"--weights={_WEIGHTS.value}"] if _WEIGHTS.value else []
@@ -99,7 +99,7 @@ def _model_and_card() -> tuple:
     evaluations = runs.read_evaluations(_WORKDIR.value, runs.fingerprint(model))
     lineage = runs.read_lineage(_WORKDIR.value)
     classes = (runs.read_images(_WORKDIR.value) or {}).get("classes", [])
-    return model, card.make_card(config, weights, step, evaluations, commands | export, lineage, classes)
+    return model, make_card(config, weights, step, evaluations, commands | export, lineage, classes)
 
 
 def run() -> None:

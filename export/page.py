@@ -137,7 +137,7 @@ def _signatures(card: dict) -> str:
 
 def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]:
     train = commands["train"]
-    before = [
+    earlier = [
         part
         for training in lineage
         for part in (
@@ -146,7 +146,7 @@ def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]
             f"```sh\n{training['command'] or '# no preset and flags make its config'}\n```",
         )
     ]
-    made = (
+    config_of_run = (
         ["The run's config is what this command gives:", f"```sh\n{train}\n```"]
         if train
         else ["No preset becomes the run's config by flags; the config is in `pixelvae_tf.json`, beside this page."]
@@ -156,7 +156,7 @@ def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]
         "The trainings, first to last: give each a workdir of its own, and the weights of the one before it for "
         "`--config.train.initial_weights`, whatever they were called then."
     ]
-    return [*(order if lineage else []), *before, *made, *exported]
+    return [*(order if lineage else []), *earlier, *config_of_run, *exported]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

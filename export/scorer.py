@@ -97,10 +97,10 @@ class Scorer:
     def maps(self, images: np.ndarray) -> list[np.ndarray]:
         """Nats [B, H, W] of each location; with a background model also by how much it finds it likelier."""
         measured = self.measure(images)
-        found = [measured["pixel_nats"]]
+        maps = [measured["pixel_nats"]]
         if self.background is not None:
-            found.append(measured["pixel_nats"] - measured["background_pixel_nats"])
-        return found
+            maps.append(measured["pixel_nats"] - measured["background_pixel_nats"])
+        return maps
 
     def read(self, folder: pathlib.Path, path: str) -> folder_lib.Read:
         """An image file as pixel values of the model; see `read`."""
@@ -110,20 +110,20 @@ class Scorer:
 def read(folder: str | pathlib.Path, path: str, config: ModelConfig) -> folder_lib.Read:
     """An image file as pixel values of a model: its largest centred square, averaged over areas to the model's size."""
     side, _, channels = config.image_shape
-    found = folder_lib.read(folder, path, side, channels)
-    if found.pixels is None:
-        return found
-    return dataclasses.replace(found, pixels=pictures.to_pixel_values(found.pixels, config.num_values))
+    result = folder_lib.read(folder, path, side, channels)
+    if result.pixels is None:
+        return result
+    return dataclasses.replace(result, pixels=pictures.to_pixel_values(result.pixels, config.num_values))
 
 
 def _check_background(model: SavedModel, background: SavedModel) -> None:
     """Raises a ValueError that names the first in which the images of two models differ."""
     for part, names in (("model", ("image_shape", "num_values", "num_classes")), ("data", ("name", "folder"))):
-        there, here = (getattr(each.config, part) for each in (background, model))
+        configs = [getattr(each.config, part) for each in (background, model)]
         for name in (*names, *(("exclude_labels",) if part == "data" else ())):
-            different = [getattr(config, name) for config in (there, here)]
-            if different[0] != different[1]:
+            theirs, ours = (getattr(config, name) for config in configs)
+            if theirs != ours:
                 raise ValueError(
                     f"background must be a model of the same images as saved_model, trained with data.mutation. "
-                    f"Received: {part}.{name} {different[0]!r} there and {different[1]!r} here"
+                    f"Received: {part}.{name} {theirs!r} there and {ours!r} here"
                 )

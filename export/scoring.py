@@ -139,8 +139,8 @@ def list_files(folder: pathlib.Path, name: str) -> list[str]:
     walk = Walk(folder)
     walk.say_what_is_passed_over()
     if not walk.paths:
-        known = ", ".join(folder_lib.EXTENSIONS)
-        raise ValueError(f"{name} must hold images ({known}). Received: {str(folder)!r}, with none")
+        extensions = ", ".join(folder_lib.EXTENSIONS)
+        raise ValueError(f"{name} must hold images ({extensions}). Received: {str(folder)!r}, with none")
     return sorted(walk.paths)
 
 

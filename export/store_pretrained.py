@@ -56,8 +56,8 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
     config.data.data_dir = ""  # where this machine keeps it
     command = presets.command_for(config, f"runs/{name}")
     if f"--config={name}" not in shlex.split(command or ""):
-        its_command = command or "none: no preset and flags make its config"
-        raise ValueError(f"name must be the preset of the run, whose command is {its_command}. Received: {name!r}")
+        actual = command or "none: no preset and flags make its config"
+        raise ValueError(f"name must be the preset of the run, whose command is {actual}. Received: {name!r}")
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, pretrained.WEIGHTS)
         model.save_weights(path)

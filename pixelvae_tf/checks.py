@@ -1,4 +1,4 @@
-"""Checks at the doors: temperatures, latents, labels, and that they are one an image. (Images: `pixels.check_images`.)
+"""Checks of what the public API takes: temperatures, latents, labels, one for each image. (`pixels` checks images.)
 
 What is not known before a graph runs is checked when it runs, or not at all: each says so.
 
@@ -90,15 +90,16 @@ def as_mask(mask, images: tf.Tensor) -> tf.Tensor:
 
 def check_latents(latents: list[tf.Tensor], shapes: list[tuple[int, ...]], where: str = "latents") -> None:
     """Raises a ValueError unless the latents are tensors [B, *shape], finite where that is known beforehand."""
-    wanted = ", ".join(f"[B, {', '.join(map(str, shape))}]" for shape in shapes)
-    expected = f"{where} must be a list of tensors, of shapes {wanted}"
+    shapes_in_words = ", ".join(f"[B, {', '.join(map(str, shape))}]" for shape in shapes)
+    expected = f"{where} must be a list of tensors, of shapes {shapes_in_words}"
     if not isinstance(latents, list | tuple) or not all(hasattr(z, "shape") for z in latents):
         raise ValueError(f"{expected}. Received: {latents!r}")
-    found = [tf.TensorShape(z.shape) for z in latents]
-    if len(found) != len(shapes) or not all(
-        tf.TensorShape((None, *shape)).is_compatible_with(given) for shape, given in zip(shapes, found, strict=True)
+    received = [tf.TensorShape(z.shape) for z in latents]
+    if len(received) != len(shapes) or not all(
+        tf.TensorShape((None, *shape)).is_compatible_with(actual)
+        for shape, actual in zip(shapes, received, strict=True)
     ):
-        raise ValueError(f"{expected}. Received: {found}")
+        raise ValueError(f"{expected}. Received: {received}")
     for z in latents:
         value = tf.get_static_value(tf.convert_to_tensor(z))
         if value is not None and not np.isfinite(value).all():
@@ -134,7 +135,7 @@ def one_hot(labels, num_classes: int, dtype: str) -> tf.Tensor | None:
     if value is not None and value.size and (value.min() < 0 or value.max() >= num_classes):
         raise ValueError(f"{expected}. Received: values from {value.min()} to {value.max()}")
     labels = tf.cast(labels, tf.int64)
-    good = tf.reduce_all((labels >= 0) & (labels < num_classes))
-    checked = tf.debugging.Assert(good, [f"{expected}. Received: other values"])
+    in_range = tf.reduce_all((labels >= 0) & (labels < num_classes))
+    checked = tf.debugging.Assert(in_range, [f"{expected}. Received: other values"])
     with tf.control_dependencies([] if checked is None else [checked]):
         return tf.one_hot(labels, num_classes, dtype=dtype)

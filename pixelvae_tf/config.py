@@ -165,9 +165,9 @@ def field_names(config: Config) -> list[str]:
 
     def names(value: Any, name: str) -> list[str]:
         if isinstance(value, dict):
-            return [found for key in value for found in names(value[key], f"{name}.{key}".lstrip("."))]
+            return [inner for key in value for inner in names(value[key], f"{name}.{key}".lstrip("."))]
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            return [found for i, item in enumerate(value) for found in names(item, f"{name}[{i}]")]
+            return [inner for i, item in enumerate(value) for inner in names(item, f"{name}[{i}]")]
         return [name]
 
     return names(dataclasses.asdict(config), "")
@@ -204,31 +204,30 @@ def _update(data: Any) -> None:
         train["kl_warmup_steps"].append(max(upper, *train["kl_warmup_steps"]))
 
 
-def differences(there: Config, here: Config) -> list[tuple[str, Any, Any]]:
+def differences(first: Config, second: Config) -> list[tuple[str, Any, Any]]:
     """The fields in which two runs differ.
 
     Args:
-      there: one run.
-      here: the other.
+      first, second: of the runs.
 
     Returns:
-      (field, value there, value here) of each, as "train.steps" or "model.levels[0].dim"; as a whole, plain data, where
-      one has a network or a number of levels that the other has not.
+      (field, value in the first, value in the second) of each, as "train.steps" or "model.levels[0].dim"; of a whole
+      network or list of levels, as plain data, where the two have different fields or numbers of levels.
     """
     # Decoded: a list where a tuple is declared is no difference.
-    before, now = (dataclasses.asdict(check(Config, config, "config")) for config in (there, here))
-    return _differences(before, now, "")
+    one, other = (dataclasses.asdict(check(Config, config, "config")) for config in (first, second))
+    return _differences(one, other, "")
 
 
 def in_words(different: list[tuple[str, Any, Any]]) -> str:
-    """What `differences` found, for a message."""
-    return "; ".join(f"{name} is {there!r} there and {here!r} here" for name, there, here in different)
+    """The result of `differences`, for a message."""
+    return "; ".join(f"{name} is {first!r} there and {second!r} here" for name, first, second in different)
 
 
-def _differences(there: Any, here: Any, name: str) -> list[tuple[str, Any, Any]]:
-    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys():
-        return [found for key in here for found in _differences(there[key], here[key], f"{name}.{key}".lstrip("."))]
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        pairs = enumerate(zip(there, here, strict=True))
-        return [found for i, (old, new) in pairs for found in _differences(old, new, f"{name}[{i}]")]
-    return [] if there == here else [(name, there, here)]
+def _differences(first: Any, second: Any, name: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        return [inner for key in second for inner in _differences(first[key], second[key], f"{name}.{key}".lstrip("."))]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        pairs = enumerate(zip(first, second, strict=True))
+        return [inner for i, (one, other) in pairs for inner in _differences(one, other, f"{name}[{i}]")]
+    return [] if first == second else [(name, first, second)]

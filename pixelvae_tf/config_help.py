@@ -58,12 +58,12 @@ def explained(kind: type) -> dict[tuple[str, ...], str]:
     Returns:
       The text for each name, or names that are explained together.
     """
-    found: dict[tuple[str, ...], str] = {}
+    docs: dict[tuple[str, ...], str] = {}
     for base in reversed(kind.__mro__[:-1]):
         _, _, attributes = inspect.cleandoc(base.__doc__ or "").partition("\nAttributes:\n")
         for names, doc in re.findall(r"^  ([\w, ]+): (.*(?:\n {4,}.*)*)", attributes, re.MULTILINE):
-            found[tuple(names.split(", "))] = " ".join(doc.split())
-    return found
+            docs[tuple(names.split(", "))] = " ".join(doc.split())
+    return docs
 
 
 def settable(kind: type, names: tuple[str, ...]) -> bool:

@@ -103,9 +103,9 @@ def start_tensorflow(devices_follow: bool = False) -> None:
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
-    found = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "no GPU found: CPU"
+    devices = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}" if gpus else "no GPU found: CPU"
     why = " (TF_CPP_MIN_LOG_LEVEL=0 shows why)" if driver and not gpus else ""
-    print(f"{command()}: {found}{why}", file=sys.stderr)
+    print(f"{command()}: {devices}{why}", file=sys.stderr)
     if not devices_follow:
         leave_out_onednn()
 
@@ -187,10 +187,10 @@ def check_output(path: str, folder: str = "") -> None:
     place = pathlib.Path(path)
     written = pathlib.Path(os.path.realpath(path))  # what a link leads to
     try:
-        good = written.parent.is_dir() and (written.is_file() or not written.exists())
+        writable = written.parent.is_dir() and (written.is_file() or not written.exists())
     except OSError as error:  # too long a name, or a directory that nobody may look into
         raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error
-    if not good:
+    if not writable:
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
     # That of "samples_0.9" is no name of a format.
     if re.match(r"\.[A-Za-z]", place.suffix) and place.suffix.lower() != ".png":

@@ -50,11 +50,11 @@ def require_outside(output: pathlib.Path, folder: pathlib.Path, output_name: str
 
 def _linked_folders(folder: pathlib.Path) -> Iterator[str]:
     """The real path of a folder, and of all that links in it, and in those, lead to."""
-    known, waiting = set(), [folder]
+    visited, waiting = set(), [folder]
     while waiting:
-        if (real := os.path.realpath(waiting.pop())) in known:
+        if (real := os.path.realpath(waiting.pop())) in visited:
             continue
-        known.add(real)
+        visited.add(real)
         yield real
         for root, folders, _ in os.walk(real):
             folders[:] = [name for name in folders if not name.startswith(".")]  # no images are looked for there

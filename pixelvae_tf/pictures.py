@@ -87,8 +87,8 @@ def completions(
     number, each = completed.shape[:2]
     shown = to_uint8_picture(images, num_values)
     kept = np.where(mask, shown, np.uint8(128))
-    made = to_uint8_picture(completed, num_values)
-    rows = np.concatenate([shown[:, None], kept[:, None], made], axis=1)
+    filled = to_uint8_picture(completed, num_values)
+    rows = np.concatenate([shown[:, None], kept[:, None], filled], axis=1)
     return tile(rows.reshape(number * (2 + each), *images.shape[1:]), 256, 2 + each, scale)
 
 

@@ -15,7 +15,7 @@ def _expected(image_shape: tuple[int, int, int], num_values: int) -> str:
 
 
 def check_images(images: tf.Tensor | np.ndarray, image_shape: tuple[int, int, int], num_values: int) -> None:
-    """Checks what comes in at the doors.
+    """Checks the images that a public function takes.
 
     Inside a graph the values are not known yet; there only shape and dtype are checked.
 
@@ -48,8 +48,8 @@ def require_images(images: tf.Tensor, image_shape: tuple[int, int, int], num_val
     """
     check_images(images, image_shape, num_values)
     top = tf.constant(min(num_values - 1, images.dtype.max), images.dtype)
-    good = tf.reduce_all((images >= tf.zeros([], images.dtype)) & (images <= top))
-    checked = tf.debugging.Assert(good, [f"{_expected(image_shape, num_values)}. Received: other values"])
+    in_range = tf.reduce_all((images >= tf.zeros([], images.dtype)) & (images <= top))
+    checked = tf.debugging.Assert(in_range, [f"{_expected(image_shape, num_values)}. Received: other values"])
     with tf.control_dependencies([] if checked is None else [checked]):
         return tf.identity(images)
 

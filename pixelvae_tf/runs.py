@@ -88,8 +88,8 @@ def checkpoints(folder: str | pathlib.Path) -> list[str]:
     """
     folder = pathlib.Path(folder)
     listed = (folder / LIST).read_text(errors="replace") if (folder / LIST).is_file() else ""
-    there = " ".join(f'"{path.stem}"' for path in folder.glob("*.index"))
-    numbers = set(map(int, re.findall(r'"ckpt-(\d+)"', listed + there)))
+    present = " ".join(f'"{path.stem}"' for path in folder.glob("*.index"))
+    numbers = set(map(int, re.findall(r'"ckpt-(\d+)"', listed + present)))
     return [str(folder / f"ckpt-{number}") for number in sorted(numbers)]
 
 

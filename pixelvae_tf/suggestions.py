@@ -13,11 +13,13 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     did_you_mean("stpes", ["train.steps", "train.seed"])  # '; did you mean train.steps?'
     """
     names = list(names)
-    ends = {known: known.rpartition(".")[2].lstrip("-") for known in names}
+    ends = {candidate: candidate.rpartition(".")[2].lstrip("-") for candidate in names}
     end = name.rpartition(".")[2].lstrip("-")
-    found = [known for known in names if ends[known] == end]
-    if not found:
+    similar = [candidate for candidate in names if ends[candidate] == end]
+    if not similar:
         close = difflib.get_close_matches(end, set(ends.values()), SHOWN, cutoff=0.7)
-        found = [known for best in close for known in names if ends[known] == best]
-        found += [known for known in difflib.get_close_matches(name, names, SHOWN) if known not in found]
-    return f"; did you mean {', '.join(found[:SHOWN])}?" if found else ""
+        similar = [candidate for best in close for candidate in names if ends[candidate] == best]
+        similar += [
+            candidate for candidate in difflib.get_close_matches(name, names, SHOWN) if candidate not in similar
+        ]
+    return f"; did you mean {', '.join(similar[:SHOWN])}?" if similar else ""

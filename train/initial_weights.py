@@ -28,22 +28,22 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
                 "train.initial_weights must name a pretrained model or the directory of a run, not both; "
                 f"./{source} is the directory. Received: {source!r}"
             )
-        trained, its_config, card = pretrained.load(source)
+        trained, trained_config, card = pretrained.load(source)
         step, command, lineage = card["step"], card["commands"]["train"], card["lineage"]
     else:
         try:
-            trained, its_config, step = runs.load(source)
+            trained, trained_config, step = runs.load(source)
             lineage = runs.read_lineage(source)
         except (OSError, ValueError) as error:
             raise ValueError(
                 "train.initial_weights must be the directory of a run or one of the pretrained models "
                 f"{', '.join(pretrained.names())}. Received: {source!r}: {error}"
             ) from error
-        its_config.data.data_dir = ""  # where a machine kept the images is no part of their lineage
-        command = presets.command_for(its_config, source)
+        trained_config.data.data_dir = ""  # where a machine kept the images is no part of their lineage
+        command = presets.command_for(trained_config, source)
     # The same weights are wanted, not the same config: dropout, say, may change.
     if _shapes(trained) != _shapes(model):
-        different = [found for found in config_lib.differences(its_config, config) if found[0].startswith("model.")]
+        different = [field for field in config_lib.differences(trained_config, config) if field[0].startswith("model.")]
         raise ValueError(
             f"train.initial_weights must be weights of this architecture. Received: {source!r}, where "
             f"{config_lib.in_words(different)}"

@@ -64,8 +64,8 @@ def main(argv: list[str]) -> None:
     for bar in bars:
         bar.close()
     print(f"{'prepared' if bars else 'already prepared'}: {_OUTPUT.value}, {how.side}x{how.side}")
-    for split, found in manifest["splits"].items():
-        print(f"  {split}: {found['num_images']} images in {len(found['shards'])} shards")
+    for split, content in manifest["splits"].items():
+        print(f"  {split}: {content['num_images']} images in {len(content['shards'])} shards")
     for split in ("train", "validation"):
         if not manifest["splits"][split]["num_images"]:
             print(f"  Nothing can be trained on it: no image is in the split {split!r}")

@@ -77,8 +77,8 @@ class Progress:
         if now - self.last_line >= LINE_EVERY_SECONDS or done == self.total:
             self.last_line = now
             left = (self.total - done) / max(rate, 1e-9)
-            said = f"{self.unit} {done}/{self.total} {text}".strip()
-            _say(f"{said}, {left:.0f} s left")
+            line = f"{self.unit} {done}/{self.total} {text}".strip()
+            _say(f"{line}, {left:.0f} s left")
 
     def close(self) -> None:
         """Ends the bar."""

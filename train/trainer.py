@@ -140,7 +140,7 @@ def _go_on(
     training = {"command": presets.command_for(before, str(workdir)), "step": step}
     training |= {"fingerprint": runs.fingerprint(state.average), "same_run": True}
     # It is there already if what goes on was stopped before its config was written.
-    return [*(known for known in runs.read_lineage(workdir) if known != training), training]
+    return [*(earlier for earlier in runs.read_lineage(workdir) if earlier != training), training]
 
 
 def _batches(config: config_lib.Config, images: data.ImageSet, strategy: tf.distribute.Strategy, step: int) -> Iterator:

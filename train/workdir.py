@@ -56,7 +56,7 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> config_lib.Config
         return None
     before = runs.read_config(workdir)
     configs = (with_absolute_paths(each, follow_links=True) for each in (before, config))
-    different = [found for found in config_lib.differences(*configs) if found[0] not in FREE_FIELDS]
+    different = [field for field in config_lib.differences(*configs) if field[0] not in FREE_FIELDS]
     if [name for name, _, _ in different] == ["train.steps"] and config.train.steps > before.train.steps:
         return before
     if different:
@@ -109,10 +109,10 @@ def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
     Raises:
       ValueError: if they are others, or what they were cannot be read.
     """
-    there = runs.read_images(workdir)
-    if there is None:
+    stored = runs.read_images(workdir)
+    if stored is None:
         return
-    different = [split for split, fingerprint in fingerprints.items() if there.get(split) != fingerprint]
+    different = [split for split, fingerprint in fingerprints.items() if stored.get(split) != fingerprint]
     if different:
         raise ValueError(
             f"the data must be the images that the run in workdir {str(workdir)!r} began with. "
@@ -143,13 +143,13 @@ def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet
     Raises:
       ValueError: if they are others.
     """
-    there = runs.read_images(workdir)
-    if there is None:
+    stored = runs.read_images(workdir)
+    if stored is None:
         return
-    if split not in there and config.data.folder:
+    if split not in stored and config.data.folder:
         split = "validation"
         images = data.load(config.data, split, config.model.image_shape)
-    if there.get(split, images.fingerprint()) != images.fingerprint():
+    if stored.get(split, images.fingerprint()) != images.fingerprint():
         where = config.data.folder or config.data.data_dir or config.data.name
         raise ValueError(
             f"the data must be the images that the run in workdir {str(workdir)!r} was trained on. Received: other "
@@ -164,11 +164,11 @@ def check_classes(images: data.ImageSet, workdir: str | pathlib.Path) -> None:
     Raises:
       ValueError: if they are others.
     """
-    there = (runs.read_images(workdir) or {}).get("classes")
-    if there and images.classes and list(images.classes) != there:
+    stored = (runs.read_images(workdir) or {}).get("classes")
+    if stored and images.classes and list(images.classes) != stored:
         raise ValueError(
             f"the data must have the classes that the run in workdir {str(workdir)!r} was trained on: "
-            f"{', '.join(map(ascii, there))}. Received: {', '.join(map(ascii, images.classes))}"
+            f"{', '.join(map(ascii, stored))}. Received: {', '.join(map(ascii, images.classes))}"
         )
 
 

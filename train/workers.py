@@ -124,10 +124,10 @@ class Workers:
 
     def exchange(self, numbers: Sequence[int]) -> np.ndarray:
         """What the worker of each replica says, int64 [replicas, N]."""
-        said = self.strategy.experimental_distribute_values_from_function(
+        values = self.strategy.experimental_distribute_values_from_function(
             lambda _: tf.constant([list(numbers)], tf.int64)
         )
-        return self.concatenate({"": said})[""]
+        return self.concatenate({"": values})[""]
 
     def check_equal(self, numbers: dict[str, int]) -> None:
         """Checks that all workers go on with the same run.

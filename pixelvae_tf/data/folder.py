@@ -75,20 +75,20 @@ class Images:
         Raises:
           ValueError: if an image has no class, or a class has no image for training.
         """
-        without = [path for paths in self.splits.values() for path in paths if not self.class_of(path)]
-        if without:
+        unlabelled = [path for paths in self.splits.values() for path in paths if not self.class_of(path)]
+        if unlabelled:
             raise ValueError(
                 f"{name} must hold every image in a subfolder that is its class, to have labels. "
-                f"Received: {len(without)} in none, such as {without[0]!a}"
+                f"Received: {len(unlabelled)} in none, such as {unlabelled[0]!a}"
             )
-        there = {split: {self.class_of(path) for path in paths} for split, paths in self.splits.items()}
-        unknown = sorted(set().union(*there.values()) - there["train"])
+        classes = {split: {self.class_of(path) for path in paths} for split, paths in self.splits.items()}
+        unknown = sorted(set().union(*classes.values()) - classes["train"])
         if unknown:
             raise ValueError(
                 f"{name} must have images for training of every class. "
                 f"Received: none of {', '.join(map(ascii, unknown))}"
             )
-        return tuple(sorted(there["train"]))
+        return tuple(sorted(classes["train"]))
 
 
 def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str]]:
@@ -199,25 +199,25 @@ def load(
       ValueError: if there are no such images, or classes are missing.
       MachineError: if an image cannot be read for a reason that is not its own.
     """
-    found = list_images(folder, "data.folder")
-    paths, classes = found.splits[split], found.classes("data.folder") if labels else ()
+    listed = list_images(folder, "data.folder")
+    paths, classes = listed.splits[split], listed.classes("data.folder") if labels else ()
     results = in_parallel(lambda path: read(folder, path, side, channels), paths)
     # On a terminal alone (None), which a program without standard error has not.
     bar = tqdm.tqdm(results, f"reading {split}", len(paths), unit="image", disable=None if sys.stderr else True)
-    good = []
+    readable = []
     for result in bar:
         if result.pixels is None:
             LOGGER.warning("Left out: %s, which cannot be read: %s", ascii(result.path), result.note)
         else:
-            good.append(result)
-    _warn_of(good, f"of {len(paths)} images of {split}", side, channels)
-    if not good:
+            readable.append(result)
+    _warn_of(readable, f"of {len(paths)} images of {split}", side, channels)
+    if not readable:
         raise ValueError(
             f"data.folder must hold images of the split {split!r}: in a subfolder of that name, or, without any such "
             f"subfolder, enough for one in 20 to be there. Received: {str(folder)!r}, which has {len(paths)} for it"
         )
-    images = np.stack([result.pixels for result in good])
-    return images, found.labels([result.path for result in good], classes) if labels else None, classes
+    images = np.stack([result.pixels for result in readable])
+    return images, listed.labels([result.path for result in readable], classes) if labels else None, classes
 
 
 def _warn_of(results: list[Read], of: str, side: int, channels: int) -> None:

@@ -208,14 +208,14 @@ def _split_jpeg(content: bytes) -> Split:
 
 def has_all_scans(scans: bytes, num_components: int, progressive: bool) -> bool:
     """Whether the scans of a JPEG are all there, each by its header: every coefficient with every bit of it."""
-    there = set()
+    complete = set()
     for header in re.finditer(rb"\xff\xda..(.)", scans, re.DOTALL):
         end = header.end() + 2 * header[1][0]
         components, parameters = scans[header.end() : end : 2], scans[end : end + 3]
         if len(parameters) == 3 and not parameters[2] & 15:
             coefficients = range(parameters[0], parameters[1] + 1) if progressive else range(64)
-            there.update(itertools.product(components, coefficients))
-    return len(there) == 64 * num_components
+            complete.update(itertools.product(components, coefficients))
+    return len(complete) == 64 * num_components
 
 
 def _is_needed(marker: int, body: bytes) -> bool:

@@ -90,12 +90,12 @@ def load(builder, split: str, name: str) -> shards.ShardedImages:
         raise ValueError(
             f"{builder.info.full_name} must have a feature 'image' of uint8 [H, W, C]. Received: {features}"
         )
-    there = [found for found, info in builder.info.splits.items() if info.num_examples]
-    if split not in there:
+    names = [name_of_split for name_of_split, info in builder.info.splits.items() if info.num_examples]
+    if split not in names:
         raise ValueError(
-            f"{builder.info.full_name} must have the split {split!r}. Received: {', '.join(there)}, as TFDS prepared it"
+            f"{builder.info.full_name} must have the split {split!r}. Received: {', '.join(names)}, as TFDS prepared it"
         )
-    formats = [found.value for found in builder.info.available_file_formats()]
+    formats = [file_format.value for file_format in builder.info.available_file_formats()]
     if FORMAT not in formats:
         raise ValueError(
             f"{builder.info.full_name} must be prepared with --file_format={FORMAT}. Received: {', '.join(formats)}. "
@@ -112,5 +112,5 @@ def load(builder, split: str, name: str) -> shards.ShardedImages:
         pixels = images[probes]
     except OSError as error:
         raise ValueError(str(error)) from error
-    known = json.dumps([builder.info.full_name, info.shard_lengths, info.num_bytes])
-    return shards.ShardedImages([images], zlib.crc32(pixels.data, zlib.crc32(known.encode())))
+    description = json.dumps([builder.info.full_name, info.shard_lengths, info.num_bytes])
+    return shards.ShardedImages([images], zlib.crc32(pixels.data, zlib.crc32(description.encode())))

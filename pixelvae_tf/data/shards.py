@@ -72,12 +72,12 @@ class ShardedImages:
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         """The images of a slice or of an array of places."""
         places = self._places[index]
-        found = np.empty((len(places), *self.shape[1:]), np.uint8)
+        images = np.empty((len(places), *self.shape[1:]), np.uint8)
         shard_of = np.searchsorted(self._starts, places, side="right") - 1
         for shard in np.unique(shard_of):
-            here = shard_of == shard
-            found[here] = self._shards[shard][places[here] - self._starts[shard]]
-        return found
+            in_shard = shard_of == shard
+            images[in_shard] = self._shards[shard][places[in_shard] - self._starts[shard]]
+        return images
 
     def take(self, places: np.ndarray) -> "ShardedImages":
         """The images at these places alone, int64 [N]; still on disk."""

@@ -290,8 +290,8 @@ def check_fits(image_set: ImageSet, model: ModelConfig) -> None:
             f"{', '.join(map(ascii, image_set.classes))}. Received: {model.num_classes}"
         )
     if model.num_classes and (labels is None or labels.min() < 0 or labels.max() >= model.num_classes):
-        found = "none" if labels is None else f"{labels.min()}..{labels.max()}"
+        values = "none" if labels is None else f"{labels.min()}..{labels.max()}"
         raise ValueError(
-            f"model.num_classes must be 0, or fit the labels of {image_set.name}, which are: {found}. "
+            f"model.num_classes must be 0, or fit the labels of {image_set.name}, which are: {values}. "
             f"Received: {model.num_classes}"
         )

@@ -65,14 +65,14 @@ def pairs(names: Iterable[str]) -> set[str]:
     alike = collections.defaultdict(set)
     for name in names:
         for part in PARTS:
-            before, found, behind = name.lower().rpartition(part)
-            if found:
+            before, separator, behind = name.lower().rpartition(part)
+            if separator:
                 alike[before, behind].add((WORDS[part], name))
         words = words_of(name)
         for index, word in enumerate(words):
             if word in SHORT:
                 alike[" ".join(words[:index]), " ".join(words[index + 1 :])].add((SHORT[word], name))
-    return {name for found in alike.values() if len({split for split, _ in found}) > 1 for _, name in found}
+    return {name for group in alike.values() if len({split for split, _ in group}) > 1 for _, name in group}
 
 
 def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ def command_for(config: Config, workdir: str) -> str | None:
     """
     if config.data.name == GIVEN:
         return None
-    changes = [(name, [(field, here) for field, _, here in found]) for name, found in _reachable(config)]
+    changes = [(name, [(field, value) for field, _, value in fields]) for name, fields in _reachable(config)]
     if not changes:
         return None
     preset, fields = min(changes, key=lambda change: len(change[1]))
@@ -34,9 +34,9 @@ def _as_flag(value: Any) -> str:
 
 def _reachable(config: Config) -> list[tuple[str, list[tuple[str, Any, Any]]]]:
     """The presets that flags turn into the config, each with the fields that differ."""
-    found = [(name, differences(get(name), config)) for name in names()]
-    return [(name, fields) for name, fields in found if all(_is_a_flag(*field) for field in fields)]
+    presets = [(name, differences(get(name), config)) for name in names()]
+    return [(name, fields) for name, fields in presets if all(_is_a_flag(*field) for field in fields)]
 
 
-def _is_a_flag(field: str, there: Any, here: Any) -> bool:
-    return not field.endswith(".network") and not any(isinstance(value, dict | list | None) for value in (there, here))
+def _is_a_flag(field: str, *values: Any) -> bool:
+    return not field.endswith(".network") and not any(isinstance(value, dict | list | None) for value in values)
