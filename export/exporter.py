@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import runs
+from pixelvae_tf.codec import functions as codec_functions
 from pixelvae_tf.export import card as card_lib
 from pixelvae_tf.export import warmup
 from pixelvae_tf.export.examples import example
@@ -68,7 +69,7 @@ def export(
             for signature in served.values()
         }
         endpoints = {key: functions[id(signature)] for key, signature in served.items()}
-        _save(model, endpoints, unfinished)
+        _save(model, endpoints, unfinished, options)
         card_lib.write({"name": name, **card, **card_lib.describe(model, endpoints, options)}, unfinished)
         if records:
             warmup.write(records, unfinished)
@@ -103,10 +104,13 @@ def _without_xla(model: PixelVAE, options: ServingOptions) -> dict[str, ServedFu
     return signatures(model, dataclasses.replace(options, xla=False, xla_parts=1))
 
 
-def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path) -> None:
-    """Saves the endpoints, as signatures and as attributes, with the weights that they use."""
+def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path, options: ServingOptions) -> None:
+    """Saves endpoints, as signatures and as attributes, the codec's functions, and the weights that they use."""
     served = tf.Module()
     served.weights = runs.weights_of(model)
+    served.codec = tf.Module()
+    for name, function in codec_functions.functions(model, options.xla).items():
+        setattr(served.codec, name, function)
     graphs = {}
     with progress.announced(f"tracing {', '.join(endpoints)}") as count:
         for name, function in endpoints.items():

@@ -47,7 +47,15 @@ class SavedModel(Local):
                 f"{CARD} must have a config that this version knows. Received: {str(self.path)!r}: {error}"
             ) from error
         # Earlier exports had no limit.
+        self._card = card
         super().__init__(config, card["data"].get("classes", ()), card.get("max_batch", limits.MAX_BATCH))
+
+    @functools.cached_property
+    def networks(self):
+        """For `pixelvae_tf.codec`, a `codec.Networks`."""
+        from pixelvae_tf.codec import Networks
+
+        return Networks(self._loaded, self._card, self.config.model)
 
     @functools.cached_property
     def _loaded(self):

@@ -47,23 +47,14 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.export import local
     from pixelvae_tf.train import progress
 
-    bars = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(progress.Progress(total, unit="image"))
-        bars[0].update(done)
-
     try:
         background = local.SavedModel(_BACKGROUND.value) if _BACKGROUND.value else None
         scorer = scoring.Scorer(local.SavedModel(_SAVED_MODEL.value), background, _LABEL.value)
         request = scoring.Request(_IMAGES.value, _REFERENCE.value, _RANK_BY.value, _NUM_SHOWN.value)
-        summary = scoring.score(scorer, request, _OUTPUT.value, show)
+        with progress.shown("image") as show:
+            summary = scoring.score(scorer, request, _OUTPUT.value, show)
     except (OSError, ValueError, client.ServerError) as error:
         raise SystemExit(f"pixelvae-score: {error}") from error
-    finally:
-        for bar in bars:
-            bar.close()
     print(f"scored: {summary['num_images']} images, {_OUTPUT.value}/{scoring.TABLE} and {scoring.MAPS}")
     print(f"  oddest by {summary['rank_by']}: {', '.join(map(ascii, summary['oddest'][:3]))}")
     unreadable = summary["unreadable"]

@@ -25,8 +25,8 @@ _HOMES = {
     "load_pretrained": "pretrained",
 }
 _MODULES = (
-    *("bounds", "config", "data", "distributions", "layers", "models", "noise", "presets", "pretrained", "runs"),
-    *("scores", "testing", "xla"),
+    *("bounds", "codec", "config", "data", "distributions", "layers", "models", "noise", "presets", "pretrained"),
+    *("runs", "scores", "testing", "xla"),
 )
 __all__ = [*_HOMES, *_MODULES, "__version__"]
 

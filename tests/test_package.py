@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = [path for folder in ("pixelvae_tf", "train", "export") for path in sorted((ROOT / folder).rglob("*.py"))]
 FLOORS = [
     *("pixels", "noise", "layers", "testing", "sampling", "distributions", "bounds", "models"),
-    *("config", "data", "pictures", "scores", "presets", "runs", "pretrained", "train", "export"),
+    *("config", "data", "pictures", "scores", "presets", "runs", "pretrained", "train", "codec", "export"),
 ]
 
 

@@ -84,3 +84,27 @@ class Progress:
         """Ends the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+@contextlib.contextmanager
+def shown(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar of what is counted from 0.
+
+    Args:
+      unit: what is counted.
+
+    Yields:
+      A function that takes (units done, units in all).
+    """
+    bars = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Progress(total, unit=unit))
+        bars[0].update(done)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()

@@ -1,0 +1,65 @@
+"""pixelvae-decompress: the images of a file of pixelvae-compress, each exactly as it was; needs the SavedModel alone.
+
+pixelvae-decompress --saved_model=models/digits --input=digits.pvc --output=decoded
+pixelvae-decompress --saved_model=models/digits --input=digits.pvc --output=decoded --only=3,17 --format=png
+
+OUTPUT/images.npy holds them, uint8 [N, H, W, C], and OUTPUT/labels.npy their classes if the model has any. A file that
+does not decode to the images that were coded gives none: the message names the chunks, and why.
+"""
+
+import pathlib
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from pixelvae_tf import console
+
+_SAVED_MODEL = console.define_path(
+    "saved_model", None, "The export that made the file, or a directory of them (the newest).", required=True
+)
+_INPUT = console.define_path("input", None, "The file of pixelvae-compress.", required=True)
+_OUTPUT = console.define_path("output", None, "Directory to write.", required=True)
+_ONLY = flags.DEFINE_list("only", None, "Places of the images that are wanted, from 0, as 3,17; all by default.")
+_FORMAT = flags.DEFINE_enum("format", "npy", ["npy", "png"], "One images.npy, or a PNG file for each image.")
+_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time.", 1, 2**10)
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and decompresses."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    console.start_tensorflow()
+    from pixelvae_tf import codec, pictures
+    from pixelvae_tf.codec import images as images_lib
+    from pixelvae_tf.export import local
+    from pixelvae_tf.train import progress
+
+    try:
+        if _ONLY.value is not None and not all(text.isdecimal() for text in _ONLY.value):
+            raise ValueError(
+                f"only must be places with commas between them, as 3,17. Received: {','.join(_ONLY.value)}"
+            )
+        only = None if _ONLY.value is None else [int(text) for text in _ONLY.value]
+        content = pathlib.Path(_INPUT.value).read_bytes()
+        model = local.SavedModel(_SAVED_MODEL.value)
+        with progress.shown("image") as show:
+            images, labels = codec.decompress(model.networks, content, only, show, _JOBS.value)
+        if _FORMAT.value == "png":
+            shown = pictures.to_uint8_picture(images, model.config.model.num_values)
+            places = range(len(images)) if only is None else only
+            images_lib.write(pathlib.Path(_OUTPUT.value), shown, labels, places)
+        else:
+            images_lib.write(pathlib.Path(_OUTPUT.value), images, labels, None)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"pixelvae-decompress: {error}") from error
+    print(f"decompressed: {len(images)} images, {_OUTPUT.value}")
+
+
+def run() -> None:
+    """The console script."""
+    console.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,106 @@
+"""The images that a user names: a .npy file, a data set's split, or a folder; and where decoded ones go.
+
+Nothing is cropped, scaled or converted: what is coded is what is given.
+"""
+
+import io
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from pixelvae_tf import pictures
+from pixelvae_tf.config import DataConfig, ModelConfig
+from pixelvae_tf.data import sources
+from pixelvae_tf.data.walk import Walk
+from pixelvae_tf.files import local_path, write_atomically
+
+NPY = ".npy"
+MODES = {1: "L", 3: "RGB"}
+
+
+def read(name: str, model: ModelConfig, data_dir: str = "", labels: str = "") -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads images.
+
+    Args:
+      name: a .npy file of uint8 [N, H, W, C]; a folder of image files of the model's size, in the order of their paths,
+        whose 0..255 stand for the model's values as in its samples; or NAME/SPLIT, as "digits/test".
+      model: what they are for.
+      data_dir: of TensorFlow Datasets.
+      labels: a .npy file of integers [N], for a class-conditional model; those of a data set are its own.
+
+    Returns:
+      The images, and their labels for a class-conditional model.
+
+    Raises:
+      ValueError: if they cannot be read, or are not the model's.
+    """
+    path = local_path(name, "images")
+    known = None
+    if path.suffix == NPY:
+        images = _load(path, "images")
+    elif path.is_dir():
+        images = _folder(path, model)
+    else:
+        data, _, split = name.rpartition("/")
+        if not data or split not in sources.SPLITS:
+            raise ValueError(
+                f"images must be a {NPY} file, a folder, or a data set and one of its splits "
+                f"({', '.join(sources.SPLITS)}), as digits/test. Received: {name!r}"
+            )
+        read = sources.load(DataConfig(name=data, data_dir=data_dir), split)
+        images, known = read.images[:], read.labels
+    if labels:
+        known = _load(local_path(labels, "labels"), "labels")
+    return images, known if model.num_classes else None
+
+
+def _load(path: pathlib.Path, name: str) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{name} must be a {NPY} file of numbers. Received: {str(path)!r}: {error}") from error
+
+
+def _folder(folder: pathlib.Path, model: ModelConfig) -> np.ndarray:
+    height, width, channels = model.image_shape
+    paths = sorted(Walk(folder).paths)
+    if not paths:
+        raise ValueError(f"images must be a folder with images in it. Received: {str(folder)!r}")
+    images = np.zeros((len(paths), *model.image_shape), np.uint8)
+    expected = f"images must be files of {width}x{height} pixels, mode {MODES.get(channels)}"
+    for place, path in enumerate(paths):
+        try:
+            with Image.open(folder / path) as image:
+                image.load()
+        except Exception as error:  # Pillow's plugins raise anything on damaged files.
+            raise ValueError(f"{expected}. Received: {path!r}: {error}") from error
+        if image.size != (width, height) or image.mode != MODES.get(channels):
+            raise ValueError(f"{expected}. Received: {path!r}, {image.width}x{image.height}, mode {image.mode}")
+        picture = np.asarray(image).reshape(model.image_shape)
+        images[place] = pictures.to_pixel_values(picture, model.num_values)
+        if not np.array_equal(pictures.to_uint8_picture(images[place], model.num_values), picture):
+            raise ValueError(
+                f"{expected}, of {model.num_values} values in 0..255. Received: {path!r}, which has others"
+            )
+    return images
+
+
+def write(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, places: Sequence[int] | None) -> None:
+    """Writes decoded images, and their labels where there are any, to .npy files.
+
+    Args:
+      folder: made if it is not there.
+      images: uint8 [N, H, W, C].
+      labels: [N], or None.
+      places: for PNG files in place of images.npy, the place of each image in the file: it is their name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"images": images} if places is None else {}
+    for name, array in (arrays | ({} if labels is None else {"labels": labels})).items():
+        content = io.BytesIO()
+        np.save(content, array)
+        write_atomically(folder / f"{name}{NPY}", content.getbuffer())
+    for place, image in zip(places or (), images, strict=False):
+        pictures.write_png(folder / f"{place:07d}.png", image)

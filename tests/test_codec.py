@@ -1,0 +1,439 @@
+"""The codec: rounding that two machines agree on, files that give back every image or say why not."""
+
+import dataclasses
+import json
+import math
+import zlib
+from unittest import mock
+
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+from codec_models import CLASSES, EXACT, LATENTS, PlainNetworks, networks_of
+from family import labels_for, make_model
+from hypothesis import strategies as st
+
+from pixelvae_tf import codec, distributions
+from pixelvae_tf.codec import chunks, files, rounding, sites
+from pixelvae_tf.codec import images as images_lib
+from pixelvae_tf.codec.functions import parameters
+from pixelvae_tf.codec.stack import Stack
+
+pytest.importorskip("constriction")
+OPTIONS = codec.Options(images_per_chunk=7, lanes=4, checksums=False)
+FEW = hypothesis.settings(max_examples=60, deadline=None)
+
+
+@pytest.fixture(autouse=True)
+def _no_image_is_cheaper_as_it_is(monkeypatch):
+    monkeypatch.setattr(chunks, "raw_bits", lambda config: math.inf)
+
+
+def _images(number, config=LATENTS, seed=0):
+    return np.random.default_rng(seed).integers(0, config.num_values, (number, *config.image_shape)).astype(np.uint8)
+
+
+# Rounding
+
+
+@pytest.mark.parametrize("half", [rounding.COARSE, rounding.FINE])
+def test_probabilities_are_those_of_the_logits_that_round_to_them(half):
+    counts = rounding.probabilities(half)
+    assert (np.diff(counts) >= 0).all() and counts[0] >= 1 and counts[-1] < rounding.TOTAL
+    np.testing.assert_array_equal(counts + counts[::-1], rounding.TOTAL)
+    inner = (counts > 500) & (counts < rounding.TOTAL - 500)  # of fewer, half a count is much
+    logits = np.log(counts / (rounding.TOTAL - counts))
+    np.testing.assert_allclose(
+        rounding.coordinate(logits, half)[0][inner], np.arange(-half, half + 1)[inner], atol=0.02
+    )
+
+
+def test_rounding_a_logit_costs_little():
+    logits = np.linspace(-9, 9, 4001)
+    index = rounding.index_of(rounding.Encoder(), logits, rounding.COARSE, 0.0, np.arange(4001))
+    used, true = rounding.probabilities(rounding.COARSE)[index] / rounding.TOTAL, 1.0 / (1.0 + np.exp(-logits))
+    divergence = true * np.log(true / used) + (1 - true) * np.log((1 - true) / (1 - used))
+    entropy = -true * np.log(true) - (1 - true) * np.log(1 - true)
+    # Near 0 steps are 0.09 wide: a divergence of 0.09**2 / 24 / 4 on average, of an entropy of 0.69.
+    assert divergence.sum() / entropy.sum() < 1e-3
+
+
+@FEW
+@hypothesis.given(st.dictionaries(st.integers(0, 2**60), st.integers(0, 1), max_size=40))
+def test_a_table_gives_back_its_bits_for_about_a_bit_each(bits):
+    table = rounding.Table.of(bits)
+    assert {place: table[place] for place in bits} == bits
+    # Each further bit fails with half the probability of the one before.
+    assert sum(width for width, _ in table.buckets) <= len(bits) + 20
+
+
+def test_a_table_of_many_places_is_made_of_several(monkeypatch):
+    monkeypatch.setattr(rounding, "BUCKET", 16)
+    bits = {place * 7: place % 3 % 2 for place in range(100)}
+    table = rounding.Table.of(bits)
+    assert len(table.buckets) == 7 and {place: table[place] for place in bits} == bits
+
+
+@FEW
+@hypothesis.given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 0.1]))
+def test_a_decoder_rounds_as_the_encoder_did(seed, tolerance):
+    random = np.random.default_rng(seed)
+    # Near boundaries and anywhere.
+    x = np.concatenate([random.integers(-5, 5, 50) + 0.5 + random.normal(size=50) * tolerance, random.normal(size=50)])
+    places = random.permutation(100)
+    encoder = rounding.Encoder()
+    encoded = encoder.round(x, tolerance, places)
+    other = x + 0.99 * tolerance * random.uniform(-1, 1, 100)
+    decoded = rounding.Decoder(rounding.Table.of(encoder.bits)).round(other, tolerance, places)
+    np.testing.assert_array_equal(decoded, encoded)
+    assert (np.floor(other + 0.5) != encoded).any(), "some lie so near that rounding alone would differ"
+
+
+def _pop(state, words, counts):
+    """An asymmetric numeral system in integers, as docs/codec.md writes it: a binary choice off the stack."""
+    slot, zero = state % 2**24, 2**24 - counts
+    bit = int(slot >= zero)
+    state = (counts if bit else zero) * (state >> 24) + slot - (zero if bit else 0)
+    if state < 2**32 and words:
+        state = (state << 32) | words.pop()
+    return bit, state
+
+
+def test_a_stack_is_the_one_that_the_page_specifies():
+    random, counts = np.random.default_rng(0), rounding.probabilities(rounding.FINE)
+    counts = np.concatenate([counts, counts])
+    bits = (random.uniform(size=len(counts)) < counts / rounding.TOTAL).astype(np.int64)
+    stack = Stack()
+    stack.push_uniform(np.arange(8), 256)
+    stack.push_bits(bits, counts)
+    words = [int(word) for word in stack.words()]
+    state = words.pop()
+    while state < 2**32 and words:
+        state = (state << 32) | words.pop()
+    popped = []
+    for count in counts.tolist():
+        bit, state = _pop(state, words, count)
+        popped.append(bit)
+    assert popped == bits.tolist()
+    np.testing.assert_array_equal(Stack(stack.words()).pop_bits(counts), bits)
+
+
+def test_integers_of_any_size_come_back():
+    stack, values = Stack(), [0, 1, 127, 128, 16383, 2**40 + 5]
+    for value in reversed(values):
+        stack.push_integer(value)
+    stack.push_long(0b1011, 4)
+    assert stack.pop_long(4) == 0b1011
+    assert [stack.pop_integer() for _ in values] == values and not stack.num_bits
+
+
+# Trees
+
+
+def _cost(tree, params, value):
+    writer = chunks._Writer(len(params))
+    tree.walk(params, 0.0, rounding.Encoder(), sites.Places(0), writer.chooser(value, tree.depth))
+    return writer.exact * math.log(2.0), writer.cost * math.log(2.0)
+
+
+@pytest.mark.parametrize(
+    ("site", "tree", "slack"),
+    [
+        (distributions.BernoulliSite(2), sites.Categorical(2), 1e-5),
+        (distributions.CategoricalSite(5, 2), sites.Categorical(5), 1e-5),
+        (distributions.CategoricalSite(256), sites.Categorical(256), 1e-5),
+        (distributions.LogisticMixtureSite(5, 3, 4), sites.LogisticMixture(5, 3, 4), 1e-4),
+        (distributions.LogisticMixtureSite(256, 1, 2), sites.LogisticMixture(256, 1, 2), 1e-3),
+        # Its mean and its scale are rounded: by 1/32 of a standard deviation at most, and 3%.
+        (distributions.QuantizedNormalSite(8, 2), sites.Gaussian(8, 0.5, 1.0), 0.1),
+    ],
+    ids=lambda part: getattr(type(part), "__name__", ""),
+)
+def test_a_walk_has_the_probability_of_the_value_that_it_leads_to(site, tree, slack):
+    random = np.random.default_rng(0)
+    raw = tf.constant(random.normal(size=(64, site.units)), tf.float32)
+    value = random.integers(0, site.num_values, (64, site.channels))
+    exact, rounded = _cost(tree, parameters(site, raw).numpy(), value)
+    expected = -site.distribution(raw).log_prob(value).numpy()
+    np.testing.assert_allclose(exact, expected, atol=slack, rtol=slack)
+    assert np.abs(exact - rounded).max() > 0.0
+    likely = exact < 8.0  # what is all but impossible costs less than that
+    np.testing.assert_allclose(rounded[likely].mean(), exact[likely].mean(), rtol=0.05)
+
+
+def test_all_values_of_a_walk_have_a_total_of_1():
+    tree, params = sites.Categorical(5), np.random.default_rng(0).normal(size=(1, 1, 5)).repeat(5, axis=0)
+    _, rounded = _cost(tree, params, np.arange(5)[:, None])
+    assert np.exp(-rounded).sum() == pytest.approx(1.0, abs=1e-6)
+
+
+# Files
+
+
+@pytest.mark.parametrize("config", [LATENTS, EXACT, CLASSES], ids=["latents", "exact", "classes"])
+@pytest.mark.parametrize("checksums", [False, True])
+@pytest.mark.parametrize("number", [0, 1, 23])
+def test_a_file_gives_every_image_back(config, checksums, number):
+    networks, images = PlainNetworks(config), _images(number)
+    labels = np.arange(number) % 3 if config.num_classes else None
+    options = dataclasses.replace(OPTIONS, checksums=checksums)
+    made = codec.compress(networks, images, labels, options)
+    assert made.statistics.images == number and made.statistics.payload + made.overhead == len(made.content)
+    decoded, decoded_labels = codec.decompress(networks, made.content)
+    np.testing.assert_array_equal(decoded, images)
+    assert (decoded_labels is None) == (labels is None)
+    if labels is not None:
+        np.testing.assert_array_equal(decoded_labels, labels)
+
+
+@pytest.mark.parametrize("config", [LATENTS, EXACT], ids=["latents", "exact"])
+def test_a_file_takes_what_its_model_says(config):
+    """Values drawn from the model, whose cost is their entropy; latents give their bits back."""
+    networks, number = PlainNetworks(config), 40
+    stack = Stack(np.random.default_rng(0).integers(0, 2**32, 6000, np.uint32))
+    settings = chunks.Settings(8, 0.0, (6,) * len(config.levels), False)
+    parts = []
+    for wave in range(number):  # what random bits decode to is a sample
+        decoder = rounding.Decoder(rounding.Table([]))
+        parts.append(chunks._pop_wave(chunks._Wave(networks, settings, wave, 8, decoder), stack)[0])
+    options = dataclasses.replace(OPTIONS, images_per_chunk=999, lanes=8)
+    spent = codec.compress(networks, np.concatenate(parts), None, options).statistics
+    net, overhead = spent.pixels + spent.priors - spent.posteriors, spent.table + spent.digest + spent.other
+    # Rounded logits are about 1e-3 off in what they cost. The latents of the plain networks are not those that made the
+    # images: there are values that cost more than the 18 bits at which a choice ends.
+    assert net == pytest.approx(spent.exact, rel=0.02 if config.levels else 2e-3)
+    assert 8 * spent.payload == pytest.approx(net + overhead, rel=1e-4)
+    assert overhead < 0.05 * net
+    # Three latents a standard deviation of about 0.1 in bins of 1/64: some 5 bits each.
+    assert spent.posteriors == pytest.approx(8 * number * 3 * 4.7 if config.levels else 0.0, rel=0.2)
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(st.integers(0, 2**32 - 1))
+def test_noise_within_the_tolerance_changes_nothing(seed):
+    images = _images(9, seed=seed)
+    options = dataclasses.replace(OPTIONS, tolerance=1e-3, verify=False)
+    content = codec.compress(PlainNetworks(), images, None, options).content
+    np.testing.assert_array_equal(codec.decompress(PlainNetworks(noise=4e-4), content)[0], images)
+
+
+def test_noise_beyond_it_is_found_out():
+    images, outcomes = _images(14), []
+    content = codec.compress(PlainNetworks(), images, None, dataclasses.replace(OPTIONS, verify=False)).content
+    for noise in (0.1, 1.0):
+        with pytest.raises(
+            codec.DamagedError, match=r"chunk 0 \(images 0..6\): .*; chunk 1 \(images 7..13\)"
+        ) as caught:
+            codec.decompress(PlainNetworks(noise=noise), content)
+        outcomes.append(str(caught.value))
+    assert len(outcomes) == 2
+
+
+def test_what_would_not_decode_is_stored_as_it_is():
+    images = _images(14)
+    options = dataclasses.replace(OPTIONS, tolerance=0.0)
+    made = codec.compress(PlainNetworks(noise=1e-2), images, None, options)
+    assert made.statistics.raw == 14
+    np.testing.assert_array_equal(codec.decompress(PlainNetworks(noise=0.5), made.content)[0], images)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_images_that_the_model_cannot_code_are_stored_as_they_are(broken):
+    class Broken(PlainNetworks):
+        def posterior(self, images):
+            (params,) = super().posterior(images)
+            params[images.reshape(len(images), -1)[:, 0] == 4] = broken
+            return [params]
+
+    images = _images(12)
+    images[:, 0, 0, 0] = np.arange(12) % 5
+    made = codec.compress(Broken(), images, None, dataclasses.replace(OPTIONS, images_per_chunk=12))
+    assert made.statistics.raw >= 2
+    np.testing.assert_array_equal(codec.decompress(Broken(), made.content)[0], images)
+
+
+def test_a_model_that_is_wrong_costs_little_more_than_the_values(monkeypatch):
+    monkeypatch.undo()
+    images = _images(50)
+    made = codec.compress(PlainNetworks(EXACT, scale=60.0), images, None, codec.Options())
+    # Each place takes a byte.
+    assert made.statistics.raw > 0
+    assert 8 * made.statistics.payload < 50 * (chunks.raw_bits(EXACT) + 8) + 128
+    np.testing.assert_array_equal(codec.decompress(PlainNetworks(EXACT, scale=60.0), made.content)[0], images)
+
+
+@pytest.mark.parametrize("checksums", [False, True])
+def test_single_images_are_had_from_their_chunks_alone(checksums):
+    images = _images(23)
+    content = bytearray(
+        codec.compress(PlainNetworks(), images, None, dataclasses.replace(OPTIONS, checksums=checksums)).content
+    )
+    content[-1] ^= 1  # the last chunk
+    for only in ([3], [13, 0, 13], []):
+        decoded, _ = codec.decompress(PlainNetworks(), bytes(content), only)
+        np.testing.assert_array_equal(decoded, images[only])
+    with pytest.raises(codec.DamagedError, match=r"chunk 3 \(images 21..22\): its bytes are not those"):
+        codec.decompress(PlainNetworks(), bytes(content), [22])
+    with pytest.raises(ValueError, match=r"only must be places in 0..22. Received: 23..23"):
+        codec.decompress(PlainNetworks(), bytes(content), [23])
+
+
+def test_with_checksums_of_their_own_the_first_images_come_without_the_others():
+    images, told = _images(7), []
+    content = codec.compress(PlainNetworks(), images, None, dataclasses.replace(OPTIONS, checksums=True)).content
+    codec.decompress(PlainNetworks(), content, [0], progress=lambda done, total: told.append(done))
+    assert 0 < told[-1] < 7
+
+
+def test_chunks_at_a_time_make_the_same_file():
+    images = _images(30)
+    one, three = (
+        codec.compress(PlainNetworks(), images, None, dataclasses.replace(OPTIONS, jobs=jobs)) for jobs in (1, 3)
+    )
+    assert one.content == three.content
+    np.testing.assert_array_equal(codec.decompress(PlainNetworks(), one.content, jobs=3)[0], images)
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        (
+            PlainNetworks(fingerprint="other"),
+            "saved_model must be the one that made the file, 'plain' of fingerprint plain",
+        ),
+        (PlainNetworks(EXACT), "input must be of images"),
+    ],
+)
+def test_another_models_file_is_refused(networks, message):
+    content = codec.compress(PlainNetworks(), _images(3), None, OPTIONS).content
+    with pytest.raises(ValueError, match=message):
+        codec.decompress(networks, content)
+
+
+def test_images_that_are_not_the_models_are_refused():
+    with pytest.raises(ValueError, match=r"images must be integer pixel values 0\.\.4"):
+        codec.compress(PlainNetworks(), _images(3) + 2)
+    for labels, message in ((None, "Received: none"), (np.array([0, 3]), "labels must be in 0..2. Received: 0..3")):
+        with pytest.raises(ValueError, match=message):
+            codec.compress(PlainNetworks(CLASSES), _images(2), labels)
+    with pytest.raises(ValueError, match=r"lanes must be in 1\.\.65536. Received: 0"):
+        codec.Options(lanes=0)
+
+
+with mock.patch.object(chunks, "raw_bits", lambda config: math.inf):
+    CONTENT = codec.compress(
+        PlainNetworks(), _images(12), None, dataclasses.replace(OPTIONS, images_per_chunk=5)
+    ).content
+
+
+def _decodes_or_refuses(content):
+    try:
+        decoded, _ = codec.decompress(PlainNetworks(), content)
+    except ValueError as error:
+        assert str(error).startswith("input must")
+    else:
+        np.testing.assert_array_equal(decoded, _images(12))
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(st.integers(0, len(CONTENT) - 1), st.binary(max_size=6), st.integers(0, 6))
+def test_a_damaged_file_is_refused(place, new, removed):
+    _decodes_or_refuses(CONTENT[:place] + new + CONTENT[place + removed :])
+
+
+@pytest.mark.parametrize("length", range(0, len(CONTENT), 7))
+def test_a_truncated_file_is_refused(length):
+    with pytest.raises(ValueError, match="input must be"):
+        codec.decompress(PlainNetworks(), CONTENT[:length])
+
+
+def _resealed(index, header, words):
+    """A file whose checksums are right, whatever is in it."""
+    table = np.array(index, files._ENTRY)
+    front = files.MAGIC + len(header).to_bytes(4, "little") + header
+    front += len(table).to_bytes(4, "little") + table.tobytes()
+    return front + zlib.crc32(front).to_bytes(4, "little") + words
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(st.data())
+def test_a_hostile_file_is_refused(data):
+    """Checksums that are right over words, counts and a header that lie."""
+    layout = files.read_layout(CONTENT)
+    header = dict(layout.header)
+    if data.draw(st.booleans()):
+        numbers = st.sampled_from([0, -1, 1, 2**16, 2**40, 1e300, None, "x", [], [2**30], [0, 1]])
+        header[data.draw(st.sampled_from(sorted(header)))] = data.draw(numbers)
+    words = bytearray(CONTENT[layout.start :])
+    for _ in range(data.draw(st.integers(0, 3))):
+        words[data.draw(st.integers(0, len(words) - 1))] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        words = bytearray(data.draw(st.binary(max_size=40)))
+        words += bytes(-len(words) % 4)
+    count = data.draw(st.sampled_from([1, 5, 12, 2**20]))
+    entry = (count, len(words) // 4, zlib.crc32(words))
+    content = _resealed([entry], json.dumps(header).encode(), bytes(words))
+    try:
+        codec.decompress(PlainNetworks(), content)
+    except ValueError as error:
+        assert str(error).startswith(("input must", "saved_model must"))
+    else:
+        assert not data, "no such file decodes"
+
+
+# Real networks
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gated_pixel_vae_wide", "gated_pixel_cnn_embedded", "pixel_vae_classes", "pixel_cnn_pp_binary"),
+        *("gated_pixel_cnn_mixture", "hierarchy", "hierarchy_independent_pixels"),
+    ],
+)
+def test_a_model_of_the_family_codes_its_images(name):
+    model = make_model(name)
+    networks, labels = networks_of(model), labels_for(model, 6)
+    images = model.sample(6, labels=labels).numpy().astype(np.uint8)
+    labels = None if labels is None else labels.numpy()
+    made = codec.compress(networks, images, labels, codec.Options(verify=False))
+    decoded, decoded_labels = codec.decompress(networks, made.content)
+    np.testing.assert_array_equal(decoded, images)
+    assert made.statistics.raw == 0 and (labels is None or (decoded_labels == labels).all())
+    if not model.num_levels:
+        grid = model.likelihood([], labels=labels)
+        # What rounding costs is 1e-3 of it on average.
+        expected = -grid.log_prob(images).numpy().sum() / math.log(2.0)
+        assert made.statistics.exact == pytest.approx(expected, rel=1e-5)
+        assert made.statistics.pixels == pytest.approx(expected, rel=0.02)
+
+
+# What users name
+
+
+def test_a_folder_is_read_as_it_is_or_not_at_all(tmp_path):
+    config = dataclasses.replace(EXACT, image_shape=(3, 4, 1))
+    images = _images(3, config)
+    from pixelvae_tf.pictures import to_uint8_picture
+
+    images_lib.write(tmp_path / "out", to_uint8_picture(images, 5), None, [0, 1, 2])
+    read, labels = images_lib.read(str(tmp_path / "out"), config)
+    np.testing.assert_array_equal(read, images)
+    assert labels is None
+    images_lib.write(tmp_path / "out", to_uint8_picture(images, 5) ^ 1, None, [0, 1, 2])
+    with pytest.raises(ValueError, match=r"of 5 values in 0\.\.255"):
+        images_lib.read(str(tmp_path / "out"), config)
+    with pytest.raises(ValueError, match=r"files of 4x4 pixels, mode L. Received: '0000000.png', 4x3"):
+        images_lib.read(str(tmp_path / "out"), dataclasses.replace(EXACT, image_shape=(4, 4, 1)))
+
+
+def test_a_file_of_numbers_is_read_with_its_labels(tmp_path):
+    images_lib.write(tmp_path, _images(3), np.arange(3), None)
+    read, labels = images_lib.read(f"{tmp_path}/images.npy", CLASSES, labels=f"{tmp_path}/labels.npy")
+    np.testing.assert_array_equal(read, _images(3))
+    np.testing.assert_array_equal(labels, np.arange(3))
+    (tmp_path / "images.npy").write_bytes(b"no numbers")
+    for name, message in ((f"{tmp_path}/images.npy", "must be a .npy file of numbers"), ("nothing", "as digits/test")):
+        with pytest.raises(ValueError, match=message):
+            images_lib.read(name, CLASSES)

@@ -1,0 +1,50 @@
+"""pixelvae-compress and pixelvae-decompress, each in a process of its own, with a SavedModel alone."""
+
+import numpy as np
+import pytest
+from commands import run_command
+
+from pixelvae_tf.codec import images as images_lib
+
+pytest.importorskip("constriction")
+COMPRESS, DECOMPRESS = "export.compress_main", "export.decompress_main"
+
+
+def test_what_one_process_compresses_another_decompresses(export, tmp_path):
+    exported, file = export("gated_pixel_vae"), tmp_path / "images.pvc"
+    images = exported.model.sample(20).numpy().astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    arguments = [f"--saved_model={exported.path.parent}", f"--images={tmp_path}/images.npy", f"--output={file}"]
+    status, out, errors = run_command(COMPRESS, *arguments, "--images_per_chunk=12", TF_NUM_INTRAOP_THREADS="1")
+    assert status == 0, errors
+    assert out.startswith("compressed: 20 images") and f"{file.stat().st_size} bytes" in out
+    of_model = [f"--saved_model={exported.path}", f"--input={file}"]
+    status, out, errors = run_command(DECOMPRESS, *of_model, f"--output={tmp_path}/all", TF_NUM_INTRAOP_THREADS="2")
+    assert status == 0, errors
+    assert out == f"decompressed: 20 images, {tmp_path}/all\n" and "image 20/20" in errors
+    np.testing.assert_array_equal(np.load(tmp_path / "all" / "images.npy"), images)
+    some = [f"--output={tmp_path}/some", "--only=3,17", "--format=png"]
+    status, out, errors = run_command(DECOMPRESS, *of_model, *some, TF_ENABLE_ONEDNN_OPTS="0")
+    assert status == 0, errors
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["0000003.png", "0000017.png"]
+    read, _ = images_lib.read(str(tmp_path / "some"), exported.model.config)
+    np.testing.assert_array_equal(read, images[[3, 17]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only=3,x"], "pixelvae-decompress: only must be places with commas between them, as 3,17. Received: 3,x"),
+        ([], "pixelvae-decompress: input must be a file of pixelvae-compress. Received: another kind of file"),
+    ],
+)
+def test_what_is_no_file_of_ours_is_refused(export, tmp_path, arguments, message):
+    (tmp_path / "input").write_bytes(b"no file of ours, but long enough")
+    places = [
+        f"--input={tmp_path}/input",
+        f"--output={tmp_path}/out",
+        f"--saved_model={export('gated_pixel_vae').path}",
+    ]
+    status, _, errors = run_command(DECOMPRESS, *places, *arguments)
+    assert status not in (0, None) and message in errors and "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
