@@ -12,6 +12,8 @@ class TopConfig(Part):
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import pydantic.dataclasses
@@ -82,9 +84,20 @@ def one_of(default: str, *others: str) -> Any:
 def config_dataclass(cls: _Class) -> _Class:
     """Makes a class a part of a config: its fields are checked when it is made, and by `check`."""
     # A config is data that may change after it was made: instances are checked again where they are used.
-    config = ConfigDict(revalidate_instances="always")
-    decorate: Any = pydantic.dataclasses.dataclass(config=config, slots=True)
-    return decorate(cls)
+    decorate: Any = pydantic.dataclasses.dataclass(config=ConfigDict(revalidate_instances="always"), slots=True)
+    part = decorate(cls)
+    init, names = part.__init__, [field.name for field in dataclasses.fields(part)]
+
+    @functools.wraps(init)
+    def checked(self: Any, *values: Any, **named: Any) -> None:
+        try:
+            init(self, *values, **named)
+        except pydantic.ValidationError as errors:
+            arguments = dict(zip(names, values, strict=False)) | named
+            raise ValueError(_message(errors, arguments, cls.__name__, names)) from None
+
+    part.__init__ = checked
+    return part
 
 
 @config_dataclass
@@ -136,14 +149,20 @@ def check(kind: type[_Kind], value: Any, where: str) -> _Kind:
     try:
         return pydantic.TypeAdapter(kind).validate_python(value)
     except pydantic.ValidationError as errors:
-        error = errors.errors(include_url=False)[0]
-    part: Any = value
-    for key in error["loc"]:
+        raise ValueError(_message(errors, value, where)) from None
+
+
+def _message(errors: pydantic.ValidationError, value: Any, where: str, names: Sequence[str] = ()) -> str:
+    """What is wrong first with a value, or with the arguments of a class whose fields have these names."""
+    error = errors.errors(include_url=False)[0]
+    for place, key in enumerate(error["loc"]):
+        if place == 0 and names and isinstance(key, int):
+            key = names[key]
         # Behind a union comes the network that was found there.
         if isinstance(key, int):
-            where, part = f"{where}[{key}]", part[key] if key < len(part) else None
-        elif key != _item(part, "network"):
-            where, part = f"{where}.{key}", _item(part, key)
+            where, value = f"{where}[{key}]", None if value is None or key >= len(value) else value[key]
+        elif key != _item(value, "network"):
+            where, value = f"{where}.{key}", _item(value, key)
     context = error.get("ctx", {})
     if error["type"] == "string_pattern_mismatch":
         words = context["pattern"].strip("^()$").split("|")
@@ -152,7 +171,7 @@ def check(kind: type[_Kind], value: Any, where: str) -> _Kind:
         expected = _EXPECTED[error["type"]].format(**context)
     else:
         expected = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    raise ValueError(f"{where} {expected}. Received: {_shown(error['input'])}")
+    return f"{where} {expected}. Received: {_shown(error['input'])}"
 
 
 def _item(value: Any, name: str) -> Any:
@@ -161,5 +180,6 @@ def _item(value: Any, name: str) -> Any:
 
 def _shown(value: Any) -> str:
     """A value for a message; Python refuses to write integers of thousands of digits."""
+    value = getattr(value, "kwargs", value)  # of a call
     long = isinstance(value, int) and value.bit_length() > 1000
     return f"an integer of {value.bit_length()} bits" if long else repr(value)

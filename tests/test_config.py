@@ -123,6 +123,8 @@ def test_a_field_that_does_not_exist_cannot_be_set():
         Config().train.stepz = 10
     with pytest.raises(ValueError, match=r"has no field 'stepz'; did you mean steps\?"):
         config_lib.TrainConfig(stepz=10)
+    with pytest.raises(ValueError, match=r"^ModelConfig\.image_shape\[2\] must be given\. Received: \(8, 8\)$"):
+        config_lib.ModelConfig((8, 8), 2)
 
 
 def test_only_a_config_is_built():

@@ -346,7 +346,10 @@ def test_fit_takes_a_hierarchy():
         (lambda m: setattr(m.levels[0], "prior", None), r"model.levels\[0\].prior must be a network for every"),
         (lambda m: setattr(m.levels[0], "upsampling", False), r"model.levels\[0\].*upsampling"),
         (lambda m: setattr(m.levels[0], "decoder_filters", (3, 3)), r"model.levels\[0\].decoder_filters must be empty"),
-        (lambda m: setattr(m.levels[0], "num_blocks", -1), r"model.levels\[0\].stem_filters, num_blocks and"),
+        (
+            lambda m: setattr(m.levels[0], "num_blocks", -1),
+            r"Config.model.levels\[0\].num_blocks must be at least 0\. Received: -1",
+        ),
         (lambda m: setattr(m.levels[0].prior, "embedding_dim", 3), r"model.levels\[0\].prior.embedding_dim must be 0"),
         (lambda m: setattr(m.levels[0].prior, "kernel_size", 2), r"model.levels\[0\].prior.kernel_size must be odd"),
     ],
