@@ -2,37 +2,25 @@
 
 from typing import Any
 
-from pixelvae_tf.config import (
-    Config,
-    DataConfig,
-    DiagonalBiLSTMConfig,
-    GatedPixelCNNConfig,
-    LevelConfig,
-    MaskedResidualConfig,
-    ModelConfig,
-    PixelCNNConfig,
-    PixelCNNPPConfig,
-    RowLSTMConfig,
-    TrainConfig,
-)
+from pixelvae_tf import config as cfg
 from pixelvae_tf.presets import variants
 from pixelvae_tf.presets.registry import preset
 
 # The papers' 128 and 1024 features, rounded to what three channel groups divide.
 FILTERS, OUTPUT_FILTERS = 129, 1023
-DATA = DataConfig(name="cifar10")
+DATA = cfg.DataConfig(name="cifar10")
 IMAGES: dict[str, Any] = {"image_shape": (32, 32, 3), "num_values": 256}
 
 pixel_cnn = preset(
     "cifar10/pixel_cnn",
     "PixelCNN (2016a): 15 residual blocks of masked convolutions, R then G then B",
     "3.14 bits/dim (2016a)",
-    Config(
+    cfg.Config(
         data=DATA,
-        model=ModelConfig(
-            **IMAGES, pixels=PixelCNNConfig(num_layers=15, filters=FILTERS, output_filters=OUTPUT_FILTERS)
+        model=cfg.ModelConfig(
+            **IMAGES, pixels=cfg.PixelCNNConfig(num_layers=15, filters=FILTERS, output_filters=OUTPUT_FILTERS)
         ),
-        train=TrainConfig(batch_size=16, steps=500_000, learning_rate_decay="cosine"),
+        train=cfg.TrainConfig(batch_size=16, steps=500_000, learning_rate_decay="cosine"),
     ),
 )
 # The paper gives no size for CIFAR-10; this one is that of PixelCNN (2016a).
@@ -41,30 +29,30 @@ preset(
     "Gated PixelCNN (2016b), R then G then B",
     "3.03 bits/dim (2016b)",
     pixel_cnn,
-    {"model.pixels": GatedPixelCNNConfig(num_layers=15, filters=FILTERS)},
+    {"model.pixels": cfg.GatedPixelCNNConfig(num_layers=15, filters=FILTERS)},
 )
 preset(
     "cifar10/row_lstm",
     "PixelRNN with Row LSTMs (2016a): 12 layers of 128 units (here 129)",
     "3.07 bits/dim (2016a)",
     pixel_cnn,
-    {"model.pixels": RowLSTMConfig(num_layers=12, filters=FILTERS, output_filters=OUTPUT_FILTERS)},
+    {"model.pixels": cfg.RowLSTMConfig(num_layers=12, filters=FILTERS, output_filters=OUTPUT_FILTERS)},
 )
 preset(
     "cifar10/diagonal_bilstm",
     "PixelRNN with Diagonal BiLSTMs (2016a): 12 layers of 128 units (here 129)",
     "3.00 bits/dim (2016a)",
     pixel_cnn,
-    {"model.pixels": DiagonalBiLSTMConfig(num_layers=12, filters=FILTERS, output_filters=OUTPUT_FILTERS)},
+    {"model.pixels": cfg.DiagonalBiLSTMConfig(num_layers=12, filters=FILTERS, output_filters=OUTPUT_FILTERS)},
 )
 pixel_cnn_pp = preset(
     "cifar10/pixel_cnn_pp",
     "PixelCNN++ (2017): 5 blocks a resolution, 160 filters, a mixture of 10 quantised logistics",
     "2.92 bits/dim (2017)",
-    Config(
+    cfg.Config(
         data=DATA,
-        model=ModelConfig(**IMAGES, pixels=PixelCNNPPConfig(), likelihood="logistic_mixture", num_mixtures=10),
-        train=TrainConfig(steps=500_000, batch_size=128, learning_rate_decay="exponential", average_decay=0.9995),
+        model=cfg.ModelConfig(**IMAGES, pixels=cfg.PixelCNNPPConfig(), likelihood="logistic_mixture", num_mixtures=10),
+        train=cfg.TrainConfig(steps=500_000, batch_size=128, learning_rate_decay="exponential", average_decay=0.9995),
     ),
 )
 preset(
@@ -78,12 +66,12 @@ hierarchical_tiny = preset(
     "cifar10/hierarchical_tiny",
     "Hierarchical PixelVAE small enough for two cores: latents on an 8x8 grid under a vector, R then G then B",
     "9008 nats on images rebuilt from JPEG copies; no published number",
-    Config(
+    cfg.Config(
         data=DATA,
-        model=ModelConfig(
+        model=cfg.ModelConfig(
             **IMAGES,
             levels=[
-                LevelConfig(
+                cfg.LevelConfig(
                     dim=8,
                     grid=(8, 8),
                     stem_filters=16,
@@ -92,13 +80,13 @@ hierarchical_tiny = preset(
                     upsampling=True,
                     num_blocks=1,
                     batch_norm=True,
-                    prior=MaskedResidualConfig(num_layers=3, filters=64),
+                    prior=cfg.MaskedResidualConfig(num_layers=3, filters=64),
                 ),
-                LevelConfig(dim=32, filters=(64, 64), upsampling=True, num_blocks=1, batch_norm=True),
+                cfg.LevelConfig(dim=32, filters=(64, 64), upsampling=True, num_blocks=1, batch_norm=True),
             ],
-            pixels=MaskedResidualConfig(num_layers=2, filters=36, embedding_dim=8),
+            pixels=cfg.MaskedResidualConfig(num_layers=2, filters=36, embedding_dim=8),
         ),
-        train=TrainConfig(
+        train=cfg.TrainConfig(
             steps=10_000,
             batch_size=32,
             learning_rate_warmup_steps=50,

@@ -2,23 +2,10 @@
 
 from typing import Any
 
-from pixelvae_tf.config import (
-    Config,
-    DataConfig,
-    DiagonalBiLSTMConfig,
-    GatedPixelCNNConfig,
-    IndependentConfig,
-    LevelConfig,
-    MaskedResidualConfig,
-    ModelConfig,
-    PixelCNNConfig,
-    PixelCNNPPConfig,
-    RowLSTMConfig,
-    TrainConfig,
-)
+from pixelvae_tf import config as cfg
 from pixelvae_tf.presets.registry import preset
 
-LEVEL = LevelConfig(dim=16, filters=(32, 64), upsampling=True)
+LEVEL = cfg.LevelConfig(dim=16, filters=(32, 64), upsampling=True)
 NO_FREE_NATS = {"train.free_nats": (0.0,)}
 CLASSES = {"model.num_classes": 10}
 
@@ -40,17 +27,17 @@ gated_pixel_vae = preset(
     "digits/gated_pixel_vae",
     "Gated PixelVAE with upsampling: the quick start",
     "81.72 nats, 1.842 bits/dim (bound, test; ours)",
-    Config(
-        data=DataConfig(name="digits"),
-        model=ModelConfig(
+    cfg.Config(
+        data=cfg.DataConfig(name="digits"),
+        model=cfg.ModelConfig(
             image_shape=(8, 8, 1),
             num_values=256,
             levels=[LEVEL],
-            pixels=GatedPixelCNNConfig(
+            pixels=cfg.GatedPixelCNNConfig(
                 num_layers=1, filters=32, kernel_size=3, first_kernel_size=3, embedding_dim=8, dropout=0.3
             ),
         ),
-        train=TrainConfig(
+        train=cfg.TrainConfig(
             steps=1000,
             batch_size=64,
             learning_rate=2e-3,
@@ -93,7 +80,7 @@ vae = preset(
     "VAE: pixels independent given the latents, a softmax over 256 values each",
     "89.01 nats, 2.006 bits/dim (bound, test; ours)",
     gated_pixel_vae,
-    {"model.pixels": IndependentConfig()} | NO_FREE_NATS | _steps(400),
+    {"model.pixels": cfg.IndependentConfig()} | NO_FREE_NATS | _steps(400),
 )
 preset(
     "digits/vae_quantized_normal",
@@ -108,7 +95,7 @@ pixel_cnn = preset(
     "PixelCNN (2016a): masked convolutions, with their blind spot",
     "84.51 nats, 1.905 bits/dim (exact, test; ours)",
     gated_pixel_cnn,
-    {"model.pixels": PixelCNNConfig(num_layers=3, **NETWORK_2016A)} | _steps(300),
+    {"model.pixels": cfg.PixelCNNConfig(num_layers=3, **NETWORK_2016A)} | _steps(300),
 )
 pixel_vae = preset(
     "digits/pixel_vae",
@@ -129,14 +116,14 @@ preset(
     "PixelRNN with Row LSTMs (2016a): the context is a triangle",
     "84.17 nats, 1.897 bits/dim (exact, test; ours)",
     pixel_cnn,
-    {"model.pixels": RowLSTMConfig(num_layers=2, **NETWORK_2016A)},
+    {"model.pixels": cfg.RowLSTMConfig(num_layers=2, **NETWORK_2016A)},
 )
 preset(
     "digits/diagonal_bilstm",
     "PixelRNN with Diagonal BiLSTMs (2016a): the context is all that came before, but for a pixel (docs/models.md)",
     "83.31 nats, 1.878 bits/dim (exact, test; ours)",
     pixel_cnn,
-    {"model.pixels": DiagonalBiLSTMConfig(num_layers=2, **NETWORK_2016A)},
+    {"model.pixels": cfg.DiagonalBiLSTMConfig(num_layers=2, **NETWORK_2016A)},
 )
 pixel_cnn_pp = preset(
     "digits/pixel_cnn_pp",
@@ -144,7 +131,7 @@ pixel_cnn_pp = preset(
     "154.59 nats, 3.485 bits/dim (exact, test; ours)",
     gated_pixel_cnn,
     {
-        "model.pixels": PixelCNNPPConfig(num_blocks=1, num_scales=3, filters=32, dropout=0.3),
+        "model.pixels": cfg.PixelCNNPPConfig(num_blocks=1, num_scales=3, filters=32, dropout=0.3),
         "model.likelihood": "logistic_mixture",
         "model.num_mixtures": 10,
     }
@@ -171,17 +158,17 @@ preset(
     gated_pixel_vae,
     {
         "model.levels": [
-            LevelConfig(
+            cfg.LevelConfig(
                 dim=4,
                 grid=(4, 4),
                 filters=(32,),
                 upsampling=True,
                 batch_norm=True,
-                prior=MaskedResidualConfig(num_layers=1, filters=32),
+                prior=cfg.MaskedResidualConfig(num_layers=1, filters=32),
             ),
-            LevelConfig(dim=8, filters=(64,), upsampling=True, batch_norm=True),
+            cfg.LevelConfig(dim=8, filters=(64,), upsampling=True, batch_norm=True),
         ],
-        "model.pixels": MaskedResidualConfig(num_layers=1, filters=32, first_kernel_size=3, embedding_dim=8),
+        "model.pixels": cfg.MaskedResidualConfig(num_layers=1, filters=32, first_kernel_size=3, embedding_dim=8),
         "train.prior_floor_steps": 200,
     }
     | NO_FREE_NATS,

@@ -3,7 +3,7 @@
 `--config.model.image_shape=48,48,1` makes them larger; time grows with the number of pixels.
 """
 
-from pixelvae_tf.config import Config, DataConfig, GatedPixelCNNConfig, LevelConfig, ModelConfig, TrainConfig
+from pixelvae_tf import config as cfg
 from pixelvae_tf.presets import cifar10
 from pixelvae_tf.presets.registry import NO_NUMBER, preset
 
@@ -13,17 +13,17 @@ preset(
     "folder/grey_28",
     "Gated PixelVAE with upsampling, 28x28 grey",
     EXPECTED,
-    Config(
-        data=DataConfig(name="folder"),
-        model=ModelConfig(
+    cfg.Config(
+        data=cfg.DataConfig(name="folder"),
+        model=cfg.ModelConfig(
             image_shape=(28, 28, 1),
             num_values=256,
-            levels=[LevelConfig(dim=32, filters=(32, 64, 64), upsampling=True)],
-            pixels=GatedPixelCNNConfig(
+            levels=[cfg.LevelConfig(dim=32, filters=(32, 64, 64), upsampling=True)],
+            pixels=cfg.GatedPixelCNNConfig(
                 num_layers=2, filters=32, kernel_size=3, first_kernel_size=5, embedding_dim=8, dropout=0.1
             ),
         ),
-        train=TrainConfig(
+        train=cfg.TrainConfig(
             steps=4_000,
             batch_size=64,
             learning_rate=2e-3,

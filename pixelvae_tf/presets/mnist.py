@@ -5,31 +5,19 @@ the released program): Adam 1e-3, batch 100, 200,000 steps, KL weight rising ove
 tenth for the last tenth of the steps, as in the released programs for natural images.
 """
 
-from pixelvae_tf.config import (
-    Config,
-    DataConfig,
-    DiagonalBiLSTMConfig,
-    IndependentConfig,
-    LevelConfig,
-    MaskedResidualConfig,
-    ModelConfig,
-    PixelCNNConfig,
-    PixelCNNPPConfig,
-    RowLSTMConfig,
-    TrainConfig,
-)
+from pixelvae_tf import config as cfg
 from pixelvae_tf.presets.registry import NO_NUMBER, preset
 
-UPSAMPLING = LevelConfig(upsampling=True)
+UPSAMPLING = cfg.LevelConfig(upsampling=True)
 
 best = preset(
     "binarized_mnist/gated_pixel_vae_no_upsampling",
     "Gated PixelVAE without upsampling, the best row of Table 1: 12 layers, filter 5, 16 channels, 16 latents",
     "<= 79.77 nats, about 79.17 with 50 importance samples (PixelVAE, Table 1)",
-    Config(
-        data=DataConfig(name="binarized_mnist"),
-        model=ModelConfig(image_shape=(28, 28, 1), num_values=2, levels=[LevelConfig()]),
-        train=TrainConfig(learning_rate_decay="drop"),
+    cfg.Config(
+        data=cfg.DataConfig(name="binarized_mnist"),
+        model=cfg.ModelConfig(image_shape=(28, 28, 1), num_values=2, levels=[cfg.LevelConfig()]),
+        train=cfg.TrainConfig(learning_rate_decay="drop"),
     ),
 )
 gated_pixel_vae = preset(
@@ -51,7 +39,7 @@ vae = preset(
     "VAE: Bernoulli pixels, independent given the latents",
     "<= 87.4 nats (PixelVAE, Table 1)",
     gated_pixel_vae,
-    {"model.pixels": IndependentConfig()},
+    {"model.pixels": cfg.IndependentConfig()},
 )
 # The size is that of PixelRNN on MNIST; the paper gives none for this row.
 pixel_cnn = preset(
@@ -59,7 +47,7 @@ pixel_cnn = preset(
     "PixelCNN (2016a): 7 residual blocks of masked convolutions, 16 channels inside, with their blind spot",
     "81.3 nats (2016a, as Table 1 of PixelVAE reports it)",
     gated_pixel_cnn,
-    {"model.pixels": PixelCNNConfig(num_layers=7)},
+    {"model.pixels": cfg.PixelCNNConfig(num_layers=7)},
 )
 pixel_vae = preset(
     "binarized_mnist/pixel_vae",
@@ -73,7 +61,7 @@ row_lstm = preset(
     "PixelRNN with Row LSTMs (2016a): 7 layers of 16 units",
     "between 79.20 and 81.3 nats, the Diagonal BiLSTM and the PixelCNN of 2016a, which reports none",
     pixel_cnn,
-    {"model.pixels": RowLSTMConfig()},
+    {"model.pixels": cfg.RowLSTMConfig()},
 )
 # The paper trained with RMSProp; here it is Adam, as for all.
 diagonal_bilstm = preset(
@@ -81,7 +69,7 @@ diagonal_bilstm = preset(
     "PixelRNN with Diagonal BiLSTMs (2016a): 7 layers of 16 units",
     "79.20 nats (2016a)",
     pixel_cnn,
-    {"model.pixels": DiagonalBiLSTMConfig()},
+    {"model.pixels": cfg.DiagonalBiLSTMConfig()},
 )
 # The size is ours: 2 blocks and 32 filters for the 5 and 160 of CIFAR-10.
 pixel_cnn_pp = preset(
@@ -89,7 +77,7 @@ pixel_cnn_pp = preset(
     "PixelCNN++ (2017) with Bernoulli pixels: two streams at three resolutions",
     NO_NUMBER,
     gated_pixel_cnn,
-    {"model.pixels": PixelCNNPPConfig(num_blocks=2, filters=32)},
+    {"model.pixels": cfg.PixelCNNPPConfig(num_blocks=2, filters=32)},
 )
 
 # The same models on the images before binarization; autoregressive networks embed the values.
@@ -114,13 +102,13 @@ preset(
     "mnist/one_level",
     "One-level PixelVAE on all 256 values, in the manner of the hierarchies: the released program's mnist_256",
     NO_NUMBER,
-    Config(
-        data=DataConfig(name="mnist"),
-        model=ModelConfig(
+    cfg.Config(
+        data=cfg.DataConfig(name="mnist"),
+        model=cfg.ModelConfig(
             image_shape=(28, 28, 1),
             num_values=256,
             levels=[
-                LevelConfig(
+                cfg.LevelConfig(
                     dim=128,
                     stem_filters=16,
                     filters=(32, 32, 64),
@@ -130,8 +118,8 @@ preset(
                     batch_norm=True,
                 )
             ],
-            pixels=MaskedResidualConfig(num_layers=2, filters=32, embedding_dim=16),
+            pixels=cfg.MaskedResidualConfig(num_layers=2, filters=32, embedding_dim=16),
         ),
-        train=TrainConfig(steps=250_000, batch_size=100, kl_warmup_steps=(5_000,)),
+        train=cfg.TrainConfig(steps=250_000, batch_size=100, kl_warmup_steps=(5_000,)),
     ),
 )

@@ -9,16 +9,7 @@ the program's blocks of encoder and decoder are not known in number, one keeps e
 
 from typing import Any
 
-from pixelvae_tf.config import (
-    Config,
-    DataConfig,
-    DiagonalBiLSTMConfig,
-    GatedPixelCNNConfig,
-    LevelConfig,
-    MaskedResidualConfig,
-    ModelConfig,
-    TrainConfig,
-)
+from pixelvae_tf import config as cfg
 from pixelvae_tf.presets import variants
 from pixelvae_tf.presets.registry import NO_NUMBER, preset
 
@@ -32,8 +23,8 @@ def _hierarchy(
     widths: tuple[int, ...],
     dims: tuple[int, int],
     latent_filters: int,
-    pixels: MaskedResidualConfig,
-) -> Config:
+    pixels: cfg.MaskedResidualConfig,
+) -> cfg.Config:
     """Latents on a grid under a vector.
 
     Args:
@@ -47,25 +38,25 @@ def _hierarchy(
     side = int(name.partition("_")[2])
     halvings = (side // grid).bit_length() - 1
     shared: dict[str, Any] = {"upsampling": True, "num_blocks": 1, "batch_norm": True}
-    lower = LevelConfig(
+    lower = cfg.LevelConfig(
         dim=dims[0],
         grid=(grid, grid),
         stem_filters=widths[0],
         filters=widths[1 : halvings + 1],
         decoder_filters=tuple(reversed(widths[:halvings])),
-        prior=MaskedResidualConfig(num_layers=3, filters=latent_filters),
+        prior=cfg.MaskedResidualConfig(num_layers=3, filters=latent_filters),
         **shared,
     )
-    upper = LevelConfig(
+    upper = cfg.LevelConfig(
         dim=dims[1],
         filters=widths[halvings + 1 :],
         decoder_filters=tuple(reversed(widths[halvings:-1])),
         **shared,
     )
-    return Config(
-        data=DataConfig(name=name),
-        model=ModelConfig(image_shape=(side, side, 3), num_values=256, levels=[lower, upper], pixels=pixels),
-        train=TrainConfig(
+    return cfg.Config(
+        data=cfg.DataConfig(name=name),
+        model=cfg.ModelConfig(image_shape=(side, side, 3), num_values=256, levels=[lower, upper], pixels=pixels),
+        train=cfg.TrainConfig(
             steps=200_000,
             batch_size=64,
             learning_rate_decay="drop",
@@ -86,14 +77,16 @@ lsun_32 = preset(
         (64, 128, 256, 512),
         (64, 512),
         512,
-        MaskedResidualConfig(num_layers=2, filters=129, embedding_dim=16),
+        cfg.MaskedResidualConfig(num_layers=2, filters=129, embedding_dim=16),
     ),
 )
 preset(
     "lsun_32/hierarchical_big",
     "Hierarchical PixelVAE, wider, its input scaled instead of embedded: the program's 32px_big",
     NO_NUMBER,
-    _hierarchy("lsun_32", 8, (128, 256, 512, 512), (128, 512), 512, MaskedResidualConfig(num_layers=2, filters=258)),
+    _hierarchy(
+        "lsun_32", 8, (128, 256, 512, 512), (128, 512), 512, cfg.MaskedResidualConfig(num_layers=2, filters=258)
+    ),
     {"train.steps": 300_000, "train.learning_rate_decay": "none"},
 )
 preset(
@@ -119,7 +112,7 @@ preset(
     variants.one_level(lsun_32),
 )
 
-WIDTHS_64, PIXELS_64 = (64, 64, 128, 256, 512), MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
+WIDTHS_64, PIXELS_64 = (64, 64, 128, 256, 512), cfg.MaskedResidualConfig(num_layers=3, filters=129, embedding_dim=16)
 # The paper gives no widths; these are those of the program's 64px_small.
 preset(
     "lsun_64/hierarchical",
@@ -145,7 +138,7 @@ lsun_64_big = preset(
         (192, 256, 512, 512, 512),
         (64, 512),
         512,
-        MaskedResidualConfig(num_layers=3, filters=384, embedding_dim=16),
+        cfg.MaskedResidualConfig(num_layers=3, filters=384, embedding_dim=16),
     ),
     {
         "train.steps": 400_000,
@@ -174,14 +167,14 @@ gated_pixel_cnn = preset(
     "imagenet_64/gated_pixel_cnn",
     "Gated PixelCNN (2016b), R then G then B: 20 layers of 384 units, kernels of 5",
     "3.57 bits/dim (exact, validation; 2016b)",
-    Config(
-        data=DataConfig(name="imagenet_64"),
-        model=ModelConfig(
+    cfg.Config(
+        data=cfg.DataConfig(name="imagenet_64"),
+        model=cfg.ModelConfig(
             image_shape=(64, 64, 3),
             num_values=256,
-            pixels=GatedPixelCNNConfig(num_layers=20, filters=384),
+            pixels=cfg.GatedPixelCNNConfig(num_layers=20, filters=384),
         ),
-        train=TrainConfig(batch_size=128, steps=200_000, evaluate_every=EVALUATE_EVERY),
+        train=cfg.TrainConfig(batch_size=128, steps=200_000, evaluate_every=EVALUATE_EVERY),
     ),
 )
 preset(
@@ -190,7 +183,7 @@ preset(
     "3.63 bits/dim (exact, validation; 2016a, which names a PixelRNN without its size)",
     gated_pixel_cnn,
     {
-        "model.pixels": DiagonalBiLSTMConfig(num_layers=12, filters=129, output_filters=1023),
+        "model.pixels": cfg.DiagonalBiLSTMConfig(num_layers=12, filters=129, output_filters=1023),
         "train.batch_size": 16,
     },
 )
