@@ -20,10 +20,10 @@ class Caller:
     Attributes:
       model: what is called.
       num_values: how many values a channel of its images can take.
-      batch_size: of a call.
+      batch_size: images in a call.
       num_classes: None where a server alone knows.
       classes: the names of classes, where they have names.
-      seed: of the first image; the next ones count on.
+      seed: the first image's; each next image has the next integer.
       temperature: of all images.
       label: the class of all images, by its number or name; None if it is left out.
     """
@@ -153,7 +153,7 @@ class Caller:
         return images
 
     def _predict(self, name: str, inputs: client.Arrays) -> client.Arrays:
-        """The outputs of all rows, a batch a call."""
+        """The outputs of all rows, computed batch by batch."""
         from pixelvae_tf.train import progress
 
         number, step = len(next(iter(inputs.values()))), self.batch_size

@@ -20,7 +20,7 @@ import numpy as np
 
 __all__ = ["Grpc", "Rest", "ServerError"]
 
-# Of TensorFlow's types, those of our signatures.
+# The types that our signatures use, by TensorFlow's names.
 DTYPES = {"DT_UINT8": np.uint8, "DT_INT64": np.int64, "DT_FLOAT": np.float32, "DT_STRING": np.object_}
 MAX_TIMEOUT = 86400
 Arrays = dict[str, np.ndarray]
@@ -64,7 +64,7 @@ class Model:
         """Calls a signature.
 
         Args:
-          name: of the signature.
+          name: the signature's name.
           inputs: by name; the batch comes first in each. Converted to the signature's dtypes.
 
         Returns:
@@ -109,7 +109,7 @@ class Model:
         return 256
 
     def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
-        """What a signature gives: of the dtypes of `outputs`; strings may be bytes."""
+        """The outputs of a signature, in the dtypes of `outputs`; strings may be bytes."""
         raise NotImplementedError
 
     def _other_outputs(self, what: str) -> ServerError:
@@ -123,7 +123,7 @@ class Model:
 
 
 class _Server(Model):
-    """A served model. The server is asked once, at the start, what it serves."""
+    """A served model. Its signatures are requested once, at the start."""
 
     def __init__(self, server: str, model: str, timeout: float = 60.0):
         """Asks the server for its signatures.

@@ -15,7 +15,7 @@ def example(inputs: dict[str, tf.TensorSpec], batch: int, spoil_last: bool = Fal
       spoil_last: whether the last row is to be wrong in every input that can be.
 
     Returns:
-      By name: valid rows, the same for the same arguments, but for the last where that is asked for.
+      By name: valid rows, the same for the same arguments, except the last row if `spoil_last`.
     """
     return {name: _example(spec, batch, spoil_last) for name, spec in inputs.items()}
 

@@ -184,8 +184,8 @@ def check(
 
     Args:
       endpoints: the model's own.
-      path: of the SavedModel.
-      options: of the export.
+      path: the SavedModel's directory.
+      options: the export's options.
       without_xla: where XLA computes the endpoints, the signatures as TensorFlow computes them: latents and likelihoods
         must be theirs. (Images need not: a rounding that changes one pixel changes all after it.)
 

@@ -1,4 +1,4 @@
-"""Models of this machine, called as served ones are: of a SavedModel, of a run, of the package."""
+"""Models on this machine, called like served ones: a SavedModel, a run, or pretrained weights."""
 
 import functools
 import json
@@ -15,10 +15,10 @@ from pixelvae_tf.export.page import CARD
 
 
 class Local(client.Model):
-    """A model of this machine. TensorFlow is imported when it is first called.
+    """A model on this machine. TensorFlow is imported when it is first called.
 
     Args:
-      config: of the run that made it.
+      config: the config of the run that trained it.
       classes: the names that labels are numbers of, where they have names.
       max_batch: the largest batch that it takes.
     """
@@ -31,7 +31,7 @@ class SavedModel(Local):
     """A version that `pixelvae-export` wrote.
 
     Args:
-      path: of the version, or of the directory of versions, of which the newest is taken.
+      path: a version's directory, or a directory of versions, of which the newest is loaded.
 
     Raises:
       ValueError: if there is none, or its card cannot be read.

@@ -7,13 +7,13 @@ pixelvae-model reconstruct a.png b.png --workdir=runs/digits --output=pairs.png
 pixelvae-model complete a.png --saved_model=models/digits --mask=top --output=completions.png
 pixelvae-model log_prob a.png --server=localhost:8501 --model=digits
 
-The model is one that comes with the package, that of a run, an export, or one that a server has, such as TensorFlow
-Serving. (pixelvae-sample is pixelvae-model sample; pixelvae-client is pixelvae-model under its earlier name.)
+The model comes with the package, from a run, from an export, or from a server such as TensorFlow Serving.
+(pixelvae-sample is pixelvae-model sample; pixelvae-client is pixelvae-model under its earlier name.)
 
-`sample` writes a grid. `encode` and `log_prob` print a JSON object an image: its path, then the latents of every level,
-or its bounds in nats. `reconstruct` writes each image with what its latents make of it beside it. `complete` writes a
-row an image: the image, what is kept of it, its completions. Images are read as `--config.data.folder` reads them for
-training: the largest centred square, averaged over areas to the model's size.
+`sample` writes a grid. `encode` and `log_prob` print one JSON object per image: its path, then the latents of every
+level, or its bounds in nats. `reconstruct` writes each image with what its latents make of it beside it. `complete`
+writes one row per image: the image, what is kept of it, its completions. Images are read as `--config.data.folder`
+reads them for training: the largest centred square, averaged over areas to the model's size.
 
 With --vary, every row of `sample` holds the noise of all levels but one (PixelVAE, figure 6): the first image of a row
 is a sample, the others have new noise for the top level of latents, for all levels between it and the pixels

@@ -10,7 +10,7 @@ __all__ = ["ServingOptions"]
 
 @dataclasses.dataclass(frozen=True)
 class ServingOptions:
-    """What an export is asked for beside the weights.
+    """How an export is to be served.
 
     Attributes:
       max_batch: the largest batch that a signature takes; a server merges requests up to it.

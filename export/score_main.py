@@ -3,7 +3,7 @@
 pixelvae-score --saved_model=models/parts --images=photos --output=scored
 pixelvae-score --saved_model=models/parts --background=models/noisy --reference=good --images=photos --output=scored
 
-OUTPUT/scores.csv has a line an image: its file, its scores (`pixelvae_tf.scores` has their papers; higher is odder)
+OUTPUT/scores.csv has one line per image: its file, its scores (`pixelvae_tf.scores` has their papers; higher is odder)
 and, with a reference, the share of the reference that is less odd. OUTPUT/maps.png shows the oddest and the most
 ordinary images with their maps. Images are read as `--config.data.folder` reads them for training, files that cannot
 be read are named and left out. Interrupted, the same command goes on.

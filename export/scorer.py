@@ -19,7 +19,7 @@ class Scorer:
 
     Args:
       model: the model.
-      background: of the same images, trained with data.mutation; None for no likelihood ratio.
+      background: a model of the same images, trained with data.mutation; None for no likelihood ratio.
       label: the class of all images, for a class-conditional model.
 
     Raises:

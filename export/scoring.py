@@ -1,6 +1,6 @@
 """Anomaly scores of a folder's images by a SavedModel, as a table and as pictures of where they are unlikely.
 
-OUTPUT/scores.csv      a line an image: its file, its scores and, of a reference, their percentiles in it
+OUTPUT/scores.csv      one line per image: its file, its scores and, of a reference, their percentiles in it
 OUTPUT/maps.png        the oddest and the most ordinary images with their maps
 OUTPUT/scores.json     what they come from; written last
 OUTPUT/.unfinished/    what a run that was interrupted goes on from
@@ -26,14 +26,14 @@ from pixelvae_tf.export.scorer import Scorer
 from pixelvae_tf.files import local_path, require_outside, write_atomically
 
 TABLE, MAPS, SUMMARY = "scores.csv", "maps.png", "scores.json"
-# Of how images are scored: what another version has begun, this one cannot go on with.
+# The version of how images are scored: a run cannot resume what another version began.
 VERSION = 1
 SCORES = ("bound", "kl", "likelihood_ratio", *(f"input_complexity_{coder}" for coder in scores.CODERS), "typicality")
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is asked for; a run that goes on must have the same.
+    """What to score; a resumed run must have the same request.
 
     Attributes:
       images: the folder to score.

@@ -51,8 +51,8 @@ def write(export_dirs: list[str | pathlib.Path], options: ServingOptions) -> Non
     They are of the last export: what stood there before is replaced.
 
     Args:
-      export_dirs: of the models; a server finds each at /models/NAME.
-      options: of the export.
+      export_dirs: the models' directories; a server finds each at /models/NAME.
+      options: the export's options.
     """
     names = [model_name(export_dir) for export_dir in export_dirs]
     models = [_MODEL.format(name=_text(name), base_path=_text(f"/models/{name}")) for name in names]

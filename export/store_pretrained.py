@@ -29,8 +29,8 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
     """Writes the files of `pixelvae_tf.pretrained`.
 
     Args:
-      workdir: of a run that is evaluated on its test split.
-      name: of the preset that the run is of.
+      workdir: the directory of a run that was evaluated on its test split.
+      name: the preset that the run was trained with.
 
     Returns:
       The folder of the files.

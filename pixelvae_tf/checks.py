@@ -112,7 +112,7 @@ def one_hot(labels, num_classes: int, dtype: str) -> tf.Tensor | None:
     Args:
       labels: integers [B], or None for a model without classes.
       num_classes: K, or 0.
-      dtype: of the result.
+      dtype: the result's.
 
     Returns:
       [B, K], or None.

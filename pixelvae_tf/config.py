@@ -21,9 +21,9 @@ from pixelvae_tf.models.config import (
     RowLSTMConfig,
 )
 
-# Of `DataConfig.labels`.
+# A value of `DataConfig.labels`.
 FOLDERS = "folders"
-# Of `DataConfig.name`: images that a program gave to the trainer.
+# A value of `DataConfig.name`: images that a program passed to the trainer.
 GIVEN = "arrays"
 
 if typing.TYPE_CHECKING:
@@ -61,7 +61,7 @@ class DataConfig(Part):
         effect where a folder is given.
       data_dir: a TFDS data directory to read; empty for TFDS' own, into which it downloads what is missing.
       folder: a folder of images of any size, or what pixelvae-prepare made of one, to be read instead.
-      labels: of a folder, "folders" if its subfolders are classes, for class-conditional models; else empty.
+      labels: "folders" if the subfolders of a folder are classes, for class-conditional models; else empty.
       exclude_labels: images of these classes are left out of every split, to see what a model makes of a class that it
         does not know.
       mutation: in training, the share of the channels' values that is replaced by values drawn evenly, for a background
@@ -83,15 +83,15 @@ class TrainConfig(Part):
     Attributes:
       steps: optimizer steps in all.
       batch_size: images of a step, over all replicas.
-      seed: of the initial weights, the order of the images and all noise.
+      seed: for the initial weights, the order of the images and all noise.
       initial_weights: what to start with instead of random weights: the directory of a run, whose best weights are
         taken, or the name of a pretrained model.
       learning_rate: Adam's, at its highest.
       learning_rate_warmup_steps: N; the rate rises linearly, from 1/N of it at the first step.
       learning_rate_decay: "none", "cosine" (to 0 at the last step), "drop" (once, by default as the released
         programs do at 180k of 200k) or "exponential" (times 0.999995 a step, as PixelCNN++).
-      learning_rate_drop_at: of a "drop", the share of the steps after which it comes.
-      learning_rate_drop_factor: of a "drop", what the rate is multiplied by.
+      learning_rate_drop_at: the share of the steps after which a "drop" comes.
+      learning_rate_drop_factor: what a "drop" multiplies the rate by.
       clip_norm: gradients of a larger global norm are scaled down to it; 0 for no limit.
       kl_warmup_steps: steps in which the weight of a level's KL rises from 0 to 1; one number per level, level 1
         first, of which the last holds for all levels above.
@@ -99,7 +99,7 @@ class TrainConfig(Part):
       free_nats_steps: the step from which on there are no free nats; 0 for none.
       prior_floor_steps: of a model of several levels, steps in which a floor under the sigmas of its learnt priors
         falls from 1 to 0.
-      average_decay: of the moving average of the weights, which is what is evaluated and exported.
+      average_decay: decay of the moving average of the weights, which is evaluated and exported.
       steps_per_loop: steps run by one call into the graph.
       log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
       rematerialize: whether activations are computed again for the gradient instead of kept in memory, block by block;
@@ -208,7 +208,7 @@ def differences(first: Config, second: Config) -> list[tuple[str, Any, Any]]:
     """The fields in which two runs differ.
 
     Args:
-      first, second: of the runs.
+      first, second: the configs.
 
     Returns:
       (field, value in the first, value in the second) of each, as "train.steps" or "model.levels[0].dim"; of a whole

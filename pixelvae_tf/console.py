@@ -111,7 +111,7 @@ def start_tensorflow(devices_follow: bool = False) -> None:
 
 
 def leave_out_onednn() -> None:
-    """Has oneDNN say where nobody hears it that it leaves integers to TensorFlow: once a process, as of an error."""
+    """Triggers and drops the error that oneDNN logs once per process when it leaves integers to TensorFlow."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         return
     import tensorflow as tf
@@ -139,7 +139,7 @@ def command() -> str:
 
 
 class _PathParser(flags.ArgumentParser):
-    """Of a path of this machine; see `files.local_path`."""
+    """Parses a path on this machine; see `files.local_path`."""
 
     syntactic_help = "a path"
 
@@ -153,7 +153,7 @@ class _PathParser(flags.ArgumentParser):
 
 
 class _PathsParser(flags.ListParser):
-    """Of several, with commas between them."""
+    """Parses several, separated by commas."""
 
     def parse(self, argument: str | list[str]) -> list[str]:
         """Each as `_PathParser` does."""
@@ -178,7 +178,7 @@ def check_output(path: str, folder: str = "") -> None:
     """Checks that a picture can be written.
 
     Args:
-      path: of a PNG file.
+      path: the PNG file to write.
       folder: of images, which it must not become one of; empty for none.
 
     Raises:
@@ -188,7 +188,7 @@ def check_output(path: str, folder: str = "") -> None:
     written = pathlib.Path(os.path.realpath(path))  # what a link leads to
     try:
         writable = written.parent.is_dir() and (written.is_file() or not written.exists())
-    except OSError as error:  # too long a name, or a directory that nobody may look into
+    except OSError as error:  # a name that is too long, or a directory without permission
         raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error
     if not writable:
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")

@@ -82,7 +82,7 @@ def one_of(default: str, *others: str) -> Any:
 
 @dataclass_transform()
 def config_dataclass(cls: _Class) -> _Class:
-    """Makes a class a part of a config: its fields are checked when it is made, and by `check`."""
+    """Makes a class a part of a config: its fields are checked in the constructor, and by `check`."""
     # A config is data that may change after it was made: instances are checked again where they are used.
     decorate: Any = pydantic.dataclasses.dataclass(config=ConfigDict(revalidate_instances="always"), slots=True)
     part = decorate(cls)

@@ -1,4 +1,4 @@
-"""Paths that users give; files that are there as a whole or not at all; and one that says who may write."""
+"""Paths that users write, files that exist whole or not at all, and a lock for a single writer."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
-    """A path as a user gives it: with ~ expanded, which shells leave as it is behind a flag's =.
+    """A path as a user writes it, with ~ expanded: shells do not expand it after the = of a flag.
 
     Args:
       path: of this machine.

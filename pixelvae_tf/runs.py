@@ -84,7 +84,7 @@ def checkpoints(folder: str | pathlib.Path) -> list[str]:
     """The checkpoints of a folder, oldest first: those that are there, and those that should be.
 
     TensorFlow itself goes by its list alone, which may be torn or missing while they are whole; and without the list
-    nobody would know of those that are missing.
+    those that are missing would go unnoticed.
     """
     folder = pathlib.Path(folder)
     listed = (folder / LIST).read_text(errors="replace") if (folder / LIST).is_file() else ""

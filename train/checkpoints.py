@@ -126,10 +126,10 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Around whatever writes to the workdir: explains what to do where it has no room left.
+        """Explains a failed write to the workdir: what to do when no space is left.
 
         Raises:
-          OSError: for whatever TensorFlow and the system raise.
+          OSError: for any error of TensorFlow or the system.
         """
         try:
             yield

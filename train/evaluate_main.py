@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
     report |= {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
     try:
         line = json.dumps(report, allow_nan=False)
-    except ValueError as error:  # JSON has no such numbers, and nobody can use them.
+    except ValueError as error:  # NaN and infinity: JSON does not have them.
         raise SystemExit(
             f"pixelvae-evaluate: every value must be finite; the weights diverged. Received: {report}"
         ) from error

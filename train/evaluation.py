@@ -16,7 +16,7 @@ from pixelvae_tf.train.workers import Workers
 
 __all__ = ["Evaluator"]
 
-# Images that tell what a model uses: their mean is known to some percent.
+# Images for the usage of a model: enough to know their mean to a few percent.
 USAGE_IMAGES = 256
 
 
@@ -40,7 +40,7 @@ class Moments:
         self._count = total
 
     def variances(self) -> np.ndarray:
-        """Of every number, [*shape]."""
+        """The variance of every element, [*shape]."""
         return self._squares / self._count
 
 
@@ -54,7 +54,7 @@ class Evaluator:
       model: the model.
       strategy: where it runs; the one in whose scope the model was made.
       batch_size: most images at once, over all replicas; rounded up to a multiple of them.
-      seed: of the noise.
+      seed: for the noise.
       importance_samples: K of the importance-weighted value; 0 leaves it out.
       chunk_size: importance samples evaluated at once.
     """
@@ -217,5 +217,5 @@ def _filled_up(sources: np.ndarray, number: int) -> np.ndarray:
 
 
 def _standard_error(values: np.ndarray) -> float | None:
-    """Of the mean of values [N]; a single one tells nothing of it."""
+    """The standard error of the mean of values [N]; None for a single value."""
     return values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None

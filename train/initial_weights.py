@@ -11,7 +11,7 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
     """What `train.initial_weights` names.
 
     Args:
-      config: of the run that starts with them.
+      config: the run that starts with them.
       model: of that config.
 
     Returns:

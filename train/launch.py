@@ -18,7 +18,7 @@ POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
 # The same where they were asked to stop, and save first: they may wait for the one that ended, and for ever.
 SAVING_GRACE_SECONDS = 45.0
-# A worker that ends so said why, and would say it again (sys.exit with a message; absl's usage errors).
+# A worker that ends with these has printed why, and would fail again (sys.exit with a message; absl's usage errors).
 ITS_OWN_FAULT = (1, 2)
 STOPPED = (signal.SIGTERM, signal.SIGINT)
 
@@ -54,10 +54,10 @@ class Launcher:
     """One run of several workers.
 
     Args:
-      command: of a worker; TF_CONFIG says which one it is.
+      command: a worker's; TF_CONFIG says which one it is.
       num_workers: how many.
       max_restarts: how often all are started again.
-      say: is told what happens.
+      say: called with a line for each event.
     """
 
     def __init__(self, command: Sequence[str], num_workers: int, max_restarts: int, say: Callable[[str], None]):

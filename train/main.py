@@ -32,7 +32,7 @@ _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
     ["auto", "one_device", "mirrored", "multi_worker"],
-    "How the work is spread: auto mirrors over several GPUs; multi_worker is told by TF_CONFIG, see pixelvae-launch.",
+    "How the work is spread: auto mirrors over several GPUs; multi_worker reads TF_CONFIG, see pixelvae-launch.",
 )
 _VIRTUAL_CPUS = flags.DEFINE_integer(
     "virtual_cpus",

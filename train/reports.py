@@ -84,9 +84,9 @@ class Drawing:
     """Draws grids of samples, and of images beside their reconstructions; every time with the same noise.
 
     Args:
-      model: whose they are.
+      model: the model that draws.
       images: to reconstruct, of which the first `NUM_PICTURES` are taken.
-      seed: of the noise.
+      seed: for the noise.
     """
 
     def __init__(self, model: PixelVAE, images: data.ImageSet, seed: int):
@@ -110,7 +110,7 @@ class Drawing:
         with progress.announced("drawing samples and, where there are latents, reconstructions"):
             values = {name: x.numpy() for name, x in self._draw(tf.constant(originals), seeds, labels).items()}
         scale = max(1, 64 // config.image_shape[0])
-        # A class-conditional model's samples have a column a class.
+        # Samples of a class-conditional model have one column per class.
         columns = config.num_classes or None
         grids = {"samples": pictures.tile(values["samples"], config.num_values, columns=columns, scale=scale)}
         if "reconstructions" in values:

@@ -20,7 +20,7 @@ def split_cpu(number: int) -> None:
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
     if number >= (os.cpu_count() or 1):
-        # An operation is one thread's, which waits for no other: a core a device. (They share one pool of threads.)
+        # One thread per operation, which waits for no other: one core per device. (They share one pool of threads.)
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(number)
 

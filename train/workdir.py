@@ -1,4 +1,4 @@
-"""The directory of a run: whose it is, and its config."""
+"""The directory of a run: checks that a run may write there, and its files."""
 
 import contextlib
 import copy
@@ -80,7 +80,7 @@ def with_absolute_paths(config: config_lib.Config, follow_links: bool = False) -
     """The same run from whatever directory its config is read.
 
     Args:
-      config: of a run.
+      config: a run's.
       follow_links: whether paths of one file become the same path.
     """
     config = copy.deepcopy(config)
@@ -137,7 +137,7 @@ def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet
     Args:
       config: the run's.
       split: "train", "validation" or "test".
-      images: of the split.
+      images: the split's.
       workdir: the run's.
 
     Raises:

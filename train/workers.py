@@ -1,4 +1,4 @@
-"""Several processes that train one model: what they are told by TF_CONFIG, and what they tell each other.
+"""Several processes that train one model: how TF_CONFIG describes them, and how they communicate.
 
 TF_CONFIG is TensorFlow's own convention, one JSON text in each worker's environment:
 
@@ -23,7 +23,7 @@ def multi_worker_strategy() -> tf.distribute.Strategy:
     """Connects this worker to the others; waits for them.
 
     Returns:
-      A MultiWorkerMirroredStrategy. It must be made before anything else is asked of TensorFlow.
+      A MultiWorkerMirroredStrategy. Create it before any other TensorFlow operation.
 
     Raises:
       ValueError: if TF_CONFIG does not say which worker of which this is.
@@ -144,7 +144,7 @@ class Workers:
                 )
 
     def part(self) -> None:
-        """Before all workers end: waits until each has heard what was said last. One that is gone says it no more."""
+        """Waits, before workers exit, until each has received the last exchange; those that are gone are ignored."""
         if not self._alone:
             with contextlib.suppress(tf.errors.OpError):  # The others have heard it, and are gone.
                 self.exchange([0])

@@ -14,8 +14,8 @@ import tensorflow as tf
 from pixelvae_tf import noise
 from pixelvae_tf.data.sources import ImageSet
 
-# Of the cipher that shuffles. After the operation's own 4, batches of 1,000 images hold neighbours and epochs of 50,000
-# resemble each other; after 12 neither can be told from chance.
+# Rounds of the shuffling cipher. After the operation's default of 4, batches of 1,000 images hold neighbours and
+# epochs of 50,000 resemble each other; after 12 neither can be told from chance.
 SHUFFLE_ROUNDS = 16
 
 
@@ -41,14 +41,14 @@ def training_batches(
     Args:
       image_set: where the images are.
       batch_size: images of a step, over all replicas.
-      seed: of the order and the noise.
+      seed: for the order and the noise.
       start_step: first step.
       input_context: which share of each step this worker reads; None for all.
       mutation: the share of the channels' values that is replaced by values drawn evenly, of each image and time anew.
 
     Returns:
       Elements {"images": uint8 [b, H, W, C], "seeds": int64 [b]}, with "labels": int64 [b] where the set has them,
-      one a replica and step, in that order.
+      one element for each replica and step, in that order.
 
     Raises:
       ValueError: if the replicas do not divide the batch.
@@ -108,7 +108,7 @@ def even_batch_size(num_images: int, largest: int, replicas: int = 1) -> int:
     """A size for as few batches of a split as can be, so even that the last one needs few copies.
 
     Args:
-      num_images: of the split.
+      num_images: the number of images in the split.
       largest: the size that is allowed.
       replicas: what the size is a multiple of; rounding up to it may go beyond the largest.
     """
@@ -123,7 +123,7 @@ def evaluation_batches(image_set: ImageSet, batch_size: int, seed: int) -> Itera
     Args:
       image_set: the split.
       batch_size: images of a batch.
-      seed: of the noise.
+      seed: for the noise.
 
     Yields:
       {"images": uint8 [batch_size, H, W, C], "seeds": int64 [batch_size], "real": bool [batch_size]}, with

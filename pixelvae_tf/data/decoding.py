@@ -20,7 +20,7 @@ from pixelvae_tf.data import metadata
 
 # Pillow's mode for as many channels.
 MODES = {1: "L", 3: "RGB"}
-# Pillow's formats that are read, whatever a file is called. (Of the others some start programs, such as Ghostscript.)
+# Pillow's formats that are read, whatever a file is called. (Some of the others start programs, such as Ghostscript.)
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI", "ICO", "PCX")
 Image.init()  # Now: where no file can be opened, Pillow would take a missing plugin for a damaged picture.
 FORMATS = tuple(name for name in _FORMATS if name in Image.OPEN)

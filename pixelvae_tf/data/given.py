@@ -57,7 +57,7 @@ def given_images(images: Any, model: ModelConfig, split: str = "test") -> ImageS
     """One split of images that are given.
 
     Args:
-      images: of a kind that `given_splits` takes.
+      images: any of the kinds that `given_splits` takes.
       model: what they must fit.
       split: what reports call it.
 

@@ -34,7 +34,7 @@ class Split:
       exif: an EXIF block, with an orientation where one has it; empty if there is none.
       xmp: its XMP block; empty if there is none.
       num_pictures: the frames of an animated PNG; 1 for any other file.
-      pixels_start: of a JPEG, where the first scan is in `content`; 0 for any other file.
+      pixels_start: where the first scan of a JPEG is in `content`; 0 for any other file.
     """
 
     content: bytes
@@ -45,7 +45,7 @@ class Split:
 
     @property
     def bit_depth(self) -> int:
-        """Of a PNG file, bits per sample."""
+        """Bits per sample of a PNG file."""
         return self.content[24]
 
     @property

@@ -19,15 +19,15 @@ from pixelvae_tf.files import local_path, require_outside, write_atomically
 
 __all__ = ["Preparation", "prepare"]
 
-# Of how files are read: what another version has begun, this one cannot go on with.
+# The version of how files are read: a run cannot resume what another version began.
 VERSION = 2
-# Of several splits, a near-duplicate stays in the first.
+# A near-duplicate stays in the first of several splits.
 ORDER = ("test", "validation", "train")
 
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """How a folder is prepared; a run that goes on must have the same.
+    """How a folder is prepared; a resumed run must have the same.
 
     Attributes:
       side: height and width of the images.

@@ -2,7 +2,7 @@
 
 OUTPUT/manifest.json          written last
 OUTPUT/train-00000.npy ...    uint8 [n, side, side, C]
-OUTPUT/train-labels.npy ...   int64 [N], the classes of all images of a split, where labels are asked for
+OUTPUT/train-labels.npy ...   int64 [N], the classes of all images of a split, if labels were requested
 """
 
 import io
@@ -94,7 +94,7 @@ def load(
       folder: what `prepare` wrote.
       split: "train", "validation" or "test".
       side, channels: what they must be.
-      labels: whether labels are wanted.
+      labels: whether to read labels.
 
     Returns:
       Its images; with labels int64 [N], and the classes that they number.

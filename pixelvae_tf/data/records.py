@@ -1,4 +1,4 @@
-"""Image sets that TFDS has prepared as ArrayRecord files, read from disk as they are asked for.
+"""Image sets that TFDS has prepared as ArrayRecord files, read from disk on demand.
 
 TFDS' other formats are read from one end to the other, or whole: they cannot give the images of any places.
 """
@@ -74,7 +74,7 @@ def load(builder, split: str, name: str) -> shards.ShardedImages:
     Args:
       builder: TFDS' builder of what it has prepared.
       split: "train", "validation" or "test".
-      name: of the data set and split.
+      name: the data set and split, for messages.
 
     Returns:
       Its images.

@@ -1,4 +1,4 @@
-"""Outputs that one process at a time writes, and that the same command goes on with where it was interrupted.
+"""Outputs that one process at a time writes, and that the same command resumes after an interruption.
 
 OUTPUT/.unfinished/identity.json    what the output comes from, and how
 OUTPUT/.unfinished/...              records of what is done
@@ -45,7 +45,7 @@ def crc32_of(path: pathlib.Path) -> int:
 
 
 def fingerprint(folder: str | pathlib.Path, splits: Mapping[str, list[str]]) -> str:
-    """Of the files by split, name, size and the time of their last change."""
+    """A hash of the files: their split, name, size and time of last change."""
     code = hashlib.sha256()
     for split, paths in splits.items():
         for path in paths:
@@ -88,7 +88,7 @@ def require_same(output: pathlib.Path, finished: str, identity: dict[str, Any], 
 
 @contextlib.contextmanager
 def writing(output: pathlib.Path, identity: dict[str, Any], command: str) -> Iterator[pathlib.Path]:
-    """Around whatever writes an output, in which one process at a time may write.
+    """Locks an output for the code that writes it: one process at a time may write.
 
     Args:
       output: the directory.

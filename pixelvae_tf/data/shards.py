@@ -1,4 +1,4 @@
-"""Images in files that are read from disk as they are asked for."""
+"""Images in files that are read from disk on demand."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ class Shard:
     """The images of a file, memory-mapped.
 
     A file that is removed, or replaced by another, can be read to the end of the process. One that is written to gives
-    what is written, and one that is cut kills whoever reads it: each read looks at its size and time first.
+    the new content, and one that is truncated kills the process that reads it: each read checks size and time first.
 
     Attributes:
       images: uint8 [n, H, W, C].
@@ -50,7 +50,7 @@ class Shard:
 
 
 class ShardedImages:
-    """The images of a prepared split, read from disk as they are asked for.
+    """The images of a prepared split, read from disk on demand.
 
     Args:
       shards: uint8 [n, H, W, C] each; `Shard`, or a whole split of TFDS' (`records.Records`).

@@ -120,7 +120,7 @@ def check_train(paths: list[str], name: str) -> None:
     """Checks that what is to be trained on is not another split as well.
 
     Args:
-      paths: of the images of the folder for training.
+      paths: the images of the folder for training.
       name: what the message calls the folder around it.
 
     Raises:
@@ -139,7 +139,7 @@ def check_hashed(paths: list[str], name: str) -> list[str]:
     """Looks for splits in what is about to be spread over the splits by a hash.
 
     Args:
-      paths: of the images.
+      paths: the images.
       name: what the message calls the folder.
 
     Returns:

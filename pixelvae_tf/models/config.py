@@ -7,7 +7,7 @@ from pydantic import Field
 from pixelvae_tf.fields import Part, Side, Width, check, config_dataclass, count, one_of, share, switch
 from pixelvae_tf.limits import MAX_LAYERS, MAX_SIDE, MAX_WIDTH
 
-# Of a masked convolution.
+# The largest kernel of a masked convolution.
 MAX_KERNEL = 2**10 - 1
 # Encode and fill: rounds of `PixelVAE.complete`.
 COMPLETION_ROUNDS = 8

@@ -11,7 +11,7 @@ def command_for(config: Config, workdir: str) -> str | None:
     """The shortest `pixelvae-train` command that has this config: the nearest preset and a flag for each other field.
 
     Args:
-      config: of a run.
+      config: a run's.
       workdir: where the command is to put the run.
 
     Returns:

@@ -28,11 +28,11 @@ def _hierarchy(
     """Latents on a grid under a vector.
 
     Args:
-      name: of the data, ending in the images' side.
+      name: the data set's, ending in the side of its images.
       grid: side of the grid of z1.
       widths: channels at the images' own resolution and after each halving, down to 4x4.
       dims: of z1 and z2.
-      latent_filters: of the network over z1.
+      latent_filters: filters of the network over z1.
       pixels: the network over the pixels.
     """
     side = int(name.partition("_")[2])
