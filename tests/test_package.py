@@ -83,6 +83,8 @@ def test_what_is_installed_holds_the_trained_weights_and_the_costs(tmp_path):
     for path in (*weights, ROOT / "pixelvae_tf" / "presets" / "costs.json"):
         assert (tmp_path / "build" / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
     assert list(tmp_path.glob("build/pixelvae_tf/pretrained/*/*/model.weights.h5"))
+    for name in ("page.css", "page.js"):
+        assert (tmp_path / "build" / "pixelvae_tf" / "export" / "explore" / name).is_file()
 
 
 def test_train_runs_as_a_module_from_a_checkout():

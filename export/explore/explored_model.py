@@ -1,0 +1,241 @@
+"""The model behind the page: a SavedModel, weights of the package, or a served model, asked for what the tabs show.
+
+Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import math
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pixelvae_tf import config as config_lib
+from pixelvae_tf.export import client
+from pixelvae_tf.export.explore import origins
+
+# Images a call: small enough that a grid appears in parts, and that a newer choice need not wait long.
+BATCH = 16
+# Samples that the KL of units is an average over.
+NUM_MEASURED = 32
+# Images that are kept, so that a click on one costs nothing.
+NUM_KEPT = 512
+LABEL = "label"
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the page has to know of a model before it asks it anything.
+
+    Attributes:
+      image_shape: (H, W, C).
+      num_values: that a channel can take.
+      latent_shape: of z1, (D,) or (h, w, D); () for a model without latents.
+      num_levels: L.
+      num_classes: 0 for none; None where there are some, and the server does not tell how many.
+      classes: their names, where they have names.
+      max_batch: the largest that it takes.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_values: int
+    latent_shape: tuple[int, ...]
+    num_levels: int
+    num_classes: int | None = 0
+    classes: tuple[str, ...] = ()
+    max_batch: int = BATCH
+
+    @property
+    def seed_names(self) -> list[str]:
+        """Of the inputs of `sample_by_level`, in the order of `Drawn.seeds`."""
+        return [*(f"seed_z{level}" for level in range(self.num_levels, 0, -1)), "seed_pixels"]
+
+    def parse(self, text: str) -> origins.Origin:
+        """`origins.parse` for images of this model."""
+        return origins.parse(text, self.num_levels + 1, math.prod(self.image_shape))
+
+
+def facts_of_config(config: config_lib.ModelConfig, classes: Sequence[str], max_batch: int) -> Facts:
+    """Of a model of this machine."""
+    shape = tuple(config.levels[0].shape) if config.levels else ()
+    levels, number = len(config.levels), config.num_classes
+    height, width, channels = config.image_shape
+    return Facts((height, width, channels), config.num_values, shape, levels, number, tuple(classes), max_batch)
+
+
+def facts_of_server(server: client.Model) -> Facts:
+    """Of a served model, by its signatures and what it refuses.
+
+    Raises:
+      ServerError: if they are not those of an export.
+    """
+    sample, shape, levels = server.signature("sample"), (), 0
+    with contextlib.suppress(client.ServerError):  # a model without latents has neither
+        shape = server.signature("decode").inputs["z1"].shape[1:]
+        levels = sum(name.startswith("seed_z") for name in server.signature("sample_by_level").inputs)
+    number = None if LABEL in sample.inputs else 0
+    _, height, width, channels = sample.outputs["images"].shape
+    return Facts((height, width, channels), server.num_values(), shape, levels, number)
+
+
+class Image(NamedTuple):
+    """An image with what it was made from.
+
+    Attributes:
+      origin: see `origins`.
+      pixels: values uint8 [H, W, C].
+      z1: float32, what `decode` makes it from: a sample's own latents, the posterior's mean of a given one; empty for a
+        model without latents.
+    """
+
+    origin: origins.Origin
+    pixels: np.ndarray
+    z1: np.ndarray
+
+
+class Units(NamedTuple):
+    """The units of z1, measured on samples; all float [*latent_shape].
+
+    Attributes:
+      mean, stddev: of the prior. Exactly 0 and 1 where z1 is the top level, else over samples.
+      nats: KL divergence of the posteriors from a Gaussian of that mean and deviation, the mean over samples.
+    """
+
+    mean: np.ndarray
+    stddev: np.ndarray
+    nats: np.ndarray
+
+
+class ExploredModel:
+    """Calls of a model that several threads may make.
+
+    Args:
+      model: what is called.
+      facts: of it.
+      name: what the page calls it.
+      code: a module of pixelvae_tf.export, and the expression of Python that makes `model` with it.
+      card: Markdown, or empty.
+    """
+
+    def __init__(self, model: client.Model, facts: Facts, name: str, code: tuple[str, str], card: str = ""):
+        self.model, self.facts, self.name, self.code, self.card = model, facts, name, code, card
+        self._first_call = threading.Lock()
+        self._called: set[str] = set()
+        self._kept: collections.OrderedDict[origins.Origin, Image] = collections.OrderedDict()
+        self._units: Units | None = None
+        self.preparing = ""
+
+    def predict(self, name: str, inputs: client.Arrays) -> client.Arrays:
+        """Calls a signature, in batches; see `client.Model.predict`. A first call, which may trace, is alone."""
+        if name in self._called:
+            return self._in_batches(name, inputs)
+        with self._first_call:
+            self.preparing = "" if name in self._called else name
+            try:
+                outputs = self._in_batches(name, inputs)
+            finally:
+                self.preparing = ""
+            self._called.add(name)
+        return outputs
+
+    def _in_batches(self, name: str, inputs: client.Arrays) -> client.Arrays:
+        number, step = len(next(iter(inputs.values()))), min(BATCH, self.facts.max_batch)
+        parts = [
+            self.model.predict(name, {key: values[start : start + step] for key, values in inputs.items()})
+            for start in range(0, number, step)
+        ]
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    def noise(self, seeds: Sequence[int], temperature: float, label: int | None) -> client.Arrays:
+        """What a signature that draws takes beside its own inputs: one temperature and class for all seeds."""
+        number = len(seeds)
+        inputs = {"seed": np.array(seeds, np.int64), "temperature": np.full(number, temperature, np.float32)}
+        return inputs | self.labels([label] * number)
+
+    def labels(self, labels: Sequence[int | None]) -> client.Arrays:
+        """The input of classes, for a model that has them; what nobody chose is class 0."""
+        return {} if self.facts.num_classes == 0 else {LABEL: np.array([label or 0 for label in labels], np.int64)}
+
+    def draw(self, drawn: Sequence[origins.Drawn]) -> list[Image]:
+        """Samples."""
+        new = [origin for origin in dict.fromkeys(drawn) if origin not in self._kept]
+        # A signature has one input of seeds, or one a level.
+        for by_level in (False, True):
+            if some := [origin for origin in new if (len(set(origin.seeds)) > 1) == by_level]:
+                self._draw("sample_by_level" if by_level else "sample", some)
+        return [self._kept.get(origin) or self.draw([origin])[0] for origin in drawn]
+
+    def _draw(self, name: str, drawn: list[origins.Drawn]) -> None:
+        inputs = {"temperature": np.array([origin.temperature for origin in drawn], np.float32)}
+        inputs |= self.labels([origin.label for origin in drawn])
+        names = ["seed"] if name == "sample" else self.facts.seed_names
+        columns = [[origin.seed] if name == "sample" else origin.seeds for origin in drawn]
+        inputs |= {
+            key: np.array(column, np.int64) for key, column in zip(names, zip(*columns, strict=True), strict=True)
+        }
+        outputs = self.predict(name, inputs)
+        if self.facts.num_levels and "z1" not in outputs:
+            raise client.ServerError(
+                "the signature sample must give z1, as exports of this version do: export it again"
+            )
+        latents = outputs.get("z1", np.zeros((len(drawn), 0), np.float32))
+        for origin, pixels, z1 in zip(drawn, outputs["images"], latents, strict=True):
+            self._keep(Image(origin, pixels, z1))
+
+    def _keep(self, image: Image) -> Image:
+        self._kept[image.origin] = image
+        while len(self._kept) > NUM_KEPT:
+            self._kept.popitem(last=False)
+        return image
+
+    def image(self, origin: origins.Origin) -> Image:
+        """The image of an origin."""
+        if isinstance(origin, origins.Drawn):
+            return self.draw([origin])[0]
+        if origin in self._kept:
+            return self._kept[origin]
+        pixels = np.frombuffer(origin.content, np.uint8).reshape(self.facts.image_shape)
+        z1 = self.encode([pixels])[0] if self.facts.num_levels else np.zeros(0, np.float32)
+        return self._keep(Image(origin, pixels, z1))
+
+    def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """The posterior means of z1, [B, *latent_shape]."""
+        return self.predict("encode", {"images": np.stack(images)})["z1_mean"]
+
+    def decode(self, z1: np.ndarray, seeds: Sequence[int], temperature: float, label: int | None) -> np.ndarray:
+        """Images uint8 [B, H, W, C] of latents [B, *latent_shape], or of one [*latent_shape] with each seed."""
+        z1 = np.broadcast_to(z1, (len(seeds), *self.facts.latent_shape))
+        return self.predict("decode", {"z1": z1, **self.noise(seeds, temperature, label)})["images"]
+
+    def units(self) -> Units:
+        """The units of z1; see `Units`."""
+        if self._units is None:
+            samples = self.draw([origins.Drawn((seed,) * (self.facts.num_levels + 1)) for seed in range(NUM_MEASURED)])
+            posterior = self.predict("encode", {"images": np.stack([image.pixels for image in samples])})
+            mean, stddev = np.zeros(self.facts.latent_shape), np.ones(self.facts.latent_shape)
+            if self.facts.num_levels > 1:
+                drawn = np.stack([image.z1 for image in samples])
+                mean, stddev = (
+                    drawn.mean(axis=0, dtype=np.float64),
+                    np.maximum(drawn.std(axis=0, dtype=np.float64), 1e-3),
+                )
+            nats = kl_nats(posterior["z1_mean"], posterior["z1_stddev"], mean, stddev).mean(axis=0)
+            self._units = Units(mean, stddev, nats)
+        return self._units
+
+
+def kl_nats(mean: np.ndarray, stddev: np.ndarray, prior_mean: np.ndarray, prior_stddev: np.ndarray) -> np.ndarray:
+    """KL divergence of Gaussians, unit by unit.
+
+    Args:
+      mean, stddev: of the first, [..., *latent_shape].
+      prior_mean, prior_stddev: of the second, [*latent_shape].
+
+    Returns:
+      Nats, [..., *latent_shape].
+    """
+    ratio = np.asarray(stddev, np.float64) / prior_stddev
+    return (((mean - prior_mean) / prior_stddev) ** 2 + ratio**2 - 1) / 2 - np.log(ratio)
