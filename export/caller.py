@@ -1,4 +1,4 @@
-"""What pixelvae-model asks of a model, whether it is on this machine or on a server.
+"""The requests that pixelvae-model makes to a model on this machine or on a server.
 
 Legend: N images, H height, W width, C channels.
 """
@@ -15,7 +15,7 @@ from pixelvae_tf.export import client
 
 @dataclasses.dataclass(frozen=True)
 class Caller:
-    """A model, with what all requests to it have in common.
+    """A model, and what all requests to it share.
 
     Attributes:
       model: what is called.
@@ -58,14 +58,14 @@ class Caller:
             columns = math.ceil(math.sqrt(number))
             group = index // columns
             held = self.seed + group
-            # Behind all that are held; a row's first image has the row's own.
+            # Seeds beyond all held ones; the first image of a row has the row's own seed.
             varied = np.where(index % columns == 0, held, self.seed + number + index)
             levels = {"top": [num_levels], "middle": range(1, num_levels), "pixels": []}[vary]
             inputs["seed_pixels"] = varied if vary == "pixels" else held
             inputs |= {f"seed_z{level}": varied if level in levels else held for level in range(1, num_levels + 1)}
         if "label" in taken and self.label is None and self.num_classes:
             inputs["label"] = group % self.num_classes
-            # Without anything held, a column for each class.
+            # If nothing is held, one column per class.
             columns = columns or self.num_classes
         else:
             inputs |= self._labels(name, number)
@@ -83,7 +83,7 @@ class Caller:
         return {name: values for name, values in outputs.items() if values.ndim < 3}
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """What the latents of images make of them, at the mean of what the pixels see: [N, H, W, C]."""
+        """Images decoded from the posterior mean of the latents of images: [N, H, W, C]."""
         latents = self.encode(images)["z1_mean"]
         return self._images("decode", {"z1": latents, **self._noise("decode", len(images))})
 
@@ -104,7 +104,7 @@ class Caller:
         return self._images("complete", inputs).reshape(len(images), each, *images.shape[1:])
 
     def label_number(self) -> int | None:
-        """The number of the class that the label names.
+        """The number of the class that `label` names.
 
         Raises:
           ValueError: if the model has no such class.
@@ -140,7 +140,7 @@ class Caller:
         return {"label": np.full(number, self.label_number())} if has_classes else {}
 
     def _noise(self, name: str, number: int) -> dict[str, np.ndarray]:
-        """What a signature that draws takes: [number] each."""
+        """The inputs of a signature that samples, [number] each."""
         inputs = {"seed": self.seed + np.arange(number), "temperature": np.full(number, self.temperature)}
         return inputs | self._labels(name, number)
 
@@ -164,7 +164,7 @@ class Caller:
                 try:
                     batches.append(self.model.predict(name, batch))
                 except client.ServerError as error:
-                    # The server alone knows the limit, and names it.
+                    # Only the server knows the limit; its message names it.
                     if "the max_batch of the export" not in str(error):
                         raise
                     raise ValueError(f"batch_size must be what the model takes. Received: {step}: {error}") from error

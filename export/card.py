@@ -1,4 +1,4 @@
-"""What a SavedModel says about itself: data for programs, and the same as a page for people, in files inside it."""
+"""Model cards: files inside a SavedModel, as JSON for programs and as a page for people."""
 
 import importlib.metadata
 import json
@@ -26,7 +26,7 @@ def make_card(
     lineage: Sequence[dict] = (),
     classes: Sequence[str] = (),
 ) -> dict:
-    """What is known of a run.
+    """Describes a run.
 
     Args:
       config: the run's.
@@ -55,7 +55,7 @@ def make_card(
 def describe(
     model: PixelVAE, endpoints: dict[str, tf.types.experimental.PolymorphicFunction], options: ServingOptions
 ) -> dict:
-    """What is known of a model and the way it is served, as plain data."""
+    """Describes a model and how it is served, as plain data."""
     return {
         **describe_weights(model),
         "max_batch": options.max_batch,
@@ -75,7 +75,7 @@ def describe(
 
 
 def describe_weights(model: PixelVAE) -> dict:
-    """What is known of a model's weights wherever they are kept, as plain data."""
+    """Describes a model's weights, as plain data."""
     packages = ("pixelvae_tf", "tensorflow", "keras")
     return {
         "num_weights": model.count_params(),

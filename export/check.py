@@ -32,7 +32,7 @@ def main(saved_model: str, cases_path: str) -> int:
 
 
 def disagreements(loaded, saved_model: pathlib.Path, cases: dict[str, np.ndarray]) -> list[str]:
-    """What a loaded SavedModel answers differently, and which of its warm-up requests fail.
+    """Lists the outputs of a loaded SavedModel that differ, and its warm-up requests that fail.
 
     Args:
       loaded: what `tf.saved_model.load` returns.
@@ -63,7 +63,7 @@ def disagreements(loaded, saved_model: pathlib.Path, cases: dict[str, np.ndarray
 
 
 def _warm_up(loaded, path: pathlib.Path) -> list[str]:
-    """What is wrong with the requests in a file, read and run as the server would."""
+    """Lists the requests of a file that fail when they are read and run as the server does."""
     from tensorflow_serving.apis import prediction_log_pb2
 
     problems = []

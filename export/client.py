@@ -27,7 +27,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class ServerError(Exception):
-    """What came instead of an answer: no server, no such model, a request or a row of it that was refused."""
+    """A failed request: no server, no such model, or a request or row that was refused."""
 
 
 class Tensor(NamedTuple):
@@ -43,14 +43,14 @@ class Tensor(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a signature takes and gives, by name."""
+    """The inputs and outputs of a signature, by name."""
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
 
 
 class Model:
-    """What both protocols share with models of this machine (`local.py`): calls that are checked."""
+    """The base of served models and of local ones (`local.py`): checked calls."""
 
     def signature(self, name: str) -> Signature:
         """The signature of that name.
@@ -92,7 +92,7 @@ class Model:
         return outputs
 
     def num_values(self) -> int:
-        """How many values a channel can take: no metadata say so, but what refuses too large a value does.
+        """How many values a channel can take. The metadata do not contain it; the refusal of a larger value does.
 
         Raises:
           ServerError: as `predict`.
@@ -158,7 +158,7 @@ class _Server(Model):
             raise self._unreachable(error) from error
 
     def _connect(self) -> None:
-        """Makes what calls go through."""
+        """Opens the connection that calls use."""
 
     def signature(self, name: str) -> Signature:
         """See `Model`."""
@@ -276,14 +276,14 @@ class Grpc(_Server):
             status = error.code()
             if status == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise self._too_slow() from error
-            # A server that has described its model answers so when its queue is full.
+            # A server that has described its model sends this when its queue is full.
             if status == grpc.StatusCode.UNAVAILABLE and method is not self._stub.Predict:
                 raise self._unreachable(error.details()) from error
             raise self._refused(status.name, error.details(), status == grpc.StatusCode.NOT_FOUND) from error
 
 
 def _parse(definition: dict) -> Signature:
-    """A SignatureDef of protobuf's JSON."""
+    """Parses a SignatureDef in protobuf's JSON form."""
 
     def tensors(infos: dict) -> dict[str, Tensor]:
         return {
@@ -297,7 +297,7 @@ def _parse(definition: dict) -> Signature:
 
 
 def _cast(name: str, value: np.ndarray, dtype: type) -> np.ndarray:
-    """An input in the dtype of its signature, if that holds its values.
+    """Casts an input to the dtype of its signature.
 
     Raises:
       ServerError: if it does not: 256 would become 0 on the way, 1.7 become 1, and 1e300 become infinite.
@@ -318,7 +318,7 @@ def _cast(name: str, value: np.ndarray, dtype: type) -> np.ndarray:
 
 
 def _message(error: urllib.error.HTTPError) -> str:
-    """What the server says is wrong, in the body."""
+    """The error message in the body of a response."""
     try:
         body = error.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):

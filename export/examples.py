@@ -1,4 +1,4 @@
-"""Requests to try signatures with."""
+"""Example requests for signatures."""
 
 import zlib
 
@@ -21,7 +21,7 @@ def example(inputs: dict[str, tf.TensorSpec], batch: int, spoil_last: bool = Fal
 
 
 def _example(spec: tf.TensorSpec, batch: int, spoil_last: bool) -> np.ndarray:
-    # Each tensor its own: a mask that equals the images would try little.
+    # Different values for each tensor: a mask equal to the images would test little.
     generator = np.random.default_rng((batch, zlib.crc32(spec.name.encode())))
     shape = (batch, *spec.shape[1:])
     spoilt = (np.arange(batch) == batch - 1) & spoil_last

@@ -29,7 +29,7 @@ from pixelvae_tf.train import progress
 __all__ = ["export"]
 
 Endpoints = dict[str, tf.types.experimental.PolymorphicFunction]
-# Batch sizes of the check: what was traced must not remember a size.
+# Batch sizes of the check: a traced function must not depend on one size.
 CHECKED_BATCHES = (2, 5)
 MAX_VERSION = 2**63 - 1
 
@@ -63,7 +63,7 @@ def export(
     records = warmup.requests(name, served, options.warmup) if options.warmup else []
     unfinished = make_folder(base)
     try:
-        # One function for a signature of two names, as serving_default is.
+        # One function for a signature with two names, such as serving_default.
         functions = {
             id(signature): tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
             for signature in served.values()
@@ -98,7 +98,7 @@ def make_folder(base: str | pathlib.Path) -> pathlib.Path:
 
 
 def _without_xla(model: PixelVAE, options: ServingOptions) -> dict[str, ServedFunction]:
-    """What XLA's numbers are held against; nothing where there is no XLA, or where it keeps more digits of bfloat16."""
+    """The signatures to compare XLA's with; none without XLA, or with bfloat16, of which XLA keeps more digits."""
     if not options.xla or model.compute_dtype == "bfloat16":
         return {}
     return signatures(model, dataclasses.replace(options, xla=False, xla_parts=1))
@@ -126,7 +126,7 @@ def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path, options: Se
 def _call(
     graph: tf.types.experimental.ConcreteFunction, specs: dict[str, tf.TensorSpec]
 ) -> tf.types.experimental.PolymorphicFunction:
-    """A function that is one call of a graph: `save` traces attributes once more, and would the whole graph.
+    """Wraps a graph into a function that calls it: `save` traces attributes again, and would trace the whole graph.
 
     It takes its inputs as one dict, by name, or a single one alone.
     """
@@ -145,7 +145,7 @@ def _call(
 
 
 def _next_version(base: pathlib.Path) -> int:
-    """The number behind the highest version; servers know numbers of 63 bits."""
+    """The number after the highest version, which has at most 63 bits."""
     version = max((int(child.name) for child in base.iterdir() if child.name.isdecimal()), default=0) + 1
     if version > MAX_VERSION:
         raise ValueError(
@@ -164,11 +164,11 @@ def _rename_to_next_version(unfinished: pathlib.Path, base: pathlib.Path) -> pat
         except OSError:
             if not target.exists():
                 raise
-            # Another export was faster: take the next number.
+            # Another export took this number: try the next.
 
 
 def checked_batches(options: ServingOptions) -> set[int]:
-    """The batch sizes of the check; where XLA's variant cuts batches into parts, one at least is cut."""
+    """The batch sizes of the check, at least one of which XLA's variant splits into parts."""
     return {min(batch, options.max_batch) for batch in (*CHECKED_BATCHES, max(options.xla_parts, CHECKED_BATCHES[0]))}
 
 
@@ -195,7 +195,7 @@ def check(
     batches = checked_batches(options)
     with tempfile.TemporaryDirectory() as folder:
         cases = pathlib.Path(folder) / "cases.npz"
-        # On the CPU in both processes: this one may hold all of a GPU's memory, and a GPU rounds in its own way.
+        # On the CPU in both processes: this one may hold all GPU memory, and GPUs round differently.
         with tf.device("CPU:0"), progress.announced("computing what it must answer") as count:
             np.savez(cases, **_cases(endpoints, batches, without_xla or {}, count))
         with progress.announced("checking it in a process that has TensorFlow alone") as count:
@@ -207,8 +207,8 @@ def check(
 def _run_check(
     saved_model: pathlib.Path, cases: pathlib.Path, count: Callable[[int, int], None]
 ) -> subprocess.CompletedProcess:
-    """Runs check.py in a fresh process, and counts what it says it has checked."""
-    # By path, not by module name: importing the package is what must not be needed.
+    """Runs check.py in a fresh process and reports its progress."""
+    # By path, not by module name: the check must not import the package.
     script = pathlib.Path(__file__).with_name("check.py")
     command = [sys.executable, "-P", str(script), str(saved_model), str(cases)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -235,7 +235,7 @@ def _cases(
     for done, (name, function) in enumerate(endpoints.items()):
         count(done, len(endpoints))
         for batch in batches:
-            # One row would leave nothing good to compare.
+            # A single row, if it is spoilt, would leave nothing to compare.
             inputs = example(function.input_signature[0], batch, spoil_last=batch > 1)
             tensors = {key: tf.constant(value) for key, value in inputs.items()}
             outputs = dict(function(tensors))
@@ -249,6 +249,6 @@ def _cases(
 
 
 def _plain(value) -> np.ndarray:
-    """An array that .npz holds without pickling: strings as bytes."""
+    """An array that .npz stores without pickling: strings become bytes."""
     array = np.asarray(value)
     return array.astype(bytes) if array.dtype == object else array

@@ -46,7 +46,7 @@ class SavedModel(Local):
             raise ValueError(
                 f"{CARD} must have a config that this version knows. Received: {str(self.path)!r}: {error}"
             ) from error
-        # Earlier exports had no limit.
+        # Earlier versions exported no limit.
         self._card = card
         super().__init__(config, card["data"].get("classes", ()), card.get("max_batch", limits.MAX_BATCH))
 
@@ -82,7 +82,7 @@ class SavedModel(Local):
 
 
 class Weights(Local):
-    """A model with weights, by the functions that `pixelvae-export` would write.
+    """A model with weights, called through the functions that `pixelvae-export` would write.
 
     Args:
       load: reads it, with its config and step.
@@ -110,7 +110,7 @@ class Weights(Local):
         """See `client.Model`."""
         if name not in self._functions:
             raise self._no_signature(name, self.config.model.pixels.network, self._functions)
-        # What it gives is known when it is traced, and is our own.
+        # The outputs are known only after tracing, and need no check: they are ours.
         return client.Signature(_tensors(self._functions[name].input_signature[0]), {})
 
     def _call(self, name, inputs, outputs):
@@ -141,7 +141,7 @@ def run(workdir: str | pathlib.Path, weights: str) -> Weights:
 
 
 def newest_version(path: pathlib.Path) -> pathlib.Path:
-    """A version's directory: the path itself, or the one of the highest number in it.
+    """A version's directory: the path itself, or the highest number in it.
 
     Raises:
       ValueError: if there is none.

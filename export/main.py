@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)  # TensorFlow warns of retracing where every endpoint is traced once
-    # By themselves they end a process without its `finally`s, which remove what is unfinished.
+    # By default these end a process without its `finally` blocks, which remove unfinished files.
     for ending in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP
         if signal.getsignal(signal.Signals[ending]) != signal.SIG_IGN:  # as nohup has it
             signal.signal(signal.Signals[ending], lambda number, frame: sys.exit(128 + number))
@@ -81,7 +81,7 @@ def _batch_sizes(texts: list[str]) -> tuple[int, ...]:
 
 
 def _model_and_card() -> tuple:
-    """The model, and what the run's directory or the package, and the command line, say of it."""
+    """The model, and its card from the run or the package, with this command."""
     from pixelvae_tf import presets, runs
     from pixelvae_tf.export.card import make_card
 

@@ -69,7 +69,7 @@ _VARY = flags.DEFINE_enum(
 )
 _SCALE = flags.DEFINE_integer("scale", 4, "How many picture pixels a pixel is wide.", 1, 64)
 
-# Exactly one of them, with the flags that go with it alone.
+# The sources of the model, exactly one of which is given, with the flags that only that source takes.
 SOURCES = {
     "pretrained": set(),
     "workdir": {"weights"},
@@ -77,7 +77,7 @@ SOURCES = {
     "server": {"model", "num_values", "protocol", "timeout"},
 }
 DRAWING = {"output", "seed", "temperature", "label", "scale"}
-# What each verb takes beside the model, and what of that it needs.
+# For each verb, the flags that it takes beside the source's, and those that it requires.
 VERBS = {
     "sample": ({"num_images", "vary", *DRAWING}, {"output"}),
     "encode": ({"images"}, {"images"}),
@@ -88,7 +88,7 @@ VERBS = {
 
 
 def main(argv: list[str]) -> None:
-    """Parses the flags and does as the verb says."""
+    """Parses the flags and runs the verb."""
     if len(argv) < 2 or argv[1] not in VERBS:
         raise app.UsageError(f"one verb, of {', '.join(VERBS)}. Received: {' '.join(argv[1:]) or 'none'}")
     verb, paths = argv[1], [*argv[2:], *_IMAGES.value]
@@ -113,7 +113,7 @@ def main(argv: list[str]) -> None:
 
 
 def _check_flags(verb: str, paths: list[str]) -> None:
-    """Refuses a flag that is missing, or that the verb or the model would ignore."""
+    """Raises a ValueError for a missing flag, or one that the verb or the source would ignore."""
     sources = [name for name in SOURCES if flags.FLAGS[name].value is not None]
     if len(sources) != 1:
         expected = "one of --pretrained=NAME, --workdir=DIR, --saved_model=DIR, --server=HOST:PORT"
@@ -163,7 +163,7 @@ def _open() -> Caller:
         console.check_output(_OUTPUT.value, model.config.data.folder)
     batch_size, config = min(_BATCH_SIZE.value or 64, model.max_batch), model.config.model
     caller = Caller(model, config.num_values, batch_size, config.num_classes, model.classes, *_common())
-    # What the model has not is refused before its weights are read.
+    # Refuse what the model does not have before its weights are read.
     caller.label_number()
     num_levels = len(config.levels)
     if _VARY.value is not None and num_levels < {"top": 1, "middle": 2, "pixels": 1}[_VARY.value]:

@@ -1,11 +1,11 @@
-"""A card as a page of Markdown."""
+"""Renders a card as a page of Markdown."""
 
 import pathlib
 
 # TensorFlow Serving ignores these files of a SavedModel; people and `pixelvae-model` read them.
 CARD = pathlib.Path("assets.extra") / "pixelvae_tf.json"
 PAGE = pathlib.Path("assets.extra") / "model_card.md"
-# By whether a training went on in the workdir of the one before it.
+# By whether a training continued in the workdir of the previous one.
 _START = {
     False: "It started with the best weights",
     True: "It went on in the same workdir, with the optimizer's state, from the last weights",
@@ -75,7 +75,7 @@ def _facts(card: dict) -> list[list[str]]:
 
 
 def _classes(number: int, names: list[str]) -> str:
-    """Their number and, where they have names, which label is which."""
+    """The number of classes and, if they have names, the label of each."""
     named = ", ".join(f"{label} {name!a}" for label, name in enumerate(names))
     return f"{number}: {named}" if named else str(number or "none")
 
@@ -160,6 +160,6 @@ def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    """A table, whose cells cannot break it."""
+    """A Markdown table; pipes in cells are escaped."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

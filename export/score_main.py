@@ -34,7 +34,7 @@ _RANK_BY = flags.DEFINE_enum(
     "The score of the picture: by default the likelihood ratio with a background, else the bound.",
 )
 _NUM_SHOWN = flags.DEFINE_integer("num_shown", 8, "How many of the oddest, and of the most ordinary.", 1, 100)
-# Names printed of files that could not be read.
+# How many unreadable files to name.
 SHOWN = 10
 
 

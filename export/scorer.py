@@ -1,4 +1,4 @@
-"""A model that measures the images of files, beside a background model: what `scoring` asks of each image.
+"""A model that scores image files, optionally beside a background model.
 
 Legend: B batch, H height, W width, C channels.
 """
@@ -15,7 +15,7 @@ from pixelvae_tf.export.local import SavedModel
 
 
 class Scorer:
-    """A model that measures images, and a background model beside it.
+    """A model that scores images, and optionally a background model.
 
     Args:
       model: the model.
@@ -54,7 +54,7 @@ class Scorer:
         return self.model.config.model.num_values
 
     def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """What the models say of images; each image's noise is its own.
+        """The models' outputs for images; each image has its own noise.
 
         Args:
           images: uint8 [B, H, W, C], at most `batch_size`.
@@ -95,7 +95,7 @@ class Scorer:
         )
 
     def maps(self, images: np.ndarray) -> list[np.ndarray]:
-        """Nats [B, H, W] of each location; with a background model also by how much it finds it likelier."""
+        """Nats [B, H, W] of each location; with a background model also the difference to its nats."""
         measured = self.measure(images)
         maps = [measured["pixel_nats"]]
         if self.background is not None:
@@ -117,7 +117,7 @@ def read(folder: str | pathlib.Path, path: str, config: ModelConfig) -> folder_l
 
 
 def _check_background(model: SavedModel, background: SavedModel) -> None:
-    """Raises a ValueError that names the first in which the images of two models differ."""
+    """Raises a ValueError that names the first field in which the images of two models differ."""
     for part, names in (("model", ("image_shape", "num_values", "num_classes")), ("data", ("name", "folder"))):
         configs = [getattr(each.config, part) for each in (background, model)]
         for name in (*names, *(("exclude_labels",) if part == "data" else ())):

@@ -1,4 +1,4 @@
-"""A run as data: which images, which model, how it is trained. Written beside the weights as JSON."""
+"""The config of a run: which images, which model, how it is trained. Stored beside the weights as JSON."""
 
 import dataclasses
 import json
@@ -54,7 +54,7 @@ __all__ = [
 
 @config_dataclass
 class DataConfig(Part):
-    """Which images.
+    """Which images to train on.
 
     Attributes:
       name: a data set of `pixelvae_tf.data`, or one that TFDS has prepared in data_dir as ArrayRecord files; without
@@ -143,12 +143,12 @@ class Config(Part):
     @property
     def objective(self) -> "bounds.Objective":
         """What training minimises."""
-        from pixelvae_tf import bounds  # TensorFlow, which a config as such does not need
+        from pixelvae_tf import bounds  # imports TensorFlow, which a config alone does not need
 
         return bounds.Objective(**{name: getattr(self.train, name) for name in bounds.Objective._fields})
 
     def validate(self) -> None:
-        """Raises a ValueError that names the first field that is of another type or makes no sense."""
+        """Raises a ValueError that names the first field with a wrong type or value."""
         check(Config, self, "config")
         self.model.validate()
         self.objective.validate(len(self.model.levels), "train.")
@@ -193,7 +193,7 @@ def from_json(text: str) -> Config:
 
 
 def _update(data: Any) -> None:
-    """Brings the plain data of a config that an earlier version wrote up to date."""
+    """Updates the plain data of a config that an earlier version wrote."""
     train = data.get("train") if isinstance(data, dict) else None
     if not isinstance(train, dict):
         return
@@ -214,7 +214,7 @@ def differences(first: Config, second: Config) -> list[tuple[str, Any, Any]]:
       (field, value in the first, value in the second) of each, as "train.steps" or "model.levels[0].dim"; of a whole
       network or list of levels, as plain data, where the two have different fields or numbers of levels.
     """
-    # Decoded: a list where a tuple is declared is no difference.
+    # Checked copies: a list where a tuple is declared is no difference.
     one, other = (dataclasses.asdict(check(Config, config, "config")) for config in (first, second))
     return _differences(one, other, "")
 

@@ -1,4 +1,4 @@
-"""What the console scripts share."""
+"""Code that the console scripts share."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ flags.disclaim_key_flags()  # The flags that are defined through here are the ca
 
 
 class _Help(app.HelpFlag):
-    """absl's --help, which ends with status 1 and does not know -h."""
+    """--help with status 0 and -h, where absl's own ends with status 1 and has no -h."""
 
     def __init__(self, epilogue: Callable[[], str] | None):
         super().__init__()
@@ -74,19 +74,19 @@ def run(main: Callable[[list[str]], None], epilogue: Callable[[], str] | None = 
 
 
 def _print_warnings() -> None:
-    """Lets no warning end a command: PYTHONWARNINGS=error is for tests of one's own code, not of what we import."""
+    """Prints warnings that PYTHONWARNINGS=error would raise: that setting is for one's own tests, not for imports."""
     if any(action == "error" for action, *_ in warnings.filters):
         warnings.simplefilter("default")
 
 
-# What TensorFlow writes while it is imported, before any level of its logging is heeded.
+# Lines that TensorFlow writes on import, before its log level takes effect.
 NOISE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog|To enable the following instructions"
-# Where a driver of NVIDIA's shows its devices, on Linux and in its subsystem of Windows.
+# Device files of NVIDIA's driver, on Linux and on WSL.
 DEVICES = ("/dev/nvidiactl", "/dev/dxg")
 
 
 def start_tensorflow(devices_follow: bool = False) -> None:
-    """Imports TensorFlow, and says on what it computes in place of its own messages below errors.
+    """Imports TensorFlow and prints its devices, instead of its own messages below errors.
 
     TF_CPP_MIN_LOG_LEVEL=0 in the environment shows them.
 
@@ -96,7 +96,7 @@ def start_tensorflow(devices_follow: bool = False) -> None:
     if "tensorflow" in sys.modules:
         return
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Without a driver CUDA complains of that as an error.
+    # Without a driver, CUDA logs its absence as an error.
     driver = any(map(os.path.exists, DEVICES))
     noise = NOISE if driver else rf"{NOISE}|E\d{{4}} .*cuInit"
     with streams.without(noise) if level != "0" else contextlib.nullcontext():
@@ -121,7 +121,7 @@ def leave_out_onednn() -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What to say of an error that no command expects; empty for one that is a bug."""
+    """The message for an unexpected error that is not a bug; empty for a bug."""
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's
         first_line = str(error).partition("\n")[0]
         return f"there must be enough memory; smaller batches or fewer images take less. {first_line}"
@@ -161,7 +161,7 @@ class _PathsParser(flags.ListParser):
 
 
 def define_path(name: str, default: str | None, description: str, **options) -> flags.FlagHolder:
-    """Defines a flag that is a path of this machine. A URL is refused, and ~ is expanded.
+    """Defines a flag for a path on this machine. URLs are refused, and ~ is expanded.
 
     Args:
       name, default, description, **options: as of `flags.DEFINE_string`.
@@ -192,7 +192,7 @@ def check_output(path: str, folder: str = "") -> None:
         raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error
     if not writable:
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
-    # That of "samples_0.9" is no name of a format.
+    # The suffix of "samples_0.9" is not that of a format.
     if re.match(r"\.[A-Za-z]", place.suffix) and place.suffix.lower() != ".png":
         raise ValueError(f"output must be called .png: it is written as PNG. Received: {path!r}")
     if folder:
@@ -200,7 +200,7 @@ def check_output(path: str, folder: str = "") -> None:
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:
-    """Writes a PNG; raises a ValueError where that cannot be."""
+    """Writes a PNG, or raises a ValueError."""
     from pixelvae_tf import pictures
 
     try:

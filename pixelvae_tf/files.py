@@ -24,13 +24,13 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
     text = os.fspath(path)
     if "\0" in text:
         raise ValueError(f"{name} must be a path without NUL characters. Received: {text!r}")
-    # Python's paths make one slash of two. With one slash it may be a folder that is called so.
+    # pathlib turns two slashes into one. With one slash it may be a folder of that name.
     url = re.match(r"([^/\\]{2,}:)(//?)", text)
     if url and (url[2] == "//" or not os.path.isdir(url[1])):
         raise ValueError(f"{name} must be a path on this machine, not a URL. Received: {text!r}")
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # TensorFlow and JSON have no other texts
+    except UnicodeEncodeError as error:  # TensorFlow and JSON take UTF-8 only
         raise ValueError(f"{name} must be a path whose characters are UTF-8. Received: {text!r}") from error
     try:
         return pathlib.Path(text).expanduser()
@@ -39,7 +39,7 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
 
 
 def require_outside(output: pathlib.Path, folder: pathlib.Path, output_name: str, folder_name: str) -> None:
-    """Raises a ValueError if an output would lie in a folder of images, by a link too, and become one of them."""
+    """Raises a ValueError if an output would be inside a folder of images, also through a link."""
     inner = pathlib.Path(os.path.realpath(output))
     if any(inner.is_relative_to(outer) for outer in _linked_folders(folder)):
         raise ValueError(
@@ -49,7 +49,7 @@ def require_outside(output: pathlib.Path, folder: pathlib.Path, output_name: str
 
 
 def _linked_folders(folder: pathlib.Path) -> Iterator[str]:
-    """The real path of a folder, and of all that links in it, and in those, lead to."""
+    """The real paths of a folder and of all folders that its links lead to, recursively."""
     visited, waiting = set(), [folder]
     while waiting:
         if (real := os.path.realpath(waiting.pop())) in visited:
@@ -57,12 +57,12 @@ def _linked_folders(folder: pathlib.Path) -> Iterator[str]:
         visited.add(real)
         yield real
         for root, folders, _ in os.walk(real):
-            folders[:] = [name for name in folders if not name.startswith(".")]  # no images are looked for there
+            folders[:] = [name for name in folders if not name.startswith(".")]  # hidden: no images are read there
             waiting += [path for name in folders if (path := pathlib.Path(root, name)).is_symlink()]
 
 
 def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview) -> None:
-    """Writes a file beside its place and renames it: whoever reads it sees the old one or the new one.
+    """Writes a file under another name and renames it: readers see the old content or the new.
 
     A link stays, and the file that it leads to is written. Who may read and write a file stays too.
 
@@ -72,7 +72,7 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
     path = pathlib.Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise OSError(f"{path} must be a regular file to be written in its place")
-    # Another writer of the same file has a name of its own.
+    # Concurrent writers of the same file use different names.
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
         with unfinished.open("xb") as file:
@@ -83,20 +83,20 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
-        # On a full disk it would keep the room that is missing.
+        # Free the space, which a full disk needs.
         unfinished.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def locked(path: str | pathlib.Path, refusal: str) -> Iterator[None]:
-    """Holds a file's lock, which ends with the process at the latest.
+    """Holds a file lock, which is released when the process ends at the latest.
 
     On a file system without locks there is none, and it is the user's care.
 
     Raises:
       BlockingIOError: the refusal, if another process holds it.
     """
-    import filelock  # Only what writes for long needs it.
+    import filelock  # Imported late: only long writes need it.
 
     lock = filelock.FileLock(path, blocking=False)
     try:

@@ -11,7 +11,7 @@ from pixelvae_tf.files import write_atomically
 
 
 def to_uint8_picture(images: np.ndarray, num_values: int) -> np.ndarray:
-    """Stretches pixel values to 0..255, for people to look at.
+    """Stretches pixel values to 0..255 for display.
 
     Args:
       images: integer pixel values, any shape.
@@ -25,7 +25,7 @@ def to_uint8_picture(images: np.ndarray, num_values: int) -> np.ndarray:
 
 
 def to_pixel_values(picture: np.ndarray, num_values: int) -> np.ndarray:
-    """The inverse: what people look at, uint8 of any shape, as pixel values 0 .. num_values - 1, uint8."""
+    """The inverse: a uint8 picture of any shape as pixel values 0 .. num_values - 1, uint8."""
     return np.rint(np.asarray(picture, np.float64) * ((num_values - 1) / 255.0)).astype(np.uint8)
 
 
@@ -72,7 +72,7 @@ def beside(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def completions(
     images: np.ndarray, mask: np.ndarray, completed: np.ndarray, num_values: int, scale: int = 1
 ) -> np.ndarray:
-    """A row an image: the image, what is kept of it (the rest mid-grey), its completions.
+    """One row per image: the image, its kept part (the rest mid-grey), its completions.
 
     Args:
       images: integer pixel values [N, H, W, C].

@@ -30,7 +30,7 @@ __all__ = ["build", "fingerprint", "load", "read_config", "read_evaluations", "r
 LOGGER = logging.getLogger("pixelvae_tf")
 CONFIG, IMAGES, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "images.json", "checkpoints", "best", "tensorboard"
 EVALUATIONS, LINEAGE = "evaluations", "lineage.json"
-# TensorFlow's list of the checkpoints in a folder, a file among them.
+# The file in which TensorFlow lists the checkpoints of a folder.
 LIST = "checkpoint"
 # What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
 UNREADABLE = (tf.errors.OpError, AssertionError, IndexError, RuntimeError, ValueError)
@@ -81,7 +81,7 @@ def check_path(workdir: str | pathlib.Path) -> pathlib.Path:
 
 
 def checkpoints(folder: str | pathlib.Path) -> list[str]:
-    """The checkpoints of a folder, oldest first: those that are there, and those that should be.
+    """The checkpoints of a folder, oldest first: the existing ones and the listed ones.
 
     TensorFlow itself goes by its list alone, which may be torn or missing while they are whole; and without the list
     those that are missing would go unnoticed.
@@ -94,7 +94,7 @@ def checkpoints(folder: str | pathlib.Path) -> list[str]:
 
 
 def read_newest(folder: str | pathlib.Path, read: Callable[[str], None]) -> str | None:
-    """Reads the last checkpoint of a folder that can be read; says what is wrong with those behind it.
+    """Reads the newest readable checkpoint of a folder; warns of newer ones that are damaged.
 
     Args:
       folder: where `checkpoints` finds them.
@@ -114,7 +114,7 @@ def read_newest(folder: str | pathlib.Path, read: Callable[[str], None]) -> str 
 
 
 def first_line(error: Exception) -> str:
-    """What TensorFlow says of an error, without where in its graph it came about."""
+    """The message of a TensorFlow error, without its place in the graph."""
     return str(error).partition("\n")[0]
 
 
@@ -128,7 +128,7 @@ def fingerprint(model: PixelVAE) -> str:
 
 
 def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> pathlib.Path:
-    """Leaves a report in a run's directory, in place of one of the same images, weights and importance samples.
+    """Writes a report into a run's directory; it replaces one of the same images, weights and importance samples.
 
     Args:
       report: of pixelvae-evaluate, with `data`, `step` and `fingerprint`.
@@ -151,7 +151,7 @@ def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> 
 
 
 def read_evaluations(workdir: str | pathlib.Path, weights: str) -> list[dict]:
-    """The reports that pixelvae-evaluate left of some weights.
+    """The reports of pixelvae-evaluate on given weights.
 
     Args:
       workdir: the run's.
@@ -192,7 +192,7 @@ def read_config(workdir: str | pathlib.Path) -> config_lib.Config:
 
 
 def read_images(workdir: str | pathlib.Path) -> dict | None:
-    """What a run keeps of its images: a fingerprint of each split and, where labels are those of folders, "classes".
+    """A run's record of its images: a fingerprint of each split and, if labels come from folders, "classes".
 
     Returns:
       That; None for a run that has not begun, or of a version that kept nothing.

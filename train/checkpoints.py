@@ -29,11 +29,11 @@ class State(Protocol):
         """Tracks everything that a resumed run needs."""
 
     def best_checkpoint(self) -> tf.train.Checkpoint:
-        """Tracks what is kept of the best weights, `best_bound_nats` among it."""
+        """Tracks what is kept of the best weights, including `best_bound_nats`."""
 
 
 class Checkpoints:
-    """Reads and writes the checkpoints in a workdir. All workers read, the chief alone writes.
+    """Reads and writes the checkpoints in a workdir. All workers read; only the chief writes.
 
     Args:
       workdir: the run's.
@@ -46,7 +46,7 @@ class Checkpoints:
     def __init__(self, workdir: pathlib.Path, state: State):
         self.workdir, self.state = workdir, state
         self.good: str | None = None
-        # All checkpoints that were there when this process last read or wrote one.
+        # The checkpoints that existed when this process last read or wrote one.
         self._present: list[str] = []
         self._checkpoint = state.checkpoint()
         self._latest = _manage(self._checkpoint, workdir / runs.CHECKPOINTS, max_to_keep=2)
@@ -77,7 +77,7 @@ class Checkpoints:
         return self.good is not None
 
     def _restore_best_bound(self) -> None:
-        """Takes the bound of the best weights on disk.
+        """Restores the bound of the best weights on disk.
 
         A run that was killed may have found better ones than its last checkpoint knows of. Where they cannot be read
         any more, those of the next evaluation are the best.
@@ -85,7 +85,7 @@ class Checkpoints:
 
         def read(path: str) -> None:
             reader = tf.train.load_checkpoint(path)
-            # All of it, since every tensor has its own checksum.
+            # Read every tensor: each has its own checksum.
             tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
             self.state.best_bound_nats.assign(float(tensors["best_bound_nats/.ATTRIBUTES/VARIABLE_VALUE"]))
 
@@ -117,7 +117,7 @@ class Checkpoints:
             yield
 
     def _check_unchanged(self) -> None:
-        """Another process may have gone on from the checkpoint that this one read, before this one had the lock."""
+        """Raises if another process has trained since this one read its checkpoint, before it held the lock."""
         if runs.checkpoints(self.workdir / runs.CHECKPOINTS) != self._present:
             raise BlockingIOError(
                 "workdir must have the checkpoints that were there when this process read the last of them. Received: "
@@ -133,7 +133,7 @@ class Checkpoints:
         """
         try:
             yield
-        except BlockingIOError:  # It is another process's.
+        except BlockingIOError:  # another process holds the lock
             raise
         except (OSError, tf.errors.OpError) as error:
             raise OSError(
@@ -147,10 +147,10 @@ def _manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: 
     """A manager of the checkpoints in a folder, whose list of them may be damaged; see `runs.checkpoints`."""
     present = runs.checkpoints(folder)
     if present and sorted(_listed(folder)) != sorted(present):
-        # Else those that are not in the list would never be deleted. Every worker writes the same.
+        # Checkpoints that are not in the list would never be deleted. Every worker writes the same list.
         names = [pathlib.Path(path).name for path in present]
         update = tf.compat.v1.train.update_checkpoint_state  # TensorFlow 2 has no other name for it
-        # Long ago, but later than what is kept for ever.
+        # Older than any checkpoint, but not marked as kept for ever.
         times = {"all_model_checkpoint_timestamps": [1.0] * len(names), "last_preserved_timestamp": 0.0}
         update(str(folder.resolve()), names[-1], all_model_checkpoint_paths=names, **times)
     return tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep)

@@ -1,4 +1,4 @@
-"""pixelvae-evaluate: prints the bound of a trained run on a split, as a line for people and one of JSON.
+"""pixelvae-evaluate: prints the bound of a trained run on a split, as a line of text and one of JSON.
 
 pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
 pixelvae-evaluate --pretrained=digits/gated_pixel_vae
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
         else:
             model, config, step = runs.load(_WORKDIR.value, weights)
         if _DATA_DIR.value is not None:
-            # The run's own images may lie in a folder, which would be read instead.
+            # A folder in the run's config would be read instead.
             config.data.data_dir, config.data.folder, config.data.labels = _DATA_DIR.value, "", ""
         if _FOLDER.value is not None:
             config.data.folder = _FOLDER.value
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
         return
     try:
         runs.write_evaluation(report, _WORKDIR.value, images.fingerprint())
-    except OSError as error:  # Somebody else's run, say; what was asked for is printed.
+    except OSError as error:  # For example another user's run; the report is printed all the same.
         print(f"pixelvae-evaluate: the report is not left in {_WORKDIR.value!r} too: {error}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""The bound of a whole split, by named parts."""
+"""Evaluates the bound of a whole split, by named parts."""
 
 import dataclasses
 import math
@@ -31,7 +31,7 @@ class Moments:
         self._count, self._mean, self._squares = 0, np.zeros(shape), np.zeros(shape)
 
     def add(self, values: np.ndarray) -> None:
-        """Takes a batch [N, *shape]; numbers of any size lose nothing (Chan, Golub and LeVeque 1979)."""
+        """Adds a batch [N, *shape], stably for numbers of any size (Chan, Golub and LeVeque 1979)."""
         values = values.astype(np.float64)
         total = self._count + len(values)
         difference = values.mean(axis=0) - self._mean
@@ -74,7 +74,7 @@ class Evaluator:
         replicas = self.strategy.num_replicas_in_sync
         self.batch_size = -(-batch_size // replicas) * replicas
 
-        # What the functions below take of a batch.
+        # The inputs of the functions below.
         self._inputs = ("images", "seeds", "labels") if model.config.num_classes else ("images", "seeds")
 
         @tf.function(autograph=False)
@@ -118,7 +118,7 @@ class Evaluator:
         levels, differences = self.model.num_levels, []
         for batch, real in self._batches(some, batch_size):
             shares = np.split(real, self.strategy.num_replicas_in_sync)
-            # What fills up a batch is paired with itself.
+            # Images that fill up a batch are paired with themselves.
             sources = [_filled_up(usage_sources(int(share.sum()), levels), len(share)) for share in shares]
             costs = []
             for of_part in np.concatenate(sources, axis=1):
@@ -198,7 +198,7 @@ class Evaluator:
 
 
 def in_words(report: dict) -> str:
-    """The numbers of a report in a line for people."""
+    """A report as one line of text."""
     error = report["bound_standard_error"]
     value = f"{report['bound_nats']:.2f}{'' if error is None else f' ± {error:.2f}'} nats"
     parts = [f"KL {' + '.join(f'{kl:.2f}' for kl in report['kl_nats'])}"] if report["kl_nats"] else []

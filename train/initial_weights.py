@@ -8,7 +8,7 @@ from pixelvae_tf.models import PixelVAE
 
 
 def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dict]]:
-    """What `train.initial_weights` names.
+    """Loads what `train.initial_weights` names.
 
     Args:
       config: the run that starts with them.
@@ -39,9 +39,9 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
                 "train.initial_weights must be the directory of a run or one of the pretrained models "
                 f"{', '.join(pretrained.names())}. Received: {source!r}: {error}"
             ) from error
-        trained_config.data.data_dir = ""  # where a machine kept the images is no part of their lineage
+        trained_config.data.data_dir = ""  # the place of the images on a machine is not part of the lineage
         command = presets.command_for(trained_config, source)
-    # The same weights are wanted, not the same config: dropout, say, may change.
+    # The weights must match, not the config: dropout, for example, may change.
     if _shapes(trained) != _shapes(model):
         different = [field for field in config_lib.differences(trained_config, config) if field[0].startswith("model.")]
         raise ValueError(

@@ -1,11 +1,11 @@
-"""Stops a run between two steps when the user or the system asks for it."""
+"""Stops a run between two steps on SIGTERM or Ctrl-C."""
 
 import signal
 from typing import Any
 
 
 class Interruption:
-    """Turns SIGTERM and Ctrl-C into a question to ask between loops; a second Ctrl-C does not wait for the saving.
+    """Turns SIGTERM and Ctrl-C into a flag that is read between loops; a second Ctrl-C ends at once.
 
     Python hears of neither before the graph of a loop has ended.
 

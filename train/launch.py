@@ -1,4 +1,4 @@
-"""Starts the workers of one run on this machine, and starts them again when one of them dies."""
+"""Starts the workers of one run on this machine, and restarts them when one dies."""
 
 import ctypes
 import json
@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 POLL_SECONDS = 0.2
-# What the others get to end by themselves once one has: all may be about to say the same.
+# How long the others may take to exit after one has: all may fail for the same reason.
 GRACE_SECONDS = 10.0
-# The same where they were asked to stop, and save first: they may wait for the one that ended, and for ever.
+# The same after a request to stop: they save first, and may wait for ever for the one that ended.
 SAVING_GRACE_SECONDS = 45.0
 # A worker that ends with these has printed why, and would fail again (sys.exit with a message; absl's usage errors).
 ITS_OWN_FAULT = (1, 2)
@@ -35,18 +35,18 @@ def cluster(num_workers: int) -> list[dict]:
 
 
 def _die_with_launcher() -> None:
-    """In a worker, before it starts: Linux asks it to stop where the launcher is killed."""
+    """Runs in a worker before it starts: Linux sends it SIGTERM when the launcher dies."""
     set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _signal_of(status: int) -> int:
-    """The signal that ended a process, told by the system (-15) or by the process (143); 0 for none."""
+    """The signal that ended a process, from a status of the system (-15) or of the process (143); 0 for none."""
     return -status if status < 0 else max(status - 128, 0)
 
 
 def _exit_status(status: int) -> int:
-    """What a shell makes of the end of a process."""
+    """The exit status that a shell would report."""
     return status if status >= 0 else 128 - status
 
 
@@ -66,7 +66,7 @@ class Launcher:
         self.asked: int | None = None
 
     def stop(self, number: int, frame=None) -> None:
-        """A signal handler: asks the workers to save and stop; the second time it does not ask."""
+        """A signal handler: tells the workers to save and stop; the second time it kills them."""
         again, self.asked = self.asked is not None, number
         self._tell(signal.SIGKILL if again else number)
 
@@ -84,7 +84,7 @@ class Launcher:
                 if status == 0 or self.asked is not None or _signal_of(status) in STOPPED:
                     return _exit_status(status)
                 how = f"signal {-status}" if status < 0 else f"exit status {status}"
-                if index > 0:  # Worker 0 was heard.
+                if index > 0:  # Worker 0 has printed its own output.
                     output.seek(0)
                     self.say(f"worker {index} ended with {how}; the other workers said:")
                     self.say(output.read().decode(errors="replace"))
@@ -103,7 +103,7 @@ class Launcher:
         try:
             for config in cluster(self.num_workers):
                 self.processes.append(self._start(config, output))
-            if self.asked is not None:  # meanwhile: not all have heard it
+            if self.asked is not None:  # stopped meanwhile: not all workers got the signal
                 self._tell(self.asked)
             return self._wait()
         finally:
@@ -113,13 +113,13 @@ class Launcher:
             self.processes.clear()
 
     def _start(self, config: dict, output: BinaryIO) -> subprocess.Popen:
-        heard = config["task"]["index"] == 0  # the others only where one fails: they all say the same
+        shown = config["task"]["index"] == 0  # the others print the same; theirs is shown if they fail
         return subprocess.Popen(
             self.command,
             env={**os.environ, "TF_CONFIG": json.dumps(config)},
-            stdout=None if heard else output,
-            stderr=None if heard else subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the launcher alone, which passes it on once.
+            stdout=None if shown else output,
+            stderr=None if shown else subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches only the launcher, which passes it on once.
             preexec_fn=_die_with_launcher if sys.platform == "linux" else None,
         )
 
@@ -132,7 +132,7 @@ class Launcher:
             statuses = [process.poll() for process in self.processes]
             if any(statuses):
                 self._give_grace()
-                # A death by a signal, or a message, is the cause of what the others say: they lost a worker.
+                # A death by a signal, or an exit with a message, causes the others' errors: they lost a worker.
                 status, index = min(
                     (status, index) for index, process in enumerate(self.processes) if (status := process.poll())
                 )
@@ -142,7 +142,7 @@ class Launcher:
             time.sleep(POLL_SECONDS)
 
     def _give_grace(self) -> None:
-        """Waits for the others once one ended badly; as long as it takes where all do what they were asked."""
+        """Waits for the others after one has failed; without limit if all are stopping as requested."""
         start = time.monotonic()
         while None in (statuses := [process.poll() for process in self.processes]):
             died = any(status and _signal_of(status) not in STOPPED for status in statuses)

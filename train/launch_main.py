@@ -1,4 +1,4 @@
-"""pixelvae-launch: trains with several processes of this machine, and goes on when one of them dies.
+"""pixelvae-launch: trains with several processes on this machine, and restarts them when one dies.
 
 pixelvae-launch --workers=4 -- --config=digits/gated_pixel_vae --workdir=runs/digits
 """
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser of what stands before --; returns what stands behind it, the flags of pixelvae-train."""
+    """Parses the flags before --; returns those after it, for pixelvae-train."""
     end = argv.index("--") if "--" in argv else len(argv)
     reason = f"Received: {' '.join(argv[1:]) or 'none'}"
     try:
@@ -43,7 +43,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         rest, reason = [error.flagname], str(error)
     except flags.Error:
-        return app.parse_flags_with_usage(argv)  # says what is wrong
+        return app.parse_flags_with_usage(argv)  # prints the error and the usage
     given = argv[end + 1 :]
     if rest or not given:
         raise SystemExit(

@@ -21,14 +21,14 @@ LOGGER = logging.getLogger("pixelvae_tf")
 
 
 class Interrupted(SystemExit):
-    """The run was asked to stop; everything is saved and the same command goes on."""
+    """The run was stopped; everything is saved and the same command resumes it."""
 
 
 @dataclasses.dataclass(eq=False)
 class Trainer:
     """The loop of a run that is ready to start; see `trainer.prepare`.
 
-    With several workers each has a trainer, and all do the same; the chief alone writes.
+    With several workers each has a trainer, and all do the same; only the chief writes.
 
     Attributes:
       config: the run.
@@ -58,8 +58,8 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """Steps done."""
-        return int(self.state.step.numpy())  # a mirrored variable knows no int()
+        """The number of steps done."""
+        return int(self.state.step.numpy())  # int() does not take a mirrored variable
 
     def run(self, interruption: Interruption) -> None:
         """Trains from the current step to the last.
@@ -71,20 +71,20 @@ class Trainer:
         with self.checkpoints.locked() if self.workers.is_chief else contextlib.nullcontext():
             try:
                 self._run(interruption)
-            except (FloatingPointError, Interrupted):  # in all workers alike
+            except (FloatingPointError, Interrupted):  # in all workers at the same step
                 self.workers.part()
                 raise
             self.workers.part()
 
     def _run(self, interruption: Interruption) -> None:
         train = self.config.train
-        # Trained weights that were not evaluated yet are perhaps the best.
+        # Initial weights that are not evaluated yet may be the best.
         unevaluated = train.initial_weights and self.step == 0 and math.isinf(self.state.best_bound_nats.numpy())
         self._begin(self.step if unevaluated else self.step + 1)
         if self.step >= train.steps:
             return
         if unevaluated:
-            # Where they came from they may change or go; here they are the first checkpoint.
+            # Their source may change or disappear: store them as the first checkpoint.
             if self.checkpoints.good is None:
                 self._save()
             self._evaluate()
@@ -99,9 +99,9 @@ class Trainer:
                 totals = self.loop(iterator, tf.constant(count))
             self._require_finite(totals)
             self._after_loop(totals, count, bar)
-            # Which worker was asked does not matter: all stop at the same step.
+            # Whichever worker got the signal, all stop at the same step.
             number = int(self.workers.exchange([interruption.signal or 0]).max())
-            # Saved once: a checkpoint that is written again is not whole meanwhile.
+            # Save once: a checkpoint is incomplete while it is overwritten.
             if self.step % train.checkpoint_every == 0 or self.step == train.steps or number:
                 self._save()
             if number:
@@ -111,7 +111,7 @@ class Trainer:
         bar.close()
 
     def _begin(self, first_step: int) -> None:
-        """Writes what says which run this is, and begins the reports of a step and those after it."""
+        """Writes the files that identify the run, and opens the reports from a step on."""
         train = self.config.train
         if self.workers.is_chief:
             with self.checkpoints.writing():
@@ -129,7 +129,7 @@ class Trainer:
                 self.reports.open(first_step)
 
     def _steps_to_next_event(self) -> int:
-        """A loop ends where anything is due."""
+        """The length of the next loop, which ends at the next event."""
         train, step = self.config.train, self.step
         periods = (train.steps_per_loop, train.log_every, train.evaluate_every, train.checkpoint_every)
         return min(train.steps - step, *(period - step % period for period in periods))
@@ -139,11 +139,11 @@ class Trainer:
             self.checkpoints.save()
 
     def _require_finite(self, totals: steps.Totals) -> None:
-        """Stops before anything that is not finite can be saved."""
+        """Raises a FloatingPointError before anything that is not finite is saved."""
         if int(totals.bad_step) >= 0:
             parts = [part for part, bad in zip(steps.PARTS, np.asarray(totals.bad_parts), strict=True) if bad]
             self._diverged(f"the loss is not finite at step {int(totals.bad_step)}: {', '.join(parts)}")
-        # The last loss was that of the weights before them.
+        # The last loss is that of the previous weights.
         if not self.state.is_finite():
             self._diverged(f"the weights are not finite after step {self.step - 1}")
 

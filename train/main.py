@@ -1,4 +1,4 @@
-"""pixelvae-train: trains a preset, or goes on with a run.
+"""pixelvae-train: trains a preset, or resumes a run.
 
 pixelvae-train --config=digits/gated_pixel_vae --workdir=runs/digits
 pixelvae-train --config=digits/gated_pixel_vae --config.train.steps=100 --workdir=runs/short
@@ -26,7 +26,7 @@ from pixelvae_tf.suggestions import did_you_mean
 _CONFIG = config_flags.DEFINE_config_dataclass(
     "config", config_lib.Config(), "A preset; see --list.", parse_fn=presets.get
 )
-flags.FLAGS["config"].default_as_str = None  # of no preset, and a page long
+flags.FLAGS["config"].default_as_str = None  # the default belongs to no preset and fills a page
 _WORKDIR = console.define_path("workdir", None, "Where checkpoints, logs and pictures go.")
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
@@ -50,7 +50,7 @@ _LIST = flags.DEFINE_bool("list", False, "Print the presets and stop.")
 
 def main(argv: list[str]) -> None:
     """Parses the flags and trains."""
-    signal.signal(signal.SIGTERM, _stop)  # while it starts; `Interruption` takes over when it trains
+    signal.signal(signal.SIGTERM, _stop)  # during start-up; `Interruption` takes over for training
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     if _LIST.value:
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--workdir=DIR is required")
     if _VIRTUAL_CPUS.value > 1 and _STRATEGY.value != "mirrored":
         raise app.UsageError("--virtual_cpus needs --strategy=mirrored")
-    # Our own progress, and only warnings of everybody else's.
+    # Show our own progress, and only warnings of other packages.
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("pixelvae_tf").setLevel(logging.INFO)
     onednn.switch_on()
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     try:
-        # What the user can cause is found before the first step; a ValueError after it would be our bug.
+        # User errors are raised before the first step; a later ValueError would be a bug.
         try:
             if _VIRTUAL_CPUS.value > 1:
                 strategies.split_cpu(_VIRTUAL_CPUS.value)
@@ -115,15 +115,15 @@ def _stop(number: int, frame) -> NoReturn:
 
 
 def _fail_for_now(message: str) -> NoReturn:
-    """Ends with a status of its own, where other messages end with 1: a scheduler can tell what to try again."""
+    """Exits with a status of its own, not 1, so that a scheduler can tell what to retry."""
     print(f"pixelvae-train: {message}", file=sys.stderr)
     sys.exit(os.EX_TEMPFAIL)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser; what config_flags raises for a field that does not exist becomes one message."""
+    """Parses the flags; errors of config_flags become one message."""
     configs = [argument for argument in argv if re.match("--?config(=|$)", argument)]
-    if len(configs) > 1:  # the second one's fields would join the first's
+    if len(configs) > 1:  # the fields of the second would be mixed with the first's
         raise SystemExit(f"pixelvae-train: --config must be given once. Received: {' '.join(configs)}")
     fields = [argument for argument in argv if argument.startswith(("--config.", "-config."))]
     try:
@@ -131,7 +131,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         meant = did_you_mean(f"--{error.flagname}", [*(f"--{name}" for name in flags.FLAGS), *_field_flags()])
         raise SystemExit(f"pixelvae-train: --{error.flagname} is no flag{meant} --help explains them") from error
-    except flags.Error as error:  # absl's own way to say it parses once more, and finds every field defined
+    except flags.Error as error:  # absl's own handler parses again, and finds every field already defined
         raise SystemExit(f"pixelvae-train: {error}. --help explains the flags") from error
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         unknown = [name for name in (field.partition("=")[0] for field in fields) if name not in _field_flags()]

@@ -1,4 +1,4 @@
-"""pixelvae-prepare: makes of a folder of images what trains fast: shards of pixels, without near-duplicates.
+"""pixelvae-prepare: turns a folder of images into shards of pixels, which train fast, without near-duplicates.
 
 pixelvae-prepare photos --size=64 --output=photos_64
 pixelvae-train --config=lsun_64/hierarchical_small --config.data.folder=photos_64 --workdir=runs/photos
@@ -27,7 +27,7 @@ _DUPLICATE_DISTANCE = flags.DEFINE_integer(
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Files that make a shard.", 1, limits.MAX_COUNT)
 _LABELS = flags.DEFINE_enum("labels", None, [FOLDERS], "folders: the subfolders are classes.")
-# Names printed of files that could not be read.
+# How many unreadable files to name.
 SHOWN = 10
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere; no silence that looks like a hang."""
+"""Progress of long work: a bar on a terminal, elsewhere a line every few seconds."""
 
 import contextlib
 import sys
@@ -19,7 +19,7 @@ def _say(text: str) -> None:
 
 @contextlib.contextmanager
 def announced(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Says what is being done and, every few seconds, that it still is.
+    """Prints what is being done, and repeats it every few seconds until it is done.
 
     Args:
       what: is being done.
@@ -47,7 +47,7 @@ def announced(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class Progress:
-    """Shows how far work has come, how fast it goes and how long it will take.
+    """Shows how much work is done, its rate and the time left.
 
     Args:
       total: units of work in all.
@@ -64,7 +64,7 @@ class Progress:
         self.bar = tqdm(total=total, initial=initial, unit=unit) if self.on_terminal else None
 
     def update(self, done: int, text: str = "") -> None:
-        """Says that `done` units are finished; `text` is shown beside."""
+        """Reports that `done` units are finished; `text` is shown beside them."""
         step, self.done = done - self.done, done
         rate = (done - self.initial) / max(time.monotonic() - self.start, 1e-9)
         if self.images_per_unit:

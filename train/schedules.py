@@ -1,4 +1,4 @@
-"""What changes with the step: the learning rate and the decay of the weight average."""
+"""Schedules of the learning rate and of the decay of the weight average."""
 
 import math
 
@@ -15,7 +15,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.config = config
 
     def __call__(self, step):
-        """The rate of a step."""
+        """The learning rate of a step."""
         config = self.config
         step = tf.cast(step, tf.float32)
         rate = tf.constant(config.learning_rate, tf.float32)

@@ -18,7 +18,7 @@ from pixelvae_tf.train import schedules
 
 
 class TrainState:
-    """What a checkpoint holds: weights, their moving average, optimizer, step, best bound.
+    """The state in a checkpoint: weights, their moving average, optimizer, step, best bound.
 
     Create it inside `strategy.scope()`.
     """
@@ -61,7 +61,7 @@ class TrainState:
         )
 
     def is_finite(self) -> bool:
-        """Whether all weights are finite, and so their average, which has followed them in the same step."""
+        """Whether all weights, and therefore their average, are finite."""
         return bool(self._all_finite())
 
     def _compute_all_finite(self) -> tf.Tensor:
@@ -69,7 +69,7 @@ class TrainState:
 
 
 def _parts(model: PixelVAE) -> dict[str, list[int]]:
-    """Where the weights of each part are among the model's trainable variables."""
+    """The indices of each part's weights among the model's trainable variables."""
     owners = {"pixels": [model.network]}
     for number, level in enumerate(model.levels, start=1):
         owners[f"encoder_level_{number}"] = [level.encoder, level.posterior_head]
@@ -117,7 +117,7 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
     replica = tf.distribute.get_replica_context()
     model, step, train, objective = state.model, state.step, config.train, config.objective
     dropout_seed = layers.dropout_seed(train.seed, step, replica.replica_id_in_sync_group)
-    # Its gradient is compiled with it. What replicas tell each other stays outside (but for batch normalisation).
+    # The gradient is compiled too. Communication between replicas stays outside (except batch normalisation).
     elbo = tf.function(bounds.elbo, autograph=False, jit_compile=True) if train.jit_compile else bounds.elbo
 
     def global_sum(x):
@@ -150,7 +150,7 @@ def _update_weights(strategy: tf.distribute.Strategy, state: TrainState, gradien
     Keras' `apply` would sum them over the replicas once more.
     """
     optimizer = state.optimizer
-    # All weights have one dtype, that of the policy's variables.
+    # All weights have the dtype of the policy's variables.
     numbers = adam.scalars(optimizer, optimizer.learning_rate, state.model.trainable_variables[0].dtype)
     of_variables = (state.model.trainable_variables, optimizer._momentums, optimizer._velocities)
     for gradient, weights, *moments in zip(gradients, *of_variables, strict=True):
@@ -206,7 +206,7 @@ def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, conf
         _update_average(strategy, state, config.train)
         return totals
 
-    # AutoGraph would convert the whole model, which has no need of it, at the start of every run.
+    # Without AutoGraph, which would convert the whole model at every start and is not needed.
     @tf.function(autograph=False)
     def loop(iterator, num_steps):
         zero = tf.zeros([])

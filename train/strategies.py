@@ -10,7 +10,7 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
 def split_cpu(number: int) -> None:
-    """Makes several devices of the CPU, before TensorFlow has looked at it.
+    """Splits the CPU into several devices, before TensorFlow initialises it.
 
     Raises:
       ValueError: on a machine with GPUs, which would be mirrored over instead.
@@ -26,7 +26,7 @@ def split_cpu(number: int) -> None:
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of a name: "one_device", "mirrored", "multi_worker", or "auto" (mirrored with several GPUs).
+    """The strategy with a name: "one_device", "mirrored", "multi_worker", or "auto" (mirrored with several GPUs).
 
     Raises:
       ValueError: for another name; for "multi_worker", if TF_CONFIG does not describe the workers.

@@ -1,4 +1,4 @@
-"""Prepares runs and trains them: the config, the images, the state and the workdir become a `Trainer`."""
+"""Prepares and trains runs: turns config, images, state and workdir into a `Trainer`."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ def prepare(
     strategy: tf.distribute.Strategy | None = None,
     images: Any = None,
 ) -> Trainer:
-    """A run that is ready to start, or to go on from its last checkpoint that can be read.
+    """Prepares a run to start, or to resume from its newest readable checkpoint.
 
     Args:
       config: the run.
@@ -86,7 +86,7 @@ def prepare(
 
 
 def _load(config: config_lib.Config, images: Any) -> dict[str, data.ImageSet]:
-    """The images of each split that a run is trained with, those that are given or those of its config."""
+    """The training and validation images: the given ones, or those of the config."""
     if images is None:
         splits = {split: data.load(config.data, split, config.model.image_shape) for split in ("train", "validation")}
     else:
@@ -109,7 +109,7 @@ def _check_replicas(config: config_lib.Config, strategy: tf.distribute.Strategy)
 
 
 def _start(config: config_lib.Config, state: steps.TrainState, images: data.ImageSet, workers: Workers) -> list[dict]:
-    """Starts the weights from trained ones or the data; returns the trainings behind them."""
+    """Initialises the weights from trained ones or from data; returns the trainings behind them."""
     lineage = []
     if config.train.initial_weights:
         trained, lineage = initial_weights.load(config, state.model)
@@ -124,7 +124,7 @@ def _start(config: config_lib.Config, state: steps.TrainState, images: data.Imag
 def _go_on(
     config: config_lib.Config, before: config_lib.Config, state: steps.TrainState, workdir: pathlib.Path
 ) -> list[dict]:
-    """Lets a finished run be trained for more steps; returns the trainings behind it, its own until now among them."""
+    """Extends a finished run by more steps; returns the trainings behind it, including its own."""
     step = int(state.step.numpy())
     if step < before.train.steps:
         raise ValueError(
@@ -139,7 +139,7 @@ def _go_on(
     )
     training = {"command": presets.command_for(before, str(workdir)), "step": step}
     training |= {"fingerprint": runs.fingerprint(state.average), "same_run": True}
-    # It is there already if what goes on was stopped before its config was written.
+    # It is listed already if the extended run was stopped before its config was written.
     return [*(earlier for earlier in runs.read_lineage(workdir) if earlier != training), training]
 
 
@@ -159,7 +159,7 @@ def _validate(evaluator: evaluation.Evaluator, images: data.ImageSet) -> dict:
 
 
 def _explain_images(loop: Callable[..., steps.Totals], images: dict[str, data.ImageSet]) -> Callable[..., steps.Totals]:
-    """A loop that raises what explains itself where images were changed on disk, instead of TensorFlow's error."""
+    """A loop that raises a clear error if images were changed on disk, instead of TensorFlow's."""
 
     def explaining(*arguments) -> steps.Totals:
         try:
@@ -178,7 +178,7 @@ def train_and_evaluate(
     strategy: tf.distribute.Strategy | None = None,
     images: Any = None,
 ) -> None:
-    """Trains a run to its last step, or goes on with it.
+    """Trains a run to its last step, or resumes it.
 
         trainer.train_and_evaluate(config, "runs/mine", images=array)  # uint8 [N, H, W, C]
 

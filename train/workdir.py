@@ -14,7 +14,7 @@ from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, pretrained, runs
 from pixelvae_tf.files import local_path, locked, require_outside, write_atomically
 
-# Fields of `train` and `data` that may change when a run goes on: they change no weight (but by rounding).
+# Fields of `train` and `data` that may change when a run is resumed: they change weights by rounding at most.
 FREE_FIELDS = (
     "data.data_dir",
     "data.folder",
@@ -27,7 +27,7 @@ FREE_FIELDS = (
 
 
 def check(config: config_lib.Config, workdir: pathlib.Path) -> config_lib.Config | None:
-    """Makes a new workdir, or checks that the run in an old one has the same config, or is to be trained for longer.
+    """Makes a new workdir, or checks that an existing one holds the same run, or one with fewer steps.
 
     Returns:
       In the last case the config before, whose `train.steps` alone are fewer; else None.
@@ -100,7 +100,7 @@ def write_config(config: config_lib.Config, workdir: pathlib.Path) -> None:
 
 
 def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
-    """Checks that a run goes on with the images that it began with; batches are places in them.
+    """Checks that a run resumes with its own images: batches are indices into them.
 
     Args:
       fingerprints: of each split, `ImageSet.fingerprint`.
@@ -121,7 +121,7 @@ def check_images(fingerprints: dict[str, int], workdir: pathlib.Path) -> None:
 
 
 def checksums(config: config_lib.Config, fingerprints: dict[str, int]) -> dict[str, int]:
-    """What must be equal on all workers, by name: the images of each split, and the config but for their place."""
+    """Checksums that must be equal on all workers, by name: of the images of each split, the config without paths."""
     config = copy.deepcopy(config)
     config.data.data_dir = config.data.folder = ""  # may differ from worker to worker
     images = {f"checksum of the {split} images": number for split, number in fingerprints.items()}
@@ -159,7 +159,7 @@ def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet
 
 
 def check_classes(images: data.ImageSet, workdir: str | pathlib.Path) -> None:
-    """Checks that folders of classes are those that a run was trained on: the numbers of others mean something else.
+    """Checks that the classes of folders are those of a run: other classes would be numbered differently.
 
     Raises:
       ValueError: if they are others.
@@ -173,13 +173,13 @@ def check_classes(images: data.ImageSet, workdir: str | pathlib.Path) -> None:
 
 
 def write_images(fingerprints: dict[str, int], workdir: pathlib.Path, classes: Sequence[str] = ()) -> None:
-    """Writes what `check_images` and `check_classes` compare with."""
+    """Writes the record that `check_images` and `check_classes` compare with."""
     content = {**fingerprints, "classes": list(classes)} if classes else fingerprints
     write_atomically(workdir / runs.IMAGES, json.dumps(content) + "\n")
 
 
 def write_lineage(lineage: list[dict], workdir: pathlib.Path) -> None:
-    """Writes what `runs.read_lineage` reads."""
+    """Writes the lineage that `runs.read_lineage` reads."""
     write_atomically(workdir / runs.LINEAGE, json.dumps(lineage, indent=2) + "\n")
 
 
@@ -190,7 +190,7 @@ def write_files(
     lineage: list[dict] | None,
     classes: Sequence[str] = (),
 ) -> None:
-    """Writes what says which run a workdir holds.
+    """Writes the files that identify the run of a workdir.
 
     Args:
       workdir: the run's.
@@ -199,7 +199,7 @@ def write_files(
       lineage: the trainings behind the weights that the run starts with; None if it goes on.
       classes: the names that labels are numbers of, where they are those of folders.
     """
-    # The config last: what goes before it is written again if it is not there.
+    # The config last: without it, the files before it are written again.
     if lineage is not None:
         write_lineage(lineage, workdir)
     write_images(fingerprints, workdir, classes)

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 
 def multi_worker_strategy() -> tf.distribute.Strategy:
-    """Connects this worker to the others; waits for them.
+    """Connects this worker to the others and waits for them.
 
     Returns:
       A MultiWorkerMirroredStrategy. Create it before any other TensorFlow operation.
@@ -62,7 +62,7 @@ def check_cluster(text: str) -> None:
 
 
 def _place(address) -> tuple[str, int]:
-    """Host and port of an address, the same for all names of this machine; a server listens at all of them."""
+    """Host and port of an address, the same for all names of this machine, since a server listens on all of them."""
     parts = re.fullmatch(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", str(address))
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise ValueError(f"every worker must be host:port, with a port in 1..{2**16 - 1}: {address!r}")
@@ -75,12 +75,12 @@ def _place(address) -> tuple[str, int]:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a TF_CONFIG; a KeyError says no more than the name of what is missing."""
+    """The reason why a TF_CONFIG is refused; a KeyError contains only the missing name."""
     return f"{error.args[0]} must be given" if isinstance(error, KeyError) else str(error)
 
 
 class Workers:
-    """The processes of a strategy, one or several. What a method does, all of them have to do together.
+    """The processes of a strategy, one or several. All of them must call its methods together.
 
     Args:
       strategy: whose.
@@ -94,7 +94,7 @@ class Workers:
         self.is_chief = strategy.extended.should_checkpoint
         self._alone = strategy.cluster_resolver is None
 
-        # A function of our own: strategy.gather is traced at every call.
+        # A tf.function of our own: strategy.gather is traced at every call.
         @tf.function(autograph=False)
         def all_gather(values):
             def replica(mine):
@@ -123,14 +123,14 @@ class Workers:
         return {name: local(value)[0].numpy() for name, value in self._all_gather(values).items()}
 
     def exchange(self, numbers: Sequence[int]) -> np.ndarray:
-        """What the worker of each replica says, int64 [replicas, N]."""
+        """The numbers of every replica's worker, int64 [replicas, N]."""
         values = self.strategy.experimental_distribute_values_from_function(
             lambda _: tf.constant([list(numbers)], tf.int64)
         )
         return self.concatenate({"": values})[""]
 
     def check_equal(self, numbers: dict[str, int]) -> None:
-        """Checks that all workers go on with the same run.
+        """Checks that all workers have the same run.
 
         Raises:
           ValueError: if one of the numbers is not the same everywhere.
@@ -146,11 +146,11 @@ class Workers:
     def part(self) -> None:
         """Waits, before workers exit, until each has received the last exchange; those that are gone are ignored."""
         if not self._alone:
-            with contextlib.suppress(tf.errors.OpError):  # The others have heard it, and are gone.
+            with contextlib.suppress(tf.errors.OpError):  # the others have received it and exited
                 self.exchange([0])
 
     def copy_from_chief(self, variables: Sequence[tf.Variable]) -> None:
-        """Gives all workers the chief's values: what each computed for itself may differ in the last bit."""
+        """Copies the chief's values to all workers: their own may differ in the last bit."""
         if self._alone:
             return
         for variable, value in zip(variables, self._of_first(list(variables)), strict=True):

@@ -88,7 +88,7 @@ def _mutate(images: tf.Tensor, seeds: tf.Tensor, num_values: int, share: float) 
 
 
 def _taker(image_set: ImageSet) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """A graph function from places [b] to the images there, with their labels if there are any."""
+    """A graph function from indices [b] to images, with their labels if there are any."""
     images = image_set.images
     arrays = {} if image_set.labels is None else {"labels": tf.constant(image_set.labels)}
     if isinstance(images, np.ndarray):
@@ -105,7 +105,7 @@ def _taker(image_set: ImageSet) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
 
 
 def even_batch_size(num_images: int, largest: int, replicas: int = 1) -> int:
-    """A size for as few batches of a split as can be, so even that the last one needs few copies.
+    """The batch size for the fewest batches of a split, so even that the last one needs few copies.
 
     Args:
       num_images: the number of images in the split.

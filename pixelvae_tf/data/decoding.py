@@ -18,13 +18,13 @@ from PIL import Image, UnidentifiedImageError
 
 from pixelvae_tf.data import metadata
 
-# Pillow's mode for as many channels.
+# Pillow's mode by the number of channels.
 MODES = {1: "L", 3: "RGB"}
 # Pillow's formats that are read, whatever a file is called. (Some of the others start programs, such as Ghostscript.)
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI", "ICO", "PCX")
 Image.init()  # Now: where no file can be opened, Pillow would take a missing plugin for a damaged picture.
 FORMATS = tuple(name for name in _FORMATS if name in Image.OPEN)
-# What such files are called.
+# The extensions of image files.
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".tga", ".qoi"),
@@ -32,7 +32,7 @@ EXTENSIONS = (
 MAX_FILE_BYTES = 2**31
 # More than the blocks that a JPEG interleaves can take: at most 10, each of 64 coefficients of at most 4 bytes.
 MAX_BLOCKS_BYTES = 2**13
-# Errors that say something of the path or the file. Any other comes from the machine, and may be gone the next time.
+# Errors of the path or the file itself. Others come from the machine, and may not occur the next time.
 ERRORS_OF_THE_FILE = (
     None,  # Pillow's own
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
@@ -61,7 +61,7 @@ class MachineError(OSError):
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-    """What became of a file.
+    """The result of reading a file.
 
     Attributes:
       path: relative to the folder.
@@ -79,7 +79,7 @@ class Read:
 
 
 def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Read:
-    """Reads an image: its largest centred square, averaged over areas to the size asked for.
+    """Reads an image: its largest centred square, averaged over areas to the requested size.
 
     Args:
       folder, path: where it is.
@@ -112,10 +112,10 @@ def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Rea
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether the machine, and not the file, is the reason for an error."""
+    """Whether an error comes from the machine, not from the file."""
     if not isinstance(error, OSError):
         return isinstance(error, MemoryError)
-    # The last is how Pillow's decoders say it.
+    # The last is the wording of Pillow's decoders.
     return error.errno not in ERRORS_OF_THE_FILE or str(error).startswith("out of memory")
 
 
@@ -127,7 +127,7 @@ def _content(path: pathlib.Path) -> bytes:
         if path.is_symlink():  # It may have led nowhere when the folder was listed.
             raise
         raise MachineError(path, error) from error  # The drive, say, has been taken away.
-    if not stat.S_ISREG(status.st_mode):  # Nobody may ever write to a named pipe.
+    if not stat.S_ISREG(status.st_mode):  # A named pipe may never get a writer.
         raise ValueError("not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise ValueError(f"{status.st_size} bytes, more than {MAX_FILE_BYTES}")
@@ -241,7 +241,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Without it, what is transparent would be black, or whatever colour is hidden there."""
+    """Draws an image on white: transparent pixels would otherwise show the colour stored in them, often black."""
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
@@ -260,7 +260,7 @@ class _Warnings:
 
     @contextlib.contextmanager
     def collected(self) -> Iterator[list[str]]:
-        """The list that this thread's warnings come into."""
+        """The list that receives this thread's warnings."""
         with self._lock:
             self._inside += 1
             if self._inside == 1:

@@ -38,9 +38,9 @@ __all__ = [
 
 LOGGER = logging.getLogger("pixelvae_tf")
 SPLITS = splits_lib.SPLITS
-# Images that are being decoded at a time, a core.
+# Images that are decoded ahead, per core.
 AHEAD = 16
-# Subfolders that a message names.
+# How many subfolders a message names.
 SHOWN = 5
 
 
@@ -57,7 +57,7 @@ class Images:
     depth: int
 
     def class_of(self, path: str) -> str:
-        """The class of an image; empty if it lies in no class's folder."""
+        """The class of an image; empty if it is in no class's folder."""
         folders = path.split("/")[self.depth : -1]
         return folders[0] if folders else ""
 
@@ -162,7 +162,7 @@ def _by_split(paths: list[str], split_of) -> dict[str, list[str]]:
 
 
 def in_parallel(function, items: Iterable, workers: int | None = None) -> Iterator:
-    """The results of a function in the order of its arguments, on all cores; only a few wait to be taken.
+    """Maps a function over items on all cores, in order; only a few results are computed ahead.
 
     Threads: Pillow decodes and resizes without holding Python's lock.
     """
@@ -202,7 +202,7 @@ def load(
     listed = list_images(folder, "data.folder")
     paths, classes = listed.splits[split], listed.classes("data.folder") if labels else ()
     results = in_parallel(lambda path: read(folder, path, side, channels), paths)
-    # On a terminal alone (None), which a program without standard error has not.
+    # Only on a terminal (None), which a program without standard error does not have.
     bar = tqdm.tqdm(results, f"reading {split}", len(paths), unit="image", disable=None if sys.stderr else True)
     readable = []
     for result in bar:
@@ -221,7 +221,7 @@ def load(
 
 
 def _warn_of(results: list[Read], of: str, side: int, channels: int) -> None:
-    """Counts what was read, but not as it was."""
+    """Logs how many images were converted, enlarged or warned of."""
     if converted := sum(bool(result.note) for result in results):
         LOGGER.warning("%d %s were converted to %s", converted, of, MODES[channels])
     if enlarged := sum(result.enlarged for result in results):

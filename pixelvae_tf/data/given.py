@@ -1,4 +1,4 @@
-"""Images that a program has already: arrays, or a `tf.data.Dataset`."""
+"""Images that a program passes: arrays, or a `tf.data.Dataset`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from pixelvae_tf import pixels
 from pixelvae_tf.config import GIVEN, ModelConfig
 from pixelvae_tf.data.sources import ImageSet, without_classes
 
-# One image in so many is held out where no validation images are given, as of a folder.
+# One image of this many is held out if no validation images are given, as for a folder.
 HELD_OUT = 20
-# What data sets call the two in their elements.
+# The names of images and labels in the elements of data sets.
 _IMAGES, _LABELS = ("images", "image"), ("labels", "label")
 
 
 def given_splits(images: Any, model: ModelConfig, exclude_labels: tuple[int, ...] = ()) -> dict[str, ImageSet]:
-    """The splits that a run needs, of images that are given.
+    """The splits of a run from images that a program passes.
 
     Args:
       images: integer pixel values [N, H, W, C], or (images, labels [N]), or a finite `tf.data.Dataset` of images or
@@ -54,7 +54,7 @@ def _some(whole: ImageSet, chosen: np.ndarray, split: str) -> ImageSet:
 
 
 def given_images(images: Any, model: ModelConfig, split: str = "test") -> ImageSet:
-    """One split of images that are given.
+    """One split from images that a program passes.
 
     Args:
       images: any of the kinds that `given_splits` takes.

@@ -1,4 +1,4 @@
-"""What picture files hold beside their pixels. Of all that, only the orientation matters here.
+"""The metadata of picture files, of which only the orientation matters here.
 
 Text, colour profiles, thumbnails and camera data are often damaged, very large, or of a kind that Pillow refuses,
 around pixels that every browser shows. So they are cut out before Pillow sees the file. What the pixels need stays: of
@@ -27,7 +27,7 @@ TRANSPARENCY_BYTES = {0: (2, 2), 2: (6, 6), 3: (1, 256)}
 
 @dataclasses.dataclass
 class Split:
-    """A file, cut in two.
+    """A file, split into pixels and metadata.
 
     Attributes:
       content: the file without its metadata; all of it, if it is neither PNG nor JPEG.
@@ -68,7 +68,7 @@ def split(content: bytes) -> Split:
 
 def exif_orientation(exif: bytes) -> int:
     """The orientation in an EXIF block, 1 to 8; 0 if there is none. No other tag is looked at."""
-    # A byte of padding stands behind the name; some cameras make it no zero.
+    # A padding byte follows the name; some cameras write another value than zero.
     tiff = exif[len(EXIF) + 1 :] if exif.startswith(EXIF) else exif
     for place, order, tag, kind in _tags(tiff):
         if tag == ORIENTATION and place + 12 <= len(tiff):
@@ -91,7 +91,7 @@ def _tags(tiff: bytes) -> Iterator[tuple[int, str, int, int]]:
 
 
 def _split_tiff(content: bytes) -> Split:
-    """All of a TIFF file is tags and stays; but Pillow refuses a file for a resolution that it cannot divide by."""
+    """A TIFF file is all tags and stays whole, except resolutions: Pillow refuses files with one of zero."""
     changed = bytearray(content)
     for place, order, tag, _ in _tags(content):
         if tag in RESOLUTION and place + 12 <= len(content):
@@ -100,7 +100,7 @@ def _split_tiff(content: bytes) -> Split:
 
 
 def _with_its_size(riff: bytes) -> bytes:
-    """A RIFF file whose header has the size of the chunks that are there as a whole."""
+    """A RIFF file with the header size of its complete chunks."""
     place = 12
     while place + 8 <= len(riff):
         end = place + 8 + int.from_bytes(riff[place + 4 : place + 8], "little")
@@ -144,7 +144,7 @@ def _without_stray_bits(transparency: bytes, png: bytes) -> bytes:
 
 
 def _note_chunk(result: Split, kind: bytes, body: bytes) -> None:
-    """Takes what an ancillary chunk says of the orientation and of the number of frames."""
+    """Reads orientation and number of frames from an ancillary chunk."""
     if kind == b"eXIf":
         result.exif = result.exif or body
     elif kind == b"acTL" and len(body) == 8:
@@ -219,7 +219,7 @@ def has_all_scans(scans: bytes, num_components: int, progressive: bool) -> bool:
 
 
 def _is_needed(marker: int, body: bytes) -> bool:
-    """Whether the pixels need a segment: of comments and APPn, those alone that say how colours are stored."""
+    """Whether the pixels need a segment: of comments and APPn, only those on how colours are stored."""
     if marker != 0xFE and not 0xE0 <= marker <= 0xEF:
         return True
     jfif = marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14

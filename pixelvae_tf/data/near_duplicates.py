@@ -30,7 +30,7 @@ class NearDuplicates:
         self._buckets: list[dict[int, array.array]] = [{} for _ in self._bands]
 
     def add(self, code: int) -> bool:
-        """Takes a hash; False, and nothing is changed, if it is close to one that is there."""
+        """Adds a hash and returns True, or returns False if it is close to one in the set."""
         keys = [(code >> low) & mask for low, mask in self._bands]
         for bucket, key in zip(self._buckets, keys, strict=True):
             others = bucket.get(key)

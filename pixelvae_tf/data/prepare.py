@@ -61,7 +61,7 @@ def prepare(
     how: Preparation,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Writes a prepared folder, or goes on with one.
+    """Writes a prepared folder, or resumes one.
 
     Args:
       folder: of images, see `data.folder`.
@@ -87,7 +87,7 @@ def prepare(
     with resumable.writing(output, identity, "pixelvae-prepare") as records:
         manifest = prepared.read_whole(output)
         if manifest is None:
-            # Where a shard was lost or damaged, all are made again.
+            # If a shard was lost or damaged, all are written again.
             (output / prepared.MANIFEST).unlink(missing_ok=True)
             parts = _write_shards(folder, output, records, images, how, progress)
             manifest = {"side": how.side, "channels": how.channels, **prepared.summarize(parts), "identity": identity}
@@ -109,7 +109,7 @@ def _write_shards(
     how: Preparation,
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
-    """Writes the shards that are not there yet; returns the records of all."""
+    """Writes the missing shards; returns the records of all."""
     hashes, parts = NearDuplicates(how.duplicate_distance), []
     done, total, resuming = 0, sum(map(len, images.splits.values())), True
     for split in ORDER:
@@ -117,7 +117,7 @@ def _write_shards(
             paths, name = images.splits[split][start : start + how.shard_size], f"{split}-{index:05d}"
             record = records / f"{name}.json"
             part = resumable.read_json(record) if resuming else None
-            # Earlier versions kept no names.
+            # Records of earlier versions have no names.
             if part is not None and "kept" in part and prepared.is_whole(output, part):
                 for code in part["hashes"]:
                     hashes.add(code)

@@ -1,4 +1,4 @@
-"""Prepared folders on disk: shards of pixels, and a manifest of what there is and how it came about.
+"""Prepared folders on disk: shards of pixels, and a manifest of their content and origin.
 
 OUTPUT/manifest.json          written last
 OUTPUT/train-00000.npy ...    uint8 [n, side, side, C]
@@ -22,7 +22,7 @@ from pixelvae_tf.data.splits import SPLITS
 from pixelvae_tf.files import write_atomically
 
 MANIFEST = "manifest.json"
-# What the manifest says of a file of images or labels.
+# The manifest's entries for a file of images or labels.
 FILE = ("file", "num_images", "crc32")
 
 
@@ -34,7 +34,7 @@ def is_prepared(folder: str | pathlib.Path) -> bool:
 
 
 def write_array(path: pathlib.Path, array: np.ndarray) -> dict[str, Any]:
-    """Writes a .npy file; returns what the manifest says of it."""
+    """Writes a .npy file; returns its entry in the manifest."""
     content = io.BytesIO()
     np.save(content, array)
     write_atomically(path, content.getbuffer())
@@ -60,7 +60,7 @@ def read_whole(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def summarize(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a manifest says of the images, from the records of all shards; see `prepare`."""
+    """The manifest's summary of the records of all shards; see `prepare`."""
     notes = {
         name: {path: note for part in parts for path, note in part[name].items()}
         for name in ("unreadable", "converted", "warnings")

@@ -12,7 +12,7 @@ import numpy as np
 from pixelvae_tf.data import shards
 
 FORMAT = "array_record"
-# Images that a fingerprint is of, beside the first of each file.
+# Images that enter a fingerprint, beside the first of each file.
 NUM_PROBES = 16
 
 
@@ -49,7 +49,7 @@ class Records:
         return images
 
     def require_unchanged(self) -> None:
-        """Raises the OSError of a read that has failed: TensorFlow makes another of it."""
+        """Raises the OSError of a failed read, which TensorFlow replaces by an error of its own."""
         if self._failure is not None:
             raise self._failure
 
@@ -57,7 +57,7 @@ class Records:
         try:
             records = self._source.__getitems__(places)
             return np.stack([self._features.deserialize_example_np(record)["image"] for record in records])
-        except Exception as error:  # array_record, TFDS and Pillow raise what they like.
+        except Exception as error:  # array_record, TFDS and Pillow raise errors of many types.
             raise self._failed(f"{type(error).__name__}: {error}".partition("\n")[0]) from error
 
     def _failed(self, reason: str) -> OSError:

@@ -21,7 +21,7 @@ UNFINISHED, IDENTITY = ".unfinished", "identity.json"
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
-    """What a file holds; None if it is missing or damaged.
+    """The JSON object in a file; None if it is missing or damaged.
 
     Raises:
       MachineError: if it is neither, but cannot be read.
@@ -55,13 +55,13 @@ def fingerprint(folder: str | pathlib.Path, splits: Mapping[str, list[str]]) -> 
             except OSError as error:
                 if is_of_the_machine(error):
                     raise MachineError(pathlib.Path(folder, path), error) from error
-                state = "missing"  # A link that leads nowhere. It is left out and reported, as what is damaged is.
+                state = "missing"  # A dangling link. It is left out and reported, like damaged files.
             code.update(os.fsencode(f"{split}/{path} {state}\n"))
     return code.hexdigest()
 
 
 def require_same(output: pathlib.Path, finished: str, identity: dict[str, Any], how: str) -> None:
-    """Raises a ValueError if what an output holds, or has begun, comes from other files, or was made in another way.
+    """Raises a ValueError if an output, finished or not, comes from other files or from other options.
 
     Args:
       output: the directory, to which nothing was written yet.

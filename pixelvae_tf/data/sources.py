@@ -20,7 +20,7 @@ from pixelvae_tf.data import prepared, records, shards
 from pixelvae_tf.files import local_path
 
 SPLITS = folder_lib.SPLITS
-# Images that stand for a whole set that is not in memory.
+# The size of a sample of a set that is not in memory.
 NUM_SOME = 2**12
 
 
@@ -45,7 +45,7 @@ class ImageSet:
     classes: tuple[str, ...] = ()
 
     def some(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images and labels in memory: all, or of a set on disk some from all its parts."""
+        """Images and labels in memory: all of them, or of a set on disk an even sample."""
         if isinstance(self.images, np.ndarray):
             return self.images, self.labels
         number = len(self.images)
@@ -76,7 +76,7 @@ class _Source:
     read: Callable[[str, str, str], tuple[np.ndarray, np.ndarray | None]]
     num_values: int
     binarization: str
-    # TFDS' name of each split; digits has its own way.
+    # TFDS' name of each split; digits does not use it.
     splits: dict[str, str] = dataclasses.field(default_factory=lambda: dict(zip(SPLITS, SPLITS, strict=True)))
 
 
@@ -96,7 +96,7 @@ def _read_digits(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.n
 def _read_tfds(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray | None]:
     tfds = _import_tfds("tensorflow_datasets", name)
     try:
-        # A given folder is for reading: a misspelt one must not fill up with a download.
+        # A given directory is only read: a misspelt one must not be filled by a download.
         read = tfds.load(name, split=split, data_dir=data_dir or None, batch_size=-1, download=not data_dir)
         arrays = tfds.as_numpy(read)
     except Exception as error:  # TFDS raises whatever reading or downloading does.

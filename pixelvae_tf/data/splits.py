@@ -11,16 +11,16 @@ import re
 from collections.abc import Iterable
 
 SPLITS = ("train", "validation", "test")
-# Names of subfolders, and the split that they are.
+# The split by the name of a subfolder.
 SUBFOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 SUBFOLDERS |= {"imagestr": "train", "imagests": "test"}  # nnU-Net's
-# Words in names, and the split that they speak of; "doubtful" is one that could be two.
+# Words in names, and the split that they indicate; "doubtful" could be several.
 WORDS = {
     **SUBFOLDERS,
     **{"training": "train", "trn": "train", "dev": "validation", "testing": "test", "tst": "test"},
     **dict.fromkeys(("eval", "evaluation", "trainval", "holdout", "heldout", "development"), "doubtful"),
 }
-# Words beside them that change nothing, such as in "train_images".
+# Neutral words beside them, as in "train_images".
 NEUTRAL = {"images", "image", "imgs", "img", "photos", "photo", "pictures", "files"}
 NEUTRAL |= {"set", "data", "dataset", "split", "dir", "folder", "jpg", "jpeg", "png", "x"}
 GLUED = re.compile(rf"({'|'.join(sorted(WORDS, key=len, reverse=True))})({'|'.join(sorted(NEUTRAL, reverse=True))})")

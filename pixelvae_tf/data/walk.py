@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and what is passed over."""
+"""Finds the image files of a folder, and reports the others."""
 
 import collections
 import logging
@@ -13,7 +13,7 @@ HIDDEN = {"@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+fo
 HIDDEN |= {"recycler", "recycled", "found.000", "network trash folder", "temporary items", "@tmp", "__pycache__"}
 HIDDEN |= {"#snapshot", "@snapshot", "~snapshot", "@recently-snapshot"}  # of file servers: all images once more
 HIDDEN |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
-# What has been said of folders: each split is looked for by itself, and a line is enough.
+# Lines already logged: each split walks the folder again, and one line is enough.
 _SAID: set[str] = set()
 
 

@@ -236,7 +236,7 @@ class ModelConfig(Part):
         return 1 if whole or self.resolved_likelihood == "logistic_mixture" else self.image_shape[-1]
 
     def validate(self) -> None:
-        """Raises a ValueError that names the first field that is of another type or makes no sense."""
+        """Raises a ValueError that names the first field with a wrong type or value."""
         check(ModelConfig, self, "model")
         if self.num_classes == 1:
             raise ValueError(f"model.num_classes must be 0, or at least 2. Received: {self.num_classes}")
@@ -311,7 +311,7 @@ class ModelConfig(Part):
 def _validate_network(
     network: NetworkConfig, where: str, size: tuple[int, int], groups: int, above: LevelConfig | None
 ) -> None:
-    """Raises a ValueError that names the first field of a network that makes no sense.
+    """Raises a ValueError that names the first field of a network with a wrong value.
 
     Args:
       network: the config.

@@ -27,7 +27,7 @@ UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 def names() -> list[str]:
-    """All of them as <data set>/<model>, sorted."""
+    """The names of all pretrained models, <data set>/<model>, sorted."""
     data_sets = [child for child in FOLDER.iterdir() if child.is_dir()]
     return sorted(
         f"{data_set.name}/{model.name}"
@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 
 def read_card(name: str) -> tuple[config_lib.Config, dict]:
-    """What is known of a trained model, without its weights.
+    """The config and the card of a pretrained model, without its weights.
 
     Args:
       name: <data set>/<model>.
@@ -70,14 +70,14 @@ def load(name: str) -> tuple["PixelVAE", config_lib.Config, dict]:
       ValueError: for an unknown name, or if the files are not as they were stored.
     """
     config, card = read_card(name)
-    from pixelvae_tf import checks, runs  # TensorFlow, which what comes before does not need
+    from pixelvae_tf import checks, runs  # imports TensorFlow, which the code above does not need
 
     checks.check_eager()
     with _as_stored(name):
         model = runs.build(config)
         with importlib.resources.as_file(FOLDER / name / WEIGHTS) as path:
             model.load_weights(path)
-        # Keras leaves a weight as it is, without an error, where it does not know that a file should hold it.
+        # Keras silently keeps a weight that is missing in the file.
         if runs.fingerprint(model) != card["fingerprint"]:
             raise ValueError(f"weights of fingerprint {runs.fingerprint(model)}, not {card['fingerprint']}")
     return model, config, card
@@ -85,7 +85,7 @@ def load(name: str) -> tuple["PixelVAE", config_lib.Config, dict]:
 
 @contextlib.contextmanager
 def _as_stored(name: str) -> Iterator[None]:
-    """Around what reads the files of a model: explains what to do where they are damaged."""
+    """Explains a failed read of a model's files: what to do when they are damaged."""
     try:
         yield
     except UNREADABLE as error:
