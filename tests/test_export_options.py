@@ -159,10 +159,11 @@ def test_completion_takes_the_rounds_of_the_options():
 
 def test_a_signature_is_traced_once(tmp_path):
     model = make_model(ONE_LAYER)
-    with mock.patch.object(model, "sample", wraps=model.sample) as sample:
-        signature = signatures(model, ServingOptions())["sample"]
+    options = ServingOptions()
+    with mock.patch.object(model, "sample_prior", wraps=model.sample_prior) as sample:
+        signature = signatures(model, options)["sample"]
         served = tf.function(signature.function, input_signature=[signature.inputs], autograph=False)
-        exporter._save(model, {"serving_default": served}, tmp_path / "1")
+        exporter._save(model, {"serving_default": served}, tmp_path / "1", options)
     assert sample.call_count == 1
 
 
