@@ -23,7 +23,6 @@ def make_card(
     step: int,
     evaluations: Sequence[dict] = (),
     commands: dict[str, str | None] | None = None,
-    lineage: Sequence[dict] = (),
     classes: Sequence[str] = (),
 ) -> dict:
     """Describes a run.
@@ -34,11 +33,10 @@ def make_card(
       step: that they are from.
       evaluations: reports of pixelvae-evaluate of these weights.
       commands: by what each is for: "train", "export", "evaluate".
-      lineage: `runs.read_lineage`.
       classes: the names that labels are numbers of, where they have names.
 
     Returns:
-      Plain data.
+      Plain data, to which "lineage" may be added: `runs.read_lineage`.
     """
     name, binarization = data.describe(config.data)
     return {
@@ -48,7 +46,6 @@ def make_card(
         "data": {"name": name, "binarization": binarization, **({"classes": list(classes)} if classes else {})},
         "evaluations": list(evaluations),
         "commands": commands or {},
-        "lineage": list(lineage),
     }
 
 

@@ -99,7 +99,8 @@ def _model_and_card() -> tuple:
     evaluations = runs.read_evaluations(_WORKDIR.value, runs.fingerprint(model))
     lineage = runs.read_lineage(_WORKDIR.value)
     classes = (runs.read_images(_WORKDIR.value) or {}).get("classes", [])
-    return model, make_card(config, weights, step, evaluations, commands | export, lineage, classes)
+    card = make_card(config, weights, step, evaluations, commands | export, classes)
+    return model, {**card, "lineage": lineage}
 
 
 def run() -> None:

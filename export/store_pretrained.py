@@ -67,7 +67,8 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
 
     commands = {"train": command, "evaluate": f"pixelvae-evaluate --pretrained={name}"}
     card = {
-        **card_lib.make_card(config, "best", step, evaluations, commands, runs.read_lineage(workdir)),
+        **card_lib.make_card(config, "best", step, evaluations, commands),
+        "lineage": runs.read_lineage(workdir),
         **card_lib.describe_weights(model),
         "slice": Evaluator(model)(images.first(SLICE)),
     }
