@@ -19,7 +19,7 @@ from absl import app, flags
 from pixelvae_tf import console, pretrained
 from pixelvae_tf.export import client
 
-DEFAULT = "binarized_mnist/gated_pixel_vae_no_upsampling"
+DEFAULT = "digits/gated_pixel_vae"
 _PRETRAINED = flags.DEFINE_enum(
     "pretrained", None, pretrained.names(), f"The model: weights of the package ({DEFAULT})."
 )
