@@ -230,6 +230,21 @@ def test_noise_beyond_it_is_found_out():
     assert len(outcomes) == 2
 
 
+def test_images_are_held_against_their_digest():
+    with mock.patch.object(chunks, "digest_of", lambda images, labels, number: np.arange(number)):
+        content = codec.compress(PlainNetworks(), _images(5), None, dataclasses.replace(OPTIONS, verify=False)).content
+    with pytest.raises(codec.DamagedError, match=r"chunk 0 .*: its images are not those that were coded"):
+        codec.decompress(PlainNetworks(), content)
+
+
+def test_images_are_held_against_checksums_of_their_own():
+    with mock.patch.object(chunks, "_checksums", lambda images: np.zeros(2 * len(images), np.int64)):
+        options = dataclasses.replace(OPTIONS, verify=False, checksums=True)
+        content = codec.compress(PlainNetworks(), _images(5), None, options).content
+    with pytest.raises(codec.DamagedError, match=r"chunk 0 .*: an image is not the one that was coded"):
+        codec.decompress(PlainNetworks(), content, [4])
+
+
 def test_what_would_not_decode_is_stored_as_it_is():
     images = _images(14)
     options = dataclasses.replace(OPTIONS, tolerance=0.0)
@@ -354,6 +369,40 @@ def _resealed(index, header, words):
     front = files.MAGIC + len(header).to_bytes(4, "little") + header
     front += len(table).to_bytes(4, "little") + table.tobytes()
     return front + zlib.crc32(front).to_bytes(4, "little") + words
+
+
+def test_what_stands_behind_the_last_chunk_is_refused():
+    with pytest.raises(ValueError, match="input must be whole"):
+        codec.decompress(PlainNetworks(), CONTENT + bytes(4))
+
+
+@pytest.mark.parametrize(
+    ("integers", "message"),
+    [
+        # In the order in which they are pushed: words of the digest, buckets, runs of waves, raw images.
+        ((chunks.DIGEST_WORDS, 0, 2**18, 4, 1, 0), "it ends before its images do"),
+        ((chunks.DIGEST_WORDS, 2**60, 2**18, 4, 1, 0), "its tables are longer than it"),
+        ((1, 0, 2**18, 4, 1, 0), "its digest has 1 words"),
+        ((chunks.DIGEST_WORDS, 0, 2**60, 4, 1, 0), "its waves are not of its images"),
+        ((2**60, 0), "its waves are not of its images"),
+        ((2**60,), "it has 1152921504606846976 raw images of 1048576"),
+    ],
+)
+def test_counts_that_lie_cost_neither_time_nor_memory(integers, message):
+    stack, told = Stack(), []
+    for integer in integers:
+        stack.push_integer(integer)
+    words = stack.words().astype("<u4").tobytes()
+    header = json.dumps(files.read_layout(CONTENT).header).encode()
+    entry = (2**20, len(words) // 4, zlib.crc32(words))
+    with pytest.raises(codec.DamagedError, match=message):
+        codec.decompress(
+            PlainNetworks(), _resealed([entry], header, words), progress=lambda done, total: told.append(done)
+        )
+    assert not told or told[-1] < 100
+    empty = (2**20, 0, 0)
+    with pytest.raises(ValueError, match=r"input must have at most 16777216 images\. Received: 20971520"):
+        codec.decompress(PlainNetworks(), _resealed([empty] * 20, header, b""))
 
 
 @hypothesis.settings(max_examples=300, deadline=None)

@@ -467,24 +467,27 @@ def _pop_raw(networks: Networks, stack: Stack, num_images: int) -> dict[int, tup
 
 def _pop_layout(settings: Settings, stack: Stack, num_images: int) -> tuple[list[int], Table, int]:
     """The sizes of the waves in the encoder's order, the table, and the words of the digest."""
-    sizes: list[int] = []
+    sizes, left = [], num_images
     for _ in range(stack.pop_integer()):
         size, number = stack.pop_integer(), stack.pop_integer()
-        if not 1 <= size <= settings.lanes or not 1 <= number <= num_images or sum(sizes) + size * number > num_images:
+        left -= size * number
+        if not 1 <= size <= settings.lanes or not number or left < 0:
             raise DamagedError("its waves are not of its images")
-        sizes = [size] * number + sizes
-    if sum(sizes) != num_images:
+        sizes += [size] * number
+    if left:
         raise DamagedError("its waves are not of its images")
-    buckets = []
-    for _ in range(stack.pop_integer()):
+    buckets, number = [], stack.pop_integer()
+    if number > stack.num_bits:
+        raise DamagedError("its tables are longer than it")
+    for _ in range(number):
         width = stack.pop_integer()
         if width > stack.num_bits:
-            raise DamagedError("a table is longer than it")
+            raise DamagedError("its tables are longer than it")
         buckets.append((width, stack.pop_long(width)))
     digest_words = stack.pop_integer()
     if not DIGEST_WORDS <= digest_words <= MAX_DIGEST_WORDS:
         raise DamagedError(f"its digest has {digest_words} words")
-    return sizes, Table(buckets), digest_words
+    return sizes[::-1], Table(buckets), digest_words
 
 
 def _pop_wave(wave: _Wave, stack: Stack) -> tuple[np.ndarray, np.ndarray]:

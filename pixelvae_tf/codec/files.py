@@ -27,7 +27,7 @@ from pixelvae_tf.codec.networks import Networks
 VERSION = 1
 MAGIC = b"PIXVAEC" + bytes([VERSION])
 _ENTRY = np.dtype([("images", "<u4"), ("words", "<u4"), ("crc32", "<u4")])
-MAX_HEADER, MAX_CHUNKS, MAX_IMAGES = 2**16, 2**20, 2**20
+MAX_HEADER, MAX_CHUNKS, MAX_IMAGES, MAX_ALL_IMAGES = 2**16, 2**20, 2**20, 2**24
 MAX_LANES = 2**16
 # An image's own checksum is worth its 32 bits where they are nothing beside the image.
 CHECKSUMS_FROM_BITS = 2**14
@@ -106,6 +106,8 @@ def compress(
     config = networks.config
     pixels.check_images(images, config.image_shape, config.num_values)
     labels = _checked_labels(labels, len(images), config.num_classes)
+    if len(images) > MAX_ALL_IMAGES:
+        raise ValueError(f"images must be at most {MAX_ALL_IMAGES} a file. Received: {len(images)}")
     images = np.asarray(images, np.uint8)
     lanes = min(options.lanes, networks.max_batch)
     checksums = options.checksums
@@ -260,7 +262,10 @@ def read_layout(content: bytes) -> Layout:
     header, settings = _read_header(text)
     if (index["images"] > MAX_IMAGES).any() or (index["images"] < 1).any():
         raise ValueError(f"input must have 1..{MAX_IMAGES} images in a chunk. Received: other numbers")
-    return Layout(header, settings, index["images"], index["words"], index["crc32"], at)
+    layout = Layout(header, settings, index["images"], index["words"], index["crc32"], at)
+    if layout.num_images > MAX_ALL_IMAGES:
+        raise ValueError(f"input must have at most {MAX_ALL_IMAGES} images. Received: {layout.num_images}")
+    return layout
 
 
 def _read_header(text: bytes) -> tuple[dict, chunks.Settings]:
