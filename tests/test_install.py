@@ -28,7 +28,9 @@ COMMANDS = {
     "pixelvae-model": ["encode", f"--workdir={RUN}", "--images=photos/0.png"],
     "pixelvae-score": [f"--saved_model={EXPORTED}", "--images=photos", "--output=scored"],
     "pixelvae-prepare": ["photos", "--size=8", "--channels=1", "--output=prepared"],
-    "pixelvae-explore": ["--help"],  # more takes its extra
+    "pixelvae-explore": ["--help"],  # more takes its extra; likewise the next two
+    "pixelvae-compress": ["--help"],
+    "pixelvae-decompress": ["--help"],
     "pixelvae-client": ["reconstruct", "photos/0.png", f"--saved_model={EXPORTED}", "--output=pairs.png"],
 }
 
