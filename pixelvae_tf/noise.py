@@ -35,6 +35,7 @@ class Kind(enum.IntEnum):
     DERIVED_SEED = 3
     GIBBS = 4
     MUTATION = 5
+    BINARIZATION = 6
 
 
 def stream(kind: Kind, level: int = 0, draw: int | tf.Tensor = 0) -> tf.Tensor:

@@ -136,12 +136,13 @@ def test_digits():
     ("name", "shape", "num_values", "sizes"),
     [
         ("binarized_mnist", (28, 28, 1), 2, (50_000, 10_000, 10_000)),
+        ("dynamically_binarized_mnist", (28, 28, 1), 2, (50_000, 10_000, 10_000)),
         ("mnist", (28, 28, 1), 256, (50_000, 10_000, 10_000)),
         ("cifar10", (32, 32, 3), 256, (45_000, 5_000, 10_000)),
     ],
 )
 def test_tfds(tfds_dir, name, shape, num_values, sizes):
-    there = tfds.builder(name, data_dir=tfds_dir).info.splits
+    there = tfds.builder(sources.DATA_SETS[name].tfds_name or name, data_dir=tfds_dir).info.splits
     named = [there[sources.DATA_SETS[name].splits[split]] for split in sources.SPLITS]
     assert tuple(split.num_examples for split in named) == sizes
     # Where two are parts of one, they have nothing in common.
@@ -154,6 +155,44 @@ def test_tfds(tfds_dir, name, shape, num_values, sizes):
     assert image_set.images.shape == (size, *shape) and image_set.images.dtype == np.uint8
     assert image_set.images.max() == image_set.num_values - 1 == num_values - 1
     assert (image_set.labels is None) == (name == "binarized_mnist")
+
+
+def _grey_set(number: int) -> data.ImageSet:
+    """A dynamically binarized set: its values are 1 with the probabilities 0, 1/5, 2/5, ..."""
+    grey = np.broadcast_to(np.arange(0, 256, 51, np.uint8).reshape(1, 6, 1, 1), (number, 6, 6, 1))
+    return data.ImageSet(sources._binarize(grey, "train"), np.arange(number), "dots", 2, "dynamic", grey=grey)
+
+
+def test_training_binarizes_anew_each_time_and_evaluation_does_not():
+    image_set = _grey_set(50)
+    first, second = _take(data.training_batches(image_set, 50, seed=1), 2)
+    (again,) = _take(data.training_batches(image_set, 50, seed=1, start_step=1), 1)
+    np.testing.assert_array_equal(second["images"], again["images"])
+    epochs = [batch["images"][np.argsort(batch["labels"])] for batch in (first, second)]
+    # Two draws of independent values of probability p differ in 2 p (1 - p) of them; 300 of each p.
+    for values, other in (epochs, (epochs[0], image_set.images)):
+        assert set(np.unique(values)) == {0, 1}
+        for row in range(6):
+            p = row / 5
+            spread = 5 * np.sqrt(p * (1 - p) / 300)
+            assert values[:, row].mean() == pytest.approx(p, abs=spread)
+            assert (values[:, row] != other[:, row]).mean() == pytest.approx(
+                2 * p * (1 - p), abs=5 * np.sqrt(0.25 / 300)
+            )
+    (one,) = data.evaluation_batches(image_set, 50, seed=1)
+    np.testing.assert_array_equal(one["images"], image_set.images)
+    np.testing.assert_array_equal(image_set.images, _grey_set(50).images)
+    assert not np.array_equal(sources._binarize(image_set.grey, "test"), image_set.images), "splits have their own"
+
+
+def test_a_part_of_a_dynamically_binarized_set_is_binarized_as_the_whole():
+    grey = np.zeros((40, 6, 6, 1), np.uint8)
+    grey[30:] = 255
+    image_set = data.ImageSet(sources._binarize(grey, "train"), np.arange(40), "dots", 2, "dynamic", grey=grey)
+    last = sources.without_classes(image_set, tuple(range(30)), "train")
+    (batch,) = _take(data.training_batches(last, 10, seed=1), 1)
+    assert set(batch["labels"]) == set(range(30, 40)) and batch["images"].all() and last.images.all()
+    assert not image_set.first(3).grey.any() and len(image_set.first(3).grey) == 3
 
 
 def test_a_mutation_replaces_a_share_of_the_values_and_nothing_else():

@@ -48,7 +48,8 @@ def training_batches(
 
     Returns:
       Elements {"images": uint8 [b, H, W, C], "seeds": int64 [b]}, with "labels": int64 [b] where the set has them,
-      one element for each replica and step, in that order.
+      one element for each replica and step, in that order. Of a dynamically binarized set the values are drawn anew
+      each time.
 
     Raises:
       ValueError: if the replicas do not divide the batch.
@@ -73,12 +74,20 @@ def training_batches(
             rounds=SHUFFLE_ROUNDS,
         )
         taken, seeds = take(shuffled), noise.derive_seeds(seed, position)
+        if image_set.grey is not None:
+            taken["images"] = _binarize(taken["images"], seeds)
         if mutation:
             taken["images"] = _mutate(taken["images"], seeds, image_set.num_values, mutation)
         return {**taken, "seeds": seeds}
 
     dataset = tf.data.Dataset.range(np.iinfo(np.int64).max)
     return dataset.map(element, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _binarize(grey: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    """Binary images [b, H, W, C], each value 1 with the probability grey / 255."""
+    drawn = noise.uniform(seeds, noise.stream(noise.Kind.BINARIZATION), grey.shape[1:])
+    return tf.cast(255.0 * drawn < tf.cast(grey, drawn.dtype), grey.dtype)
 
 
 def _mutate(images: tf.Tensor, seeds: tf.Tensor, num_values: int, share: float) -> tf.Tensor:
@@ -89,7 +98,7 @@ def _mutate(images: tf.Tensor, seeds: tf.Tensor, num_values: int, share: float) 
 
 def _taker(image_set: ImageSet) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """A graph function from indices [b] to images, with their labels if there are any."""
-    images = image_set.images
+    images = image_set.images if image_set.grey is None else image_set.grey
     arrays = {} if image_set.labels is None else {"labels": tf.constant(image_set.labels)}
     if isinstance(images, np.ndarray):
         arrays["images"] = tf.constant(images)

@@ -35,6 +35,8 @@ class ImageSet:
       num_values: how many values a channel can take.
       binarization: how the values came about; results on different ones do not compare.
       classes: the names that labels are numbers of, where they are those of folders.
+      grey: of a dynamically binarized set, uint8 [N, H, W, C]: 255 times the probability that a value is 1. `images`
+        is one draw of it; training draws its own each time.
     """
 
     images: np.ndarray | shards.ShardedImages
@@ -43,6 +45,16 @@ class ImageSet:
     num_values: int
     binarization: str
     classes: tuple[str, ...] = ()
+    grey: np.ndarray | None = None
+
+    def take(self, places: np.ndarray | slice) -> "ImageSet":
+        """Some of the images, by their numbers."""
+        if isinstance(self.images, np.ndarray) or isinstance(places, slice):
+            images = self.images[places]
+        else:
+            images = self.images.take(places)
+        labels, grey = (None if array is None else array[places] for array in (self.labels, self.grey))
+        return dataclasses.replace(self, images=images, labels=labels, grey=grey)
 
     def some(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Images and labels in memory: all of them, or of a set on disk an even sample."""
@@ -54,8 +66,7 @@ class ImageSet:
 
     def first(self, number: int) -> "ImageSet":
         """The first images alone."""
-        labels = None if self.labels is None else self.labels[:number]
-        return dataclasses.replace(self, images=self.images[:number], labels=labels)
+        return self.take(slice(number))
 
     def require_unchanged(self) -> None:
         """Raises an OSError if images on disk have been changed there; see `shards.Shard` and `records.Records`."""
@@ -78,6 +89,10 @@ class _Source:
     binarization: str
     # TFDS' name of each split; digits does not use it.
     splits: dict[str, str] = dataclasses.field(default_factory=lambda: dict(zip(SPLITS, SPLITS, strict=True)))
+    # What TFDS calls it, where that is another name.
+    tfds_name: str = ""
+    # Whether what is read are probabilities of 1, of which binary values are drawn.
+    grey: bool = False
 
 
 def _read_digits(name: str, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
@@ -133,15 +148,15 @@ def _read_nothing(name: str, split: str, data_dir: str) -> NoReturn:
 
 
 NONE = "none: 256 values"
+_MNIST_SPLITS = {"train": "train[:50000]", "validation": "train[50000:]", "test": "test"}
 DATA_SETS: dict[str, _Source] = {
     "digits": _Source(_read_digits, 256, "none: 17 grey levels stretched to 0..255"),
     "binarized_mnist": _Source(_read_tfds, 2, "static: Larochelle's files"),
-    "mnist": _Source(
-        _read_tfds,
-        256,
-        NONE,
-        {"train": "train[:50000]", "validation": "train[50000:]", "test": "test"},
+    # Salakhutdinov and Murray 2008; as most of the field has it since Burda et al. 2016.
+    "dynamically_binarized_mnist": _Source(
+        _read_tfds, 2, "dynamic: drawn from the grey values; fixed draws to evaluate", _MNIST_SPLITS, "mnist", grey=True
     ),
+    "mnist": _Source(_read_tfds, 256, NONE, _MNIST_SPLITS),
     "cifar10": _Source(
         _read_tfds,
         256,
@@ -240,9 +255,7 @@ def without_classes(images: ImageSet, excluded: tuple[int, ...], split: str) -> 
             f"data.exclude_labels must be some of the labels of {images.name}, not all: "
             f"{', '.join(map(str, np.unique(images.labels)))}. Received: {excluded}"
         )
-    in_memory = isinstance(images.images, np.ndarray)
-    chosen = images.images[places] if in_memory else images.images.take(places)
-    return dataclasses.replace(images, images=chosen, labels=images.labels[places])
+    return images.take(places)
 
 
 def _load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None) -> ImageSet:
@@ -261,13 +274,25 @@ def _load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | No
         return _load_records(config, split)
     name, binarization = describe(config)
     source = DATA_SETS[config.name]
-    images, labels = source.read(config.name, source.splits[split], config.data_dir)
-    if images.dtype != np.uint8 or images.ndim != 4 or not images.size or images.max() >= source.num_values:
+    images, labels = source.read(source.tfds_name or config.name, source.splits[split], config.data_dir)
+    largest = 255 if source.grey else source.num_values - 1
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size or images.max() > largest:
         raise ValueError(
-            f"{config.name}/{split} must be uint8 images [N, H, W, C] of values 0..{source.num_values - 1}. "
+            f"{config.name}/{split} must be uint8 images [N, H, W, C] of values 0..{largest}. "
             f"Received: {images.dtype} of shape {images.shape}, up to {images.max(initial=0)}"
         )
-    return ImageSet(images, labels, f"{name}/{split}", source.num_values, binarization)
+    grey = images if source.grey else None
+    if grey is not None:
+        images = _binarize(grey, split)
+    return ImageSet(images, labels, f"{name}/{split}", source.num_values, binarization, grey=grey)
+
+
+def _binarize(grey: np.ndarray, split: str) -> np.ndarray:
+    """One draw of a split, the same in every program: each value is 1 with the probability grey / 255."""
+    uniform = np.random.Generator(np.random.PCG64([1, SPLITS.index(split)]))
+    # A part at a time: the numbers drawn have eight times the size of the images.
+    parts = np.array_split(grey, -(-len(grey) // NUM_SOME))
+    return np.concatenate([255 * uniform.random(part.shape) < part for part in parts]).astype(np.uint8)
 
 
 def check_fits(image_set: ImageSet, model: ModelConfig) -> None:
