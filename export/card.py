@@ -1,18 +1,17 @@
 """Model cards: files inside a SavedModel, as JSON for programs and as a page for people."""
 
-import importlib.metadata
 import json
 import pathlib
-import platform
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, runs
+from pixelvae_tf import data
 from pixelvae_tf.export.options import ServingOptions
-from pixelvae_tf.export.page import CARD, PAGE, page
+from pixelvae_tf.model_card import CARD, PAGE, page
 from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.models import weights as weights_lib
 
 __all__ = ["make_card"]
 
@@ -54,7 +53,7 @@ def describe(
 ) -> dict:
     """Describes a model and how it is served, as plain data."""
     return {
-        **describe_weights(model),
+        **weights_lib.describe(model),
         "max_batch": options.max_batch,
         # Without latents `complete` has none.
         "completion_rounds": options.completion_rounds if model.num_levels else 0,
@@ -67,19 +66,6 @@ def describe(
                 "outputs": _tensors(endpoint.get_concrete_function().structured_outputs),
             }
             for name, endpoint in sorted(endpoints.items())
-        },
-    }
-
-
-def describe_weights(model: PixelVAE) -> dict:
-    """Describes a model's weights, as plain data."""
-    packages = ("pixelvae_tf", "tensorflow", "keras")
-    return {
-        "num_weights": model.count_params(),
-        "fingerprint": runs.fingerprint(model),
-        "versions": {
-            **{package: importlib.metadata.version(package) for package in packages},
-            "python": platform.python_version(),
         },
     }
 

@@ -16,13 +16,11 @@ import webbrowser
 
 from absl import app, flags
 
-from pixelvae_tf import console, pretrained
+from pixelvae_tf import console
 from pixelvae_tf.export import client
 
 DEFAULT = "digits/gated_pixel_vae"
-_PRETRAINED = flags.DEFINE_enum(
-    "pretrained", None, pretrained.names(), f"The model: weights of the package ({DEFAULT})."
-)
+_PRETRAINED = console.define_pretrained(f"The model, by default {DEFAULT}")
 _SAVED_MODEL = console.define_path("saved_model", None, "The model: an export, or a directory of them (the newest).")
 _SERVER = flags.DEFINE_string("server", None, "The model: on a server of REST at host:port (often 8501).")
 _MODEL = flags.DEFINE_string("model", None, "The name that the server knows the model by.")

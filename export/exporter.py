@@ -70,7 +70,7 @@ def export(
         }
         endpoints = {key: functions[id(signature)] for key, signature in served.items()}
         _save(model, endpoints, unfinished, options)
-        card_lib.write({"name": name, **card, **card_lib.describe(model, endpoints, options)}, unfinished)
+        card_lib.write({**card, "name": name, **card_lib.describe(model, endpoints, options)}, unfinished)
         if records:
             warmup.write(records, unfinished)
         check(endpoints, unfinished, options, _without_xla(model, options))

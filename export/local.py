@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import limits
 from pixelvae_tf.export import client
-from pixelvae_tf.export.page import CARD
+from pixelvae_tf.model_card import CARD
 
 
 class Local(client.Model):
@@ -85,7 +86,7 @@ class Weights(Local):
     """A model with weights, called through the functions that `pixelvae-export` would write.
 
     Args:
-      load: reads it, with its config and step.
+      load: reads it; the model comes first.
       config, classes: as of `Local`.
     """
 
@@ -120,16 +121,19 @@ class Weights(Local):
         return {key: value.numpy() for key, value in self._functions[name](tensors).items()}
 
 
-def pretrained(name: str) -> Weights:
-    """A model that comes with the package.
+def pretrained(name: str | os.PathLike) -> Weights:
+    """Trained weights by name; those of a hub are downloaded.
+
+    Args:
+      name: as for `pretrained.load_pretrained`.
 
     Raises:
-      ValueError: as `pretrained.load`; when it is called, if its weights are not as they were stored.
+      ValueError, OSError: as there; a ValueError when it is called, if its weights are not as they were saved.
     """
     from pixelvae_tf import pretrained as pretrained_lib
 
-    config = pretrained_lib.read_card(name)[0]
-    return Weights(lambda: pretrained_lib.load(name), config)
+    found = pretrained_lib.find(name)
+    return Weights(lambda: (found.load(),), found.config, found.card["data"].get("classes", ()))
 
 
 def run(workdir: str | pathlib.Path, weights: str) -> Weights:

@@ -1,25 +1,29 @@
-"""pixelvae-export: writes a trained run as a SavedModel for TensorFlow Serving, and checks it.
+"""pixelvae-export: writes a trained run as a SavedModel for TensorFlow Serving, checked, or as weights to publish.
 
 pixelvae-export --workdir=runs/digits --export_dir=models/digits
 pixelvae-export --workdir=runs/digits --export_dir=models/digits --xla --xla_parts=2 --warmup=1,16
 pixelvae-export --pretrained=digits/gated_pixel_vae --export_dir=models/digits
+pixelvae-export --workdir=runs/digits --preset_dir=presets/digits
 
-Beside the versions it leaves models.config and batching_parameters.txt to start the server with.
+Beside the versions it leaves models.config and batching_parameters.txt to start the server with. With --preset_dir it
+writes what `PixelVAE.from_preset` reads, from a folder or a hub, with a model card.
 """
 
 import dataclasses
+import pathlib
 import shlex
 import signal
 import sys
 
 from absl import app, flags, logging
 
-from pixelvae_tf import console, pretrained
+from pixelvae_tf import console, hub
 from pixelvae_tf.export.options import ServingOptions
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
-_PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
-_EXPORT_DIR = console.define_path("export_dir", None, "The model's directory; gets a new version.", required=True)
+_PRETRAINED = console.define_pretrained("Trained weights, instead of a run's")
+_EXPORT_DIR = console.define_path("export_dir", None, "The model's directory; gets a new version.")
+_PRESET_DIR = console.define_path("preset_dir", None, "A folder to write the weights into, with their model card.")
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
 _MAX_BATCH = flags.DEFINE_integer(
     "max_batch", ServingOptions.max_batch, "Largest batch of a request, and of merged ones."
@@ -38,6 +42,8 @@ _XLA_PARTS = flags.DEFINE_integer(
 )
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
+flags.mark_flags_as_mutual_exclusive(["export_dir", "preset_dir"], required=True)
+SERVING = ("max_batch", "completion_rounds", "warmup", "xla", "xla_parts")
 
 
 def main(argv: list[str]) -> None:
@@ -50,28 +56,42 @@ def main(argv: list[str]) -> None:
         if signal.getsignal(signal.Signals[ending]) != signal.SIG_IGN:  # as nohup has it
             signal.signal(signal.Signals[ending], lambda number, frame: sys.exit(128 + number))
     console.start_tensorflow()
-    from pixelvae_tf.export import exporter, server
-
     try:
-        options = ServingOptions(
-            _MAX_BATCH.value, _batch_sizes(_WARMUP.value), completion_rounds=_COMPLETION_ROUNDS.value
-        )
-        variants = {_EXPORT_DIR.value: options}
-        compiled = dataclasses.replace(options, xla=_XLA.value, xla_parts=_XLA_PARTS.value)
-        if _XLA.value:
-            variants[str(server.xla_variant(_EXPORT_DIR.value))] = compiled
-        server.model_name(_EXPORT_DIR.value)  # refuses a path without one
-        model, card = _model_and_card()
-        for export_dir in variants:
-            exporter.make_folder(export_dir).rmdir()  # where one cannot be written, none is
-        exported = []
-        for export_dir, variant in variants.items():
-            path = exporter.export(model, card, export_dir, variant)
-            print(f"exported and checked: {path}")
-            exported.append(export_dir)
-            server.write(exported, options)
+        if _PRESET_DIR.value:
+            _write_preset()
+        else:
+            _export()
     except (ValueError, RuntimeError, OSError) as error:
         raise SystemExit(f"pixelvae-export: {error}") from error
+
+
+def _write_preset() -> None:
+    for name in SERVING:
+        if flags.FLAGS[name].present:
+            raise ValueError(f"{name} must be left out with preset_dir. Received: {flags.FLAGS[name].value}")
+    model, card = _model_and_card()
+    model.save_to_preset(_PRESET_DIR.value, card)
+    print(f"saved: {_PRESET_DIR.value}")
+
+
+def _export() -> None:
+    from pixelvae_tf.export import exporter, server
+
+    options = ServingOptions(_MAX_BATCH.value, _batch_sizes(_WARMUP.value), completion_rounds=_COMPLETION_ROUNDS.value)
+    variants = {_EXPORT_DIR.value: options}
+    compiled = dataclasses.replace(options, xla=_XLA.value, xla_parts=_XLA_PARTS.value)
+    if _XLA.value:
+        variants[str(server.xla_variant(_EXPORT_DIR.value))] = compiled
+    server.model_name(_EXPORT_DIR.value)  # refuses a path without one
+    model, card = _model_and_card()
+    for export_dir in variants:
+        exporter.make_folder(export_dir).rmdir()  # where one cannot be written, none is
+    exported = []
+    for export_dir, variant in variants.items():
+        path = exporter.export(model, card, export_dir, variant)
+        print(f"exported and checked: {path}")
+        exported.append(export_dir)
+        server.write(exported, options)
 
 
 def _batch_sizes(texts: list[str]) -> tuple[int, ...]:
@@ -82,25 +102,37 @@ def _batch_sizes(texts: list[str]) -> tuple[int, ...]:
 
 def _model_and_card() -> tuple:
     """The model, and its card from the run or the package, with this command."""
-    from pixelvae_tf import presets, runs
+    from pixelvae_tf import presets, pretrained, runs
     from pixelvae_tf.export.card import make_card
 
-    export = {"export": shlex.join(["pixelvae-export", *sys.argv[1:]])}
+    # What travels says nothing of this machine's folders.
+    export = {} if _PRESET_DIR.value else {"export": shlex.join(["pixelvae-export", *sys.argv[1:]])}
     if _PRETRAINED.value:
         model, _, card = pretrained.load(_PRETRAINED.value)
         return model, {**card, "commands": card["commands"] | export}
     weights = _WEIGHTS.value or "best"
     model, config, step = runs.load(_WORKDIR.value, weights)
+    workdir = _WORKDIR.value
+    if _PRESET_DIR.value:
+        workdir = f"runs/{pathlib.Path(_PRESET_DIR.value).absolute().name}"
+        _forget_places(config)
     which = [f"--weights={_WEIGHTS.value}"] if _WEIGHTS.value else []
     commands = {
-        "train": presets.command_for(config, _WORKDIR.value),
-        "evaluate": shlex.join(["pixelvae-evaluate", f"--workdir={_WORKDIR.value}", *which]),
+        "train": presets.command_for(config, workdir),
+        "evaluate": shlex.join(["pixelvae-evaluate", f"--workdir={workdir}", *which]),
     }
     evaluations = runs.read_evaluations(_WORKDIR.value, runs.fingerprint(model))
     lineage = runs.read_lineage(_WORKDIR.value)
     classes = (runs.read_images(_WORKDIR.value) or {}).get("classes", [])
     card = make_card(config, weights, step, evaluations, commands | export, classes)
     return model, {**card, "lineage": lineage}
+
+
+def _forget_places(config) -> None:
+    """Takes from a config where this machine keeps images and weights: nobody else has it."""
+    config.data.data_dir, config.data.folder = "", pathlib.PurePath(config.data.folder).name
+    if not hub.is_handle(config.train.initial_weights) and config.train.initial_weights not in hub.names():
+        config.train.initial_weights = pathlib.PurePath(config.train.initial_weights).name
 
 
 def run() -> None:

@@ -27,11 +27,11 @@ import os
 import numpy as np
 from absl import app, flags
 
-from pixelvae_tf import console, limits, pretrained
+from pixelvae_tf import console, limits
 from pixelvae_tf.export import client, local
 from pixelvae_tf.export.caller import Caller, read_mask
 
-_PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "The model: weights of the package.")
+_PRETRAINED = console.define_pretrained("The model: trained weights")
 _WORKDIR = console.define_path("workdir", None, "The model: the directory of a run.")
 _SAVED_MODEL = console.define_path("saved_model", None, "The model: an export, or a directory of them (the newest).")
 _SERVER = flags.DEFINE_string(

@@ -21,9 +21,9 @@ from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.data import resumable
 from pixelvae_tf.data.resumable import crc32_of, read_json
 from pixelvae_tf.data.walk import Walk
-from pixelvae_tf.export.page import CARD
 from pixelvae_tf.export.scorer import Scorer
 from pixelvae_tf.files import local_path, require_outside, write_atomically
+from pixelvae_tf.model_card import CARD
 
 TABLE, MAPS, SUMMARY = "scores.csv", "maps.png", "scores.json"
 # The version of how images are scored: a run cannot resume what another version began.

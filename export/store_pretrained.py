@@ -7,16 +7,12 @@ The second argument is the preset that the run is of, and the name that `pixelva
 checkout, installed with `pip install -e`, and commit what it writes.
 """
 
-import json
 import pathlib
 import shlex
 import sys
-import tempfile
 
-from pixelvae_tf import data, presets, pretrained, runs
+from pixelvae_tf import data, hub, presets, runs
 from pixelvae_tf.export import card as card_lib
-from pixelvae_tf.export.page import page
-from pixelvae_tf.files import write_atomically
 from pixelvae_tf.train.evaluation import Evaluator
 
 # Every clone and every wheel carries the weights.
@@ -26,7 +22,7 @@ SLICE = 100
 
 
 def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
-    """Writes the files of `pixelvae_tf.pretrained`.
+    """Writes the files of `pixelvae_tf.hub`.
 
     Args:
       workdir: the directory of a run that was evaluated on its test split.
@@ -47,10 +43,11 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
             "workdir must hold an evaluation of its best weights on the test split of a data set that others have too: "
             f"run `pixelvae-evaluate --workdir={workdir}`. Received: {[report['data'] for report in evaluations]}"
         )
-    if config.train.initial_weights not in ("", *pretrained.names()):
+    start = config.train.initial_weights
+    if start not in ("", *hub.names()) and not hub.is_handle(start):
         raise ValueError(
-            "train.initial_weights of the run must be none, or a pretrained model, which others have too. "
-            f"Received: {config.train.initial_weights!r}"
+            "train.initial_weights of the run must be none, or a pretrained model that others have too. "
+            f"Received: {start!r}"
         )
     images = data.load(config.data, "test", config.model.image_shape)
     config.data.data_dir = ""  # where this machine keeps it
@@ -58,26 +55,19 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
     if f"--config={name}" not in shlex.split(command or ""):
         actual = command or "none: no preset and flags make its config"
         raise ValueError(f"name must be the preset of the run, whose command is {actual}. Received: {name!r}")
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, pretrained.WEIGHTS)
-        model.save_weights(path)
-        weights = path.read_bytes()
-    if len(weights) > MAX_BYTES:
-        raise ValueError(f"weights must take at most {MAX_BYTES:,} bytes. Received: {len(weights):,}")
+    size = sum(weight.numpy().nbytes for weight in model.variables)
+    if size > MAX_BYTES:
+        raise ValueError(f"weights must take at most {MAX_BYTES:,} bytes. Received: {size:,}")
 
     commands = {"train": command, "evaluate": f"pixelvae-evaluate --pretrained={name}"}
     card = {
+        "name": name,
         **card_lib.make_card(config, "best", step, evaluations, commands),
         "lineage": runs.read_lineage(workdir),
-        **card_lib.describe_weights(model),
         "slice": Evaluator(model)(images.first(SLICE)),
     }
-    target = pathlib.Path(str(pretrained.FOLDER), name)
-    target.mkdir(parents=True, exist_ok=True)
-    write_atomically(target / pretrained.WEIGHTS, weights)
-    write_atomically(target / pretrained.PAGE, page({"name": name, **card}))
-    write_atomically(target / pretrained.CARD, json.dumps(card, indent=2) + "\n")
-    return target
+    model.save_to_preset(hub.FOLDER / name, card)
+    return hub.FOLDER / name
 
 
 def main(argv: list[str]) -> None:

@@ -85,7 +85,7 @@ class TrainConfig(Part):
       batch_size: images of a step, over all replicas.
       seed: for the initial weights, the order of the images and all noise.
       initial_weights: what to start with instead of random weights: the directory of a run, whose best weights are
-        taken, or the name of a pretrained model.
+        taken, or what `pixelvae_tf.load_pretrained` takes.
       learning_rate: Adam's, at its highest.
       learning_rate_warmup_steps: N; the rate rises linearly, from 1/N of it at the first step.
       learning_rate_decay: "none", "cosine" (to 0 at the last step), "drop" (once, by default as the released

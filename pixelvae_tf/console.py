@@ -13,7 +13,7 @@ import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 
-from pixelvae_tf import keras_backend, streams
+from pixelvae_tf import hub, keras_backend, streams
 from pixelvae_tf.files import local_path, require_outside
 
 flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
@@ -172,6 +172,31 @@ def define_path(name: str, default: str | None, description: str, **options) -> 
 def define_paths(name: str, default: list[str] | None, description: str, **options) -> flags.FlagHolder:
     """The same for a list of paths."""
     return flags.DEFINE(_PathsParser(), name, default, description, serializer=flags.CsvListSerializer(","), **options)
+
+
+class _PretrainedParser(flags.ArgumentParser):
+    """Parses the name of trained weights; see `hub`."""
+
+    syntactic_help = "trained weights"
+
+    def parse(self, argument: str) -> str:
+        """The name, or the folder with ~ expanded."""
+        hub.check(argument)
+        return argument if argument in hub.names() or hub.is_handle(argument) else str(local_path(argument, "it"))
+
+    def flag_type(self) -> str:
+        """As absl's --help calls it."""
+        return "weights"
+
+
+def define_pretrained(description: str) -> flags.FlagHolder:
+    """Defines --pretrained: trained weights of the package, a folder or a hub.
+
+    Args:
+      description: the beginning of what --help says.
+    """
+    forms = "a folder that save_to_preset wrote, hf://user/name or kaggle://user/model/keras/variation"
+    return flags.DEFINE(_PretrainedParser(), "pretrained", None, f"{description}: {', '.join(hub.names())}, {forms}.")
 
 
 def check_output(path: str, folder: str = "") -> None:

@@ -10,7 +10,6 @@ WORKDIR/tensorboard/      scalars and pictures
 WORKDIR/*.png             samples and reconstructions, as of the last evaluation
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from pixelvae_tf import config as config_lib
 from pixelvae_tf import layers
 from pixelvae_tf.files import local_path, write_atomically
 from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.models.weights import fingerprint, weights_of
 
 __all__ = ["build", "fingerprint", "load", "read_config", "read_evaluations", "read_lineage"]
 
@@ -53,19 +53,6 @@ def build(config: config_lib.Config) -> PixelVAE:
     config.validate()
     with layers.seeded_weights(config.train.seed):
         return PixelVAE(config.model, dtype=config.train.dtype)
-
-
-def weights_of(model: PixelVAE) -> dict[str, tf.Variable]:
-    """The weights by name, for a `tf.train.Checkpoint`.
-
-    Names are relative to the model: they depend neither on its name nor on the name scopes around it.
-
-    Keras 3 hides layers in lists from TensorFlow's checkpoints: given the model itself, a
-    checkpoint would silently leave their weights out.
-    """
-    named = {variable.path.removeprefix(f"{model.path}/"): variable.value for variable in model.variables}
-    assert len(named) == len(model.variables), "two weights have the same name"
-    return named
 
 
 def check_path(workdir: str | pathlib.Path) -> pathlib.Path:
@@ -116,15 +103,6 @@ def read_newest(folder: str | pathlib.Path, read: Callable[[str], None]) -> str 
 def first_line(error: Exception) -> str:
     """The message of a TensorFlow error, without its place in the graph."""
     return str(error).partition("\n")[0]
-
-
-def fingerprint(model: PixelVAE) -> str:
-    """16 hexadecimal digits that other weights would not have."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(weights_of(model).items()):
-        digest.update(name.encode())
-        digest.update(weight.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> pathlib.Path:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from commands import SAMPLE, run_command
 
 import pixelvae_tf
-from pixelvae_tf import bounds, pretrained, runs
+from pixelvae_tf import bounds, runs
 from pixelvae_tf import config as config_lib
 from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig, PixelCNNPPConfig
 from pixelvae_tf.train import trainer
@@ -19,7 +19,7 @@ from pixelvae_tf.train import trainer
 PRESET = "--config=digits/gated_pixel_vae"
 EXPORT, EVALUATE, TRAIN = "export.main", "train.evaluate_main", "train.main"
 PREPARE = "train.prepare_main"
-TRAINED, CHOICES = "digits/gated_pixel_vae", "|".join(pretrained.names())
+TRAINED = "digits/gated_pixel_vae"
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ CASES = {
     "other weights": (EVALUATE, ["--workdir={swapped}"], "weights of the model of its config.json"),
     "no weights at all": (EVALUATE, [], "Exactly one of (workdir, pretrained) must have a value"),
     "two weights": (EXPORT, [*EXPORTED, f"--pretrained={TRAINED}"], "Exactly one of (workdir, pretrained)"),
-    "unknown weights": (EVALUATE, ["--pretrained=digits/gan"], f"value should be one of <{CHOICES}>"),
+    "unknown weights": (EVALUATE, ["--pretrained=digits/gan"], "preset must be one of the pretrained models "),
     "latest weights": (
         EXPORT,
         [f"--pretrained={TRAINED}", "--weights=latest", EXPORTED[1]],
@@ -151,6 +151,13 @@ CASES = {
     ),
     "samples": (EVALUATE, ["--workdir={run}", "--importance_samples=-1"], "-1 is not an integer in the range"),
     "exported run": (EXPORT, ["--workdir={empty}", "--export_dir={empty}/out"], "workdir must be the directory of"),
+    "nowhere to export": (EXPORT, EXPORTED[:1], "Exactly one of (export_dir, preset_dir) must have a value"),
+    "served weights": (
+        EXPORT,
+        ["--workdir={run}", "--preset_dir={empty}/out", "--warmup=1"],
+        "warmup must be left out with preset_dir. Received: ['1']",
+    ),
+    "preset dir": (EXPORT, ["--workdir={run}", "--preset_dir={run}"], "preset_dir must be a new or empty folder"),
     "export dir": (EXPORT, ["--workdir={run}", "--export_dir={file}/out"], "export_dir must be a directory that can"),
     "exported weights": (EXPORT, ["--workdir={swapped}", "--export_dir={empty}/out"], "weights of the model of its"),
     "max_batch": (EXPORT, [*EXPORTED, "--max_batch=0"], "max_batch must be at least 1. Received: 0"),

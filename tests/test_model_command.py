@@ -123,7 +123,10 @@ CASES = {
     ),
     "no run": (["encode", "a.png", "--workdir=no"], "workdir must be the directory of a run"),
     "no versions": (["encode", "a.png", "--saved_model=."], "or a directory of such versions. Received: '.'"),
-    "unknown weights": (["sample", "--output=x.png", "--pretrained=mnist"], "value should be one of <"),
+    "unknown weights": (
+        ["sample", "--output=x.png", "--pretrained=mnist"],
+        "preset must be one of the pretrained models ",
+    ),
     "no latents": (
         ["encode", "{png}", "--saved_model={without_latents}"],
         "model must have the signature encode. Received: ",

@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = [path for folder in ("pixelvae_tf", "train", "export") for path in sorted((ROOT / folder).rglob("*.py"))]
 FLOORS = [
-    *("pixels", "noise", "layers", "testing", "sampling", "distributions", "bounds", "models"),
+    *("hub", "model_card", "pixels", "noise", "layers", "testing", "sampling", "distributions", "bounds", "models"),
     *("config", "data", "pictures", "scores", "presets", "runs", "pretrained", "train", "codec", "export"),
 ]
 

@@ -2,7 +2,7 @@
 
 import re
 
-from pixelvae_tf.export.page import page
+from pixelvae_tf.model_card import page
 
 
 def test_no_text_breaks_a_table():

@@ -11,9 +11,9 @@ from photo_folder import SIDE, make_animals, make_photos
 from PIL import Image
 from small_run import small_config
 
-from pixelvae_tf import console, data, files, pictures, runs
+from pixelvae_tf import console, data, files, model_card, pictures, runs
 from pixelvae_tf.config import Config, DataConfig
-from pixelvae_tf.export import card, exporter, page
+from pixelvae_tf.export import card, exporter
 from pixelvae_tf.train import initial_weights, trainer, workdir
 
 URLS = [
@@ -98,7 +98,7 @@ PATH_FLAGS = {
     "train.main": {"workdir"},
     "train.evaluate_main": {"workdir", "folder", "data_dir"},
     "train.prepare_main": {"output"},
-    "export.main": {"workdir", "export_dir"},
+    "export.main": {"workdir", "export_dir", "preset_dir"},
     "export.model_main": {"workdir", "saved_model", "images", "mask", "output"},
 }
 
@@ -260,7 +260,7 @@ def test_the_classes_of_a_run_are_kept(tmp_path):
     made = card.make_card(config, "best", 1, classes=animals.classes)
     assert made["data"]["classes"] == ["cat", "dog"]
     known = {"versions": {}, "num_weights": 1, "fingerprint": "0" * 16, "name": "x"}
-    assert "| classes | 2: 0 'cat', 1 'dog' |" in page.page({**made, **known})
+    assert "| classes | 2: 0 'cat', 1 'dog' |" in model_card.page({**made, **known})
 
 
 def test_a_run_does_not_go_on_with_other_images(tmp_path):

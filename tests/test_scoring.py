@@ -12,7 +12,7 @@ from PIL import Image
 
 from pixelvae_tf import bounds, config, noise, scores
 from pixelvae_tf.export import scoring
-from pixelvae_tf.export.page import CARD
+from pixelvae_tf.model_card import CARD
 
 SIDE = 4
 

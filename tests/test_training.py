@@ -15,8 +15,7 @@ from test_trainer import StopAt
 from tiny_run import saved_steps, tiny_report
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, presets, pretrained, runs
-from pixelvae_tf.export import page
+from pixelvae_tf import data, model_card, presets, pretrained, runs
 from pixelvae_tf.train import evaluation, initial_weights, trainer
 from pixelvae_tf.train.interruption import Interruption
 from pixelvae_tf.train.strategies import make_strategy
@@ -209,7 +208,7 @@ def test_a_finished_run_goes_on_with_the_optimizers_state(run, tmp_path, caplog)
         assert runs.read_config(workdir) == config and runs.read_lineage(workdir) == [expected]
         longer = trainer.prepare(config, workdir, one_device)
     facts = {"train": presets.command_for(config, workdir), "export": "pixelvae-export"}
-    shown = "\n".join(page._commands(facts, runs.read_lineage(workdir)))
+    shown = "\n".join(model_card._commands(facts, runs.read_lineage(workdir)))
     assert (
         f"with the optimizer's state, from the last weights (step 60, fingerprint {expected['fingerprint']})" in shown
     )

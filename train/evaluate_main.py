@@ -12,10 +12,10 @@ import sys
 
 from absl import app, flags
 
-from pixelvae_tf import console, files, limits, onednn, pretrained
+from pixelvae_tf import console, files, limits, onednn
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
-_PRETRAINED = flags.DEFINE_enum("pretrained", None, pretrained.names(), "Weights of the package, instead of a run's.")
+_PRETRAINED = console.define_pretrained("Trained weights, instead of a run's")
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
 _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted value; 0: none.", 0, limits.MAX_DRAWS
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     onednn.switch_on()
     console.start_tensorflow()
-    from pixelvae_tf import data, runs
+    from pixelvae_tf import data, pretrained, runs
     from pixelvae_tf.train import evaluation, progress, workdir
 
     weights = _WEIGHTS.value or "best"

@@ -3,7 +3,7 @@
 import pathlib
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import presets, pretrained, runs
+from pixelvae_tf import hub, presets, pretrained, runs
 from pixelvae_tf.models import PixelVAE
 
 
@@ -22,8 +22,8 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
         or weights of another architecture.
     """
     source = config.train.initial_weights
-    if source in pretrained.names():
-        if pathlib.Path(source, runs.CONFIG).is_file():
+    if hub.is_preset(source):
+        if source in hub.names() and pathlib.Path(source, runs.CONFIG).is_file():
             raise ValueError(
                 "train.initial_weights must name a pretrained model or the directory of a run, not both; "
                 f"./{source} is the directory. Received: {source!r}"
@@ -37,7 +37,8 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
         except (OSError, ValueError) as error:
             raise ValueError(
                 "train.initial_weights must be the directory of a run or one of the pretrained models "
-                f"{', '.join(pretrained.names())}. Received: {source!r}: {error}"
+                f"{', '.join(hub.names())}, or what save_to_preset wrote, in a folder or on a hub. "
+                f"Received: {source!r}: {error}"
             ) from error
         trained_config.data.data_dir = ""  # the place of the images on a machine is not part of the lineage
         command = presets.command_for(trained_config, source)

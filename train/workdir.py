@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, pretrained, runs
+from pixelvae_tf import data, hub, runs
 from pixelvae_tf.files import local_path, locked, require_outside, write_atomically
 
 # Fields of `train` and `data` that may change when a run is resumed: they change weights by rounding at most.
@@ -85,7 +85,7 @@ def with_absolute_paths(config: config_lib.Config, follow_links: bool = False) -
     """
     config = copy.deepcopy(config)
     fields: list[tuple[Any, str]] = [(config.data, "folder"), (config.data, "data_dir")]
-    if config.train.initial_weights not in pretrained.names():
+    if config.train.initial_weights not in hub.names() and not hub.is_handle(config.train.initial_weights):
         fields.append((config.train, "initial_weights"))
     for part, name in fields:
         if value := getattr(part, name):

@@ -2,17 +2,19 @@
 
 import pathlib
 
+from pixelvae_tf import hub
 from pixelvae_tf import pretrained as pretrained_lib
 from pixelvae_tf.export import client, local
 from pixelvae_tf.export.explore.explored_model import ExploredModel, facts_of_config, facts_of_server
-from pixelvae_tf.export.page import PAGE
+from pixelvae_tf.model_card import PAGE, page
 
 
 def pretrained(name: str) -> ExploredModel:
-    """A model that comes with the package; errors of `local.pretrained`."""
-    model = local.pretrained(name)
-    code = ("local", f"local.pretrained({name!r})")
-    return _local(model, name, code, (pretrained_lib.FOLDER / name / pretrained_lib.PAGE).read_text(encoding="utf-8"))
+    """Trained weights by name; errors of `local.pretrained`."""
+    folder = hub.fetch(name)
+    place = name if name in hub.names() or hub.is_handle(name) else str(folder.absolute())
+    code = ("local", f"local.pretrained({place!r})")
+    return _local(local.pretrained(folder), name, code, page(pretrained_lib.find(folder).card))
 
 
 def saved_model(path: str | pathlib.Path) -> ExploredModel:

@@ -28,6 +28,7 @@ from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import COMPLETION_ROUNDS, ModelConfig, PixelCNNPPConfig
 from pixelvae_tf.models.elbo_model import ElboModel
 from pixelvae_tf.models.level import Level
+from pixelvae_tf.models.preset import Presets
 from pixelvae_tf.models.tasks import Tasks
 
 tfd = tfp.distributions
@@ -48,7 +49,7 @@ def _default_policy(policy: keras.DTypePolicy):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class PixelVAE(Tasks, ElboModel):
+class PixelVAE(Tasks, Presets, ElboModel):
     """A PixelVAE with any of its parts; see the module.
 
     The methods return TFP distributions: a loss is a `log_prob` or a KL divergence, a generator a

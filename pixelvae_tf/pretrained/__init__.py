@@ -1,111 +1,82 @@
-"""Trained weights that come with the package.
+"""Trained weights by name: those that come with the package, in a folder, or on a hub.
 
-<data set>/<model>/model.weights.h5    the averaged weights as Keras saves them: arrays, nothing that could be run
-<data set>/<model>/card.json           what made them and what they reach
-<data set>/<model>/model_card.md       the same to be read
-
-`python -m pixelvae_tf.export.store_pretrained` writes them from a run.
+<data set>/<model>/ of this package holds the weights that come with it, in the files that `PixelVAE.save_to_preset`
+writes. `python -m pixelvae_tf.export.store_pretrained` puts them there from a run.
 """
 
-import contextlib
-import importlib.resources
+import dataclasses
 import json
+import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from pixelvae_tf import config as config_lib
+from pixelvae_tf import data
+from pixelvae_tf.hub import names
+from pixelvae_tf.models import preset as preset_lib
 
 __all__ = ["load_pretrained", "names"]
 
 if typing.TYPE_CHECKING:
     from pixelvae_tf.models import PixelVAE
 
-FOLDER = importlib.resources.files(__name__)
-WEIGHTS, CARD, PAGE = "model.weights.h5", "card.json", "model_card.md"
-# What Keras, h5py and the config's reader raise for files that are missing, torn or damaged.
-UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
+
+class Pretrained(typing.NamedTuple):
+    """What trained weights say of themselves.
+
+    Attributes:
+      config: of the run that made them; of weights that were saved without a run it has the model alone.
+      card: that of `export.card.make_card` with "name", "lineage", "num_weights", "fingerprint" and "versions". The
+        package's also have "slice", the report on the first images of the test split.
+      load: reads the weights; errors of `PixelVAE.from_preset`.
+    """
+
+    config: config_lib.Config
+    card: dict
+    load: Callable[[], "PixelVAE"]
 
 
-def names() -> list[str]:
-    """The names of all pretrained models, <data set>/<model>, sorted."""
-    data_sets = [child for child in FOLDER.iterdir() if child.is_dir()]
-    return sorted(
-        f"{data_set.name}/{model.name}"
-        for data_set in data_sets
-        for model in data_set.iterdir()
-        if (model / CARD).is_file()
-    )
+def find(preset: str | os.PathLike) -> Pretrained:
+    """Trained weights by name, which are not read yet; arguments and errors of `PixelVAE.from_preset`."""
+    found = preset_lib.read(preset)
+    without_run = {"data": {"name": config_lib.GIVEN}, "train": {"dtype": found.dtype}}
+    parts = {**found.card.get("config", without_run), "model": dataclasses.asdict(found.config)}
+    with preset_lib.as_saved(found.name, found.folder):
+        config = config_lib.from_json(json.dumps(parts))
+    name, binarization = data.describe(config.data)
+    unknown = {
+        "weights": "best",
+        "step": 0,
+        "data": {"name": name, "binarization": binarization},
+        "evaluations": [],
+        "commands": {"train": None, "evaluate": f"pixelvae-evaluate --pretrained={found.name}"},
+        "lineage": [],
+    }
+    return Pretrained(config, {**unknown, **found.card, "config": json.loads(config_lib.to_json(config))}, found.load)
 
 
-def read_card(name: str) -> tuple[config_lib.Config, dict]:
-    """The config and the card of a pretrained model, without its weights.
+def load(preset: str | os.PathLike) -> tuple["PixelVAE", config_lib.Config, dict]:
+    """The model, its config and its card; arguments and errors of `PixelVAE.from_preset`."""
+    found = find(preset)
+    return found.load(), found.config, found.card
+
+
+def load_pretrained(preset: str | os.PathLike) -> tuple["PixelVAE", config_lib.Config, int]:
+    """A trained model with the config of its run; `PixelVAE.from_preset` gives the model alone.
 
     Args:
-      name: <data set>/<model>.
+      preset: a name of `names()`, as "digits/gated_pixel_vae"; a folder that `PixelVAE.save_to_preset` wrote;
+        "hf://user/name"; or "kaggle://user/model/keras/variation[/version]".
 
     Returns:
-      The config of the run that made it, and its card: that of `export.card.make_card` with "num_weights",
-      "fingerprint" and "versions", and "slice", the report on the first images of the test split.
+      The model, the config of the run that made it, and the step the weights are from.
 
     Raises:
-      ValueError: as `load`.
+      ValueError: if it names nothing (the message says what there is), or its files are not as they were saved.
+      OSError: if the hub does not give it.
+
+    Example:
+      model, config, step = pixelvae_tf.load_pretrained("digits/gated_pixel_vae")
     """
-    if name not in names():
-        raise ValueError(f"name must be one of the pretrained models {', '.join(names())}. Received: {name!r}")
-    with _as_stored(name):
-        card = json.loads((FOLDER / name / CARD).read_text())
-        return config_lib.from_json(json.dumps(card["config"])), card
-
-
-def load(name: str) -> tuple["PixelVAE", config_lib.Config, dict]:
-    """A trained model with its card.
-
-    Args:
-      name: <data set>/<model>.
-
-    Returns:
-      The model, and what `read_card` returns.
-
-    Raises:
-      ValueError: for an unknown name, or if the files are not as they were stored.
-    """
-    config, card = read_card(name)
-    from pixelvae_tf import checks, runs  # imports TensorFlow, which the code above does not need
-
-    checks.check_eager()
-    with _as_stored(name):
-        model = runs.build(config)
-        with importlib.resources.as_file(FOLDER / name / WEIGHTS) as path:
-            model.load_weights(path)
-        # Keras silently keeps a weight that is missing in the file.
-        if runs.fingerprint(model) != card["fingerprint"]:
-            raise ValueError(f"weights of fingerprint {runs.fingerprint(model)}, not {card['fingerprint']}")
-    return model, config, card
-
-
-@contextlib.contextmanager
-def _as_stored(name: str) -> Iterator[None]:
-    """Explains a failed read of a model's files: what to do when they are damaged."""
-    try:
-        yield
-    except UNREADABLE as error:
-        raise ValueError(
-            f"the files of {name!r} must be as they came with the package; install it again. "
-            f"Received: {FOLDER / name}: {error!r}"
-        ) from error
-
-
-def load_pretrained(name: str) -> tuple["PixelVAE", config_lib.Config, int]:
-    """A trained model that comes with the package.
-
-    Args:
-      name: <data set>/<model>, as "digits/gated_pixel_vae".
-
-    Returns:
-      The model, the config of the run that made it, and the step the weights are from; as `pixelvae_tf.load`.
-
-    Raises:
-      ValueError: for an unknown name (the message lists them), or if the files are not as they were stored.
-    """
-    model, config, card = load(name)
+    model, config, card = load(preset)
     return model, config, card["step"]

@@ -1,6 +1,8 @@
-"""Renders a card as a page of Markdown."""
+"""Renders a card as a page of Markdown: for people, for TensorFlow Serving's folder, and for the hubs."""
 
 import pathlib
+import re
+from typing import Any
 
 # TensorFlow Serving ignores these files of a SavedModel; people and `pixelvae-model` read them.
 CARD = pathlib.Path("assets.extra") / "pixelvae_tf.json"
@@ -11,13 +13,15 @@ _START = {
     True: "It went on in the same workdir, with the optimizer's state, from the last weights",
 }
 NOT_EVALUATED = "Not evaluated; run `{}` and export again."
+TASK = "unconditional-image-generation"
 
 
 def page(card: dict) -> str:
     """A model card.
 
     Args:
-      card: what `card.make_card` and `card.describe` know; what is of the run, or of serving it, may be missing.
+      card: what `export.card.make_card` and `export.card.describe` know; what is of the run, or of serving it, may be
+        missing.
 
     Returns:
       Markdown.
@@ -32,12 +36,54 @@ def page(card: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def hub_page(card: dict) -> str:
+    """The same with the block of metadata that a hub reads: library, task, and the evaluations as its results.
+
+    [1] https://huggingface.co/docs/hub/model-cards
+    """
+    import yaml  # a page of an export does without
+
+    tags = ["keras", "pixelvae", "tensorflow"]
+    metadata: dict[str, Any] = {"library_name": "pixelvae_tf", "pipeline_tag": TASK, "tags": tags}
+    if results := [result for report in card.get("evaluations", []) for result in _results(report)]:
+        metadata["model-index"] = [{"name": card["name"], "results": results}]
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n\n{page(card)}"
+
+
+def _results(report: dict) -> list[dict]:
+    """A report as the hub lists results: the data set with its binarization and split, and the values."""
+    name, _, split = report["data"].rpartition("/")
+    dataset = {
+        "type": re.sub(r"[^\w.-]+", "_", name),
+        "name": name,
+        "config": f"binarization: {report['binarization']}",
+        "split": split,
+    }
+    kind = "exact negative log-likelihood" if report["exact"] else "bound (negative ELBO)"
+    metrics = [
+        {"type": "bound_nats", "name": f"{kind}, nats per image", "value": report["bound_nats"]},
+        {"type": "bound_bpd", "name": f"{kind}, bits per dimension", "value": report["bound_bpd"]},
+    ]
+    if "importance_samples" in report:
+        samples = report["importance_samples"]
+        metrics.append(
+            {
+                "type": "importance_weighted_nats",
+                "name": f"importance-weighted bound ({samples} samples), nats per image",
+                "value": report["importance_weighted_nats"],
+                "args": {"importance_samples": samples},
+            }
+        )
+    task = {"type": TASK, "name": "Density estimation"}
+    return [{"task": task, "dataset": dataset, "metrics": metrics}]
+
+
 def _summary(card: dict) -> str:
     if "signatures" not in card:
-        name = card["name"]
         return (
-            f"Weights that come with pixelvae_tf: `pixelvae-evaluate --pretrained={name}`, "
-            f"`pixelvae-export --pretrained={name}`, `pixelvae_tf.load_pretrained({name!r})`."
+            "Weights for the Python package pixelvae_tf: `pixelvae_tf.PixelVAE.from_preset(NAME)`, or "
+            "`--pretrained=NAME` of its commands. NAME is this folder, its `hf://` or `kaggle://` handle, or, for "
+            "weights that come with the package, the title of this page."
         )
     server = (
         "Its numbers are computed by XLA: on the CPU, TensorFlow Serving takes it only with "
@@ -54,14 +100,17 @@ def _facts(card: dict) -> list[list[str]]:
         model = card["config"]["model"]
         height, width, channels = model["image_shape"]
         levels = ", ".join("x".join(map(str, _shape(level))) for level in model["levels"])
+        data = card.get("data", {})
+        if data:
+            rows.append(["data", f"{data['name']}; binarization: {data['binarization']}"])
         rows += [
-            ["data", f"{card['data']['name']}; binarization: {card['data']['binarization']}"],
             ["images", f"{height}x{width}x{channels}, values 0..{model['num_values'] - 1}"],
             ["latents", levels or "none"],
             ["network over the pixels", model["pixels"]["network"]],
-            ["classes", _classes(model["num_classes"], card["data"].get("classes", []))],
-            ["step", f"{card['step']}, {card['weights']} weights (averaged)"],
+            ["classes", _classes(model["num_classes"], data.get("classes", []))],
         ]
+    if "step" in card:
+        rows.append(["step", f"{card['step']}, {card['weights']} weights (averaged)"])
     versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
     rows.append(["weights", f"{card['num_weights']:,}, fingerprint {card['fingerprint']}"])
     if "signatures" in card:
@@ -149,7 +198,7 @@ def _commands(commands: dict[str, str | None], lineage: list[dict]) -> list[str]
     config_of_run = (
         ["The run's config is what this command gives:", f"```sh\n{train}\n```"]
         if train
-        else ["No preset becomes the run's config by flags; the config is in `pixelvae_tf.json`, beside this page."]
+        else ["No preset becomes the run's config by flags; the config is in the JSON file beside this page."]
     )
     exported = ["Exported by", f"```sh\n{commands['export']}\n```"] if "export" in commands else []
     order = [

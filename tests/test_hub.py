@@ -1,0 +1,114 @@
+"""Weights by handle: what a hub serves comes into a folder, and what it refuses is said in one message."""
+
+import os
+import shutil
+import subprocess
+import sys
+import types
+
+import pytest
+from hub_server import serving
+
+import pixelvae_tf
+from pixelvae_tf import hub, pretrained, runs
+from pixelvae_tf.train import initial_weights
+
+DIGITS = "digits/gated_pixel_vae"
+FETCH = "import sys; from pixelvae_tf import hub; print(hub.fetch(sys.argv[1])); assert 'tensorflow' not in sys.modules"
+
+
+def _fetch(preset, endpoint, home, **environment):
+    """What `hub.fetch` gives in a process of its own: huggingface_hub reads its environment when it is imported."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
+    outcome = subprocess.run([sys.executable, "-c", FETCH, preset], env=environment, capture_output=True, text=True)
+    return outcome.stdout.strip(), outcome.stderr.strip().rpartition("\n")[2]
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory):
+    """Where the digits' weights came to from a hub, which has another file too, and what the hub answered."""
+    served, home = tmp_path_factory.mktemp("served") / "digits", tmp_path_factory.mktemp("home")
+    shutil.copytree(hub.FOLDER / DIGITS, served)
+    (served / "unasked.bin").write_bytes(b"large")
+    with serving("someone/digits", served) as server:
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        folder, error = _fetch("hf://someone/digits", endpoint, home)
+        assert folder, error
+        first = list(server.asked)
+        refused = _fetch("hf://someone/else", endpoint, home)[1]
+    again, _ = _fetch("hf://someone/digits", endpoint, home)  # the server is gone
+    unreachable = _fetch("hf://someone/else", endpoint, home)[1]
+    return types.SimpleNamespace(folder=folder, again=again, asked=first, refused=refused, unreachable=unreachable)
+
+
+def test_a_model_of_a_hub_is_the_one_that_was_saved(fetched):
+    model, config, card = pretrained.load(fetched.folder)
+    original, its_config, its_card = pretrained.load(DIGITS)
+    assert runs.fingerprint(model) == runs.fingerprint(original) and config == its_config and card == its_card
+    assert (model.sample(2).numpy() == original.sample(2).numpy()).all()
+
+
+def test_only_its_own_files_are_downloaded(fetched):
+    assert set(os.listdir(fetched.folder)) == set(hub.FILES)
+    assert not any("unasked" in line for line in fetched.asked if "/resolve/" in line)
+
+
+def test_what_was_downloaded_needs_no_network(fetched):
+    assert fetched.again == fetched.folder
+
+
+def test_what_a_hub_refuses_is_said(fetched):
+    assert fetched.refused.startswith("OSError: preset must be a model that the hub gives you: public, or yours after ")
+    assert "Received: 'hf://someone/else': 404" in fetched.refused
+    assert fetched.unreachable.startswith("OSError: the hub must be reachable for weights that are not in its cache ")
+    assert "Received: 'hf://someone/else'" in fetched.unreachable
+
+
+@pytest.mark.parametrize(("scheme", "module"), [("hf", "huggingface_hub"), ("kaggle", "kagglehub")])
+def test_a_missing_package_is_named(monkeypatch, scheme, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    preset = {"hf": "hf://a/b", "kaggle": "kaggle://a/b/keras/c"}[scheme]
+    with pytest.raises(ValueError, match=rf"{module}: pip install 'pixelvae_tf\[{scheme}\]'. Received: '{preset}'"):
+        hub.fetch(preset)
+
+
+@pytest.mark.parametrize(
+    "preset", ["", "digits/gan", "gs://bucket/a", "hf://name", "hf://a/b/c", "kaggle://a/b/c", "kaggle://a/b/keras/c/x"]
+)
+def test_what_is_no_name_is_refused_with_what_there_is(preset):
+    with pytest.raises(ValueError, match=r"^preset .*must be .*(hf|kaggle)://user/.* Received: "):
+        hub.check(preset)
+
+
+def _kagglehub(download):
+    """The two modules of kagglehub that are used, around a download of the test's; the service was never tried."""
+    names = ("BackendError", "CredentialError", "DataCorruptionError", "NotFoundError", "UnauthenticatedError")
+    exceptions = types.SimpleNamespace(**{name: type(name, (Exception,), {}) for name in names})
+    return types.SimpleNamespace(model_download=download, exceptions=exceptions)
+
+
+def test_kaggle_is_asked_for_the_handle(monkeypatch):
+    asked = []
+    fake = _kagglehub(lambda handle: asked.append(handle) or str(hub.FOLDER / DIGITS))
+    monkeypatch.setitem(sys.modules, "kagglehub", fake)
+    for preset in ("kaggle://someone/pixelvae/keras/digits", "kaggle://someone/pixelvae/keras/digits/2"):
+        assert hub.fetch(preset) == hub.FOLDER / DIGITS
+        assert asked.pop() == preset.removeprefix("kaggle://")
+
+    def refuse(handle):
+        raise fake.exceptions.NotFoundError("404 Client Error.\n\nResource not found")
+
+    monkeypatch.setitem(sys.modules, "kagglehub", _kagglehub(refuse))
+    fake.exceptions = sys.modules["kagglehub"].exceptions
+    with pytest.raises(
+        OSError, match=r"Kaggle must give its files. Received: 'kaggle://a/b/keras/c': 404 Client Error"
+    ):
+        hub.fetch("kaggle://a/b/keras/c")
+
+
+def test_a_run_starts_with_weights_of_a_folder(fetched):
+    config = pixelvae_tf.presets.get(DIGITS)
+    config.train.initial_weights = fetched.folder
+    trained, lineage = initial_weights.load(config, pixelvae_tf.build(config))
+    card = pretrained.find(DIGITS).card
+    assert runs.fingerprint(trained) == card["fingerprint"] and lineage[-1]["command"] == card["commands"]["train"]
