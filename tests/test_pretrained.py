@@ -247,3 +247,10 @@ def test_a_run_is_stored_when_it_is_evaluated_and_small(package, tmp_path, monke
     assert not any(str(tmp_path) in path.read_text() for path in (package / name).glob("*[!5]"))
     config.data.data_dir = ""
     assert its_config == config
+
+    status, out, errors = run_command("export.main", f"--workdir={workdir}", f"--preset_dir={tmp_path / 'mine'}")
+    assert (status, out) == (0, f"saved: {tmp_path / 'mine'}\n"), errors
+    _, its_config, its_card = pretrained.load(tmp_path / "mine")
+    assert its_config == config and its_card["evaluations"] == [report] and its_card["name"] == "mine"
+    assert its_card["commands"]["train"] == card["commands"]["train"].replace(f"runs/{name}", "runs/mine")
+    assert not any(str(tmp_path) in path.read_text() for path in (tmp_path / "mine").glob("*[!5]"))
