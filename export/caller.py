@@ -87,21 +87,24 @@ class Caller:
         latents = self.encode(images)["z1_mean"]
         return self._images("decode", {"z1": latents, **self._noise("decode", len(images))})
 
-    def complete(self, images: np.ndarray, mask: np.ndarray, each: int) -> np.ndarray:
+    def complete(self, images: np.ndarray, mask: np.ndarray, each: int, rounds: int | None = None) -> np.ndarray:
         """Completions of images.
 
         Args:
           images: [N, H, W, C].
           mask: [H, W, 1], 1 where they are kept.
           each: how many of each image.
+          rounds: of encoding and filling in; those of the model by default.
 
         Returns:
           [N, each, H, W, C].
         """
-        repeated = images.repeat(each, axis=0)
+        repeated, name = images.repeat(each, axis=0), "complete" if rounds is None else "complete_in_rounds"
         masks = mask[None].repeat(len(repeated), axis=0)
-        inputs = {"images": repeated, "mask": masks, **self._noise("complete", len(repeated))}
-        return self._images("complete", inputs).reshape(len(images), each, *images.shape[1:])
+        inputs = {"images": repeated, "mask": masks, **self._noise(name, len(repeated))}
+        if rounds is not None:
+            inputs["rounds"] = np.full(len(repeated), rounds)
+        return self._images(name, inputs).reshape(len(images), each, *images.shape[1:])
 
     def label_number(self) -> int | None:
         """The number of the class that `label` names.

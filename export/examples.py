@@ -31,6 +31,8 @@ def _example(spec: tf.TensorSpec, batch: int, spoil_last: bool) -> np.ndarray:
         return values
     if spec.name == "label":
         return np.where(spoilt, -1, generator.integers(0, 2, shape))
+    if spec.name == "rounds":
+        return np.where(spoilt, -1, generator.integers(0, 4, shape))
     if spec.dtype == tf.int64:
         return generator.integers(0, 2**40, shape)
     if spec.name == "temperature":

@@ -13,6 +13,7 @@ from pixelvae_tf import config as config_lib
 from pixelvae_tf import limits
 from pixelvae_tf.export import client
 from pixelvae_tf.model_card import CARD
+from pixelvae_tf.models.config import COMPLETION_ROUNDS
 
 
 class Local(client.Model):
@@ -22,10 +23,14 @@ class Local(client.Model):
       config: the config of the run that trained it.
       classes: the names that labels are numbers of, where they have names.
       max_batch: the largest batch that it takes.
+      completion_rounds: of `complete`; None of a model without `complete_in_rounds`.
     """
 
-    def __init__(self, config: config_lib.Config, classes: Sequence[str], max_batch: int):
+    def __init__(
+        self, config: config_lib.Config, classes: Sequence[str], max_batch: int, completion_rounds: int | None
+    ):
         self.config, self.classes, self.max_batch = config, list(classes), max_batch
+        self.completion_rounds = completion_rounds
 
 
 class SavedModel(Local):
@@ -47,9 +52,11 @@ class SavedModel(Local):
             raise ValueError(
                 f"{CARD} must have a config that this version knows. Received: {str(self.path)!r}: {error}"
             ) from error
-        # Earlier versions exported no limit.
         self._card = card
-        super().__init__(config, card["data"].get("classes", ()), card.get("max_batch", limits.MAX_BATCH))
+        # Earlier versions exported no limit, and no choice of rounds.
+        limit, chosen = card.get("max_batch", limits.MAX_BATCH), "complete_in_rounds" in card.get("signatures", ())
+        rounds = card["completion_rounds"] if chosen else None
+        super().__init__(config, card["data"].get("classes", ()), limit, rounds)
 
     @functools.cached_property
     def networks(self):
@@ -91,7 +98,8 @@ class Weights(Local):
     """
 
     def __init__(self, load: Callable[[], tuple], config: config_lib.Config, classes: Sequence[str] = ()):
-        super().__init__(config, classes, limits.MAX_BATCH)
+        rounds = COMPLETION_ROUNDS if config.model.levels else None
+        super().__init__(config, classes, limits.MAX_BATCH, rounds)
         self._load = load
 
     @functools.cached_property

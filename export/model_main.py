@@ -59,6 +59,13 @@ _OUTPUT = console.define_path("output", None, "sample, reconstruct, complete: th
 _NUM_IMAGES = flags.DEFINE_integer(
     "num_images", None, "sample: how many (64); complete: how many of each image (6).", 1, limits.MAX_BATCH
 )
+_ROUNDS = flags.DEFINE_integer(
+    "rounds",
+    None,
+    "complete: rounds of encoding and filling in; left out, as many as the export does, or 8.",
+    0,
+    limits.MAX_CHOSEN_ROUNDS,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.", -(2**62), 2**62)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Below 1 likelier images, above 1 stranger; 1e-6 to 1e6.")
 _LABEL = flags.DEFINE_string(
@@ -82,7 +89,7 @@ VERBS = {
     "sample": ({"num_images", "vary", *DRAWING}, {"output"}),
     "encode": ({"images"}, {"images"}),
     "reconstruct": ({"images", *DRAWING}, {"images", "output"}),
-    "complete": ({"images", "mask", "num_images", *DRAWING}, {"images", "mask", "output"}),
+    "complete": ({"images", "mask", "num_images", "rounds", *DRAWING}, {"images", "mask", "output"}),
     "log_prob": ({"images", "seed", "label"}, {"images"}),
 }
 
@@ -171,6 +178,8 @@ def _open() -> Caller:
             "vary must be left out for a model without latents, and be top or pixels for one of a "
             f"single level. Received: {_VARY.value} for {num_levels} levels"
         )
+    if _ROUNDS.value is not None and not num_levels:
+        raise ValueError(f"rounds must be left out for a model without latents. Received: {_ROUNDS.value}")
     console.start_tensorflow()
     return caller
 
@@ -198,7 +207,7 @@ def _complete(caller: Caller, paths: list[str]) -> None:
 
     images, each = caller.read_images(paths, "complete"), _NUM_IMAGES.value or 6
     mask = read_mask(_MASK.value, *images.shape[1:3])
-    completions = caller.complete(images, mask, each)
+    completions = caller.complete(images, mask, each, _ROUNDS.value)
     console.write_picture(
         _OUTPUT.value, pictures.completions(images, mask, completions, caller.num_values, _SCALE.value)
     )

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from pixelvae_tf import bounds, checks, xla
 from pixelvae_tf.export.options import ServingOptions
+from pixelvae_tf.limits import MAX_CHOSEN_ROUNDS
 from pixelvae_tf.models import PixelVAE
 
 Tensors = dict[str, tf.Tensor]
@@ -70,6 +71,9 @@ def signatures(model: PixelVAE, options: ServingOptions = ServingOptions()) -> d
         # From the top down, as they are drawn.
         seeds = (*reversed(_level_seeds(model)), "seed_pixels")
         by_name["sample_by_level"] = served(functions.sample_by_level, *seeds, "temperature", *label)
+        # Not an optional input of `complete`: a server fills in one value for all rows, and could not merge requests.
+        rounds = ("images", "mask", "seed", "temperature", "rounds")
+        by_name["complete_in_rounds"] = served(functions.complete_in_rounds, *rounds, *label)
     return {**by_name, "serving_default": by_name["encode" if model.num_levels else "sample"]}
 
 
@@ -84,7 +88,7 @@ def _specs(model: PixelVAE) -> dict[str, tf.TensorSpec]:
         "images": ((*config.image_shape,), tf.uint8),
         "mask": ((*config.image_shape[:2], 1), tf.uint8),
         "temperature": ((), tf.float32),
-        **{name: ((), tf.int64) for name in ("seed", "label", *_level_seeds(model), "seed_pixels")},
+        **{name: ((), tf.int64) for name in ("seed", "label", "rounds", *_level_seeds(model), "seed_pixels")},
     }
     if model.num_levels:
         shapes["z1"] = (config.levels[0].shape, tf.float32)
@@ -101,6 +105,8 @@ class _Functions:
 
     def __init__(self, model: PixelVAE, completion_rounds: int):
         self.model, self.completion_rounds = model, completion_rounds
+        # Traced once for both signatures that complete.
+        self._complete = tf.function(self._filled, autograph=False)
 
     def encode(self, images: tf.Tensor) -> Tensors:
         return self.model.encode(images)
@@ -123,15 +129,15 @@ class _Functions:
     def decode(self, z1: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return {"images": tf.cast(self.model.decode([z1], seed, temperature, labels=label), tf.uint8)}
 
-    def complete(
-        self,
-        images: tf.Tensor,
-        mask: tf.Tensor,
-        seed: tf.Tensor,
-        temperature: tf.Tensor,
-        label: tf.Tensor | None = None,
-    ) -> Tensors:
-        filled = self.model.complete(images, mask, seed, temperature, self.completion_rounds, labels=label)
+    def complete(self, seed: tf.Tensor, **inputs: tf.Tensor) -> Tensors:
+        rounds = tf.fill(tf.shape(seed), self.completion_rounds)
+        return self._complete(seed=seed, rounds=tf.cast(rounds, tf.int64), **inputs)
+
+    def complete_in_rounds(self, **inputs: tf.Tensor) -> Tensors:
+        return self._complete(**inputs)
+
+    def _filled(self, images, mask, seed, temperature, rounds, label=None) -> Tensors:
+        filled = self.model.complete(images, mask, seed, temperature, rounds, labels=label)
         return {"images": tf.cast(filled, tf.uint8)}
 
     def log_prob(self, images: tf.Tensor, seed: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
@@ -178,6 +184,9 @@ def _errors(model: PixelVAE, inputs: Tensors) -> tf.Tensor:
         bad["z1 must be finite"] = tf.reduce_any(infinite, axis=range(1, infinite.shape.rank))
     if "temperature" in inputs:
         bad[checks.BAD_TEMPERATURE] = ~checks.good_temperature(inputs["temperature"])
+    if "rounds" in inputs:
+        rounds = inputs["rounds"]
+        bad[f"rounds must be in 0..{MAX_CHOSEN_ROUNDS}"] = (rounds < 0) | (rounds > MAX_CHOSEN_ROUNDS)
     if "label" in inputs:
         label, num_classes = inputs["label"], model.config.num_classes
         bad[f"label must be in 0..{num_classes - 1}"] = (label < 0) | (label >= num_classes)

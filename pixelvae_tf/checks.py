@@ -8,6 +8,8 @@ Legend: B batch, D dimensions of a latent, K classes.
 import numpy as np
 import tensorflow as tf
 
+from pixelvae_tf.limits import MAX_DRAWS
+
 # At the low end sampling is greedy, at the high one noise; what they divide and multiply stays within float32.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
 BAD_TEMPERATURE = f"temperature must be in {MIN_TEMPERATURE:g}..{MAX_TEMPERATURE:g}"
@@ -86,6 +88,21 @@ def as_mask(mask, images: tf.Tensor) -> tf.Tensor:
         mask = mask[..., None]
     mask = tf.broadcast_to(tf.cast(mask, tf.bool), [*tf.unstack(tf.shape(images)[:3]), 1])
     return tf.ensure_shape(mask, [*size, 1])
+
+
+def as_rounds(num_rounds) -> tf.Tensor:
+    """How many rounds of completion, int32 [] or [B].
+
+    Raises:
+      ValueError: unless they are integers [] or [B], in range where they are known beforehand.
+    """
+    rounds = tf.convert_to_tensor(num_rounds)
+    expected, value = f"num_rounds must be in 0..{MAX_DRAWS - 1}", tf.get_static_value(rounds)
+    if not rounds.dtype.is_integer or rounds.shape.rank not in (0, 1, None):
+        raise ValueError(f"{expected}, a number or [B]. Received: {rounds.dtype.name} of shape {rounds.shape}")
+    if value is not None and value.size and not 0 <= value.min() <= value.max() < MAX_DRAWS:
+        raise ValueError(f"{expected}. Received: {value}")
+    return tf.cast(rounds, tf.int32)
 
 
 def check_latents(latents: list[tf.Tensor], shapes: list[tuple[int, ...]], where: str = "latents") -> None:

@@ -10,6 +10,8 @@ MAX_LAYERS = 2**10
 MAX_WIDTH = 2**16
 # Draws of an image: importance samples, or rounds of completion; see `noise.stream`.
 MAX_DRAWS = 2**20
+# Rounds of completion that a request may choose: a server's time is others' too.
+MAX_CHOSEN_ROUNDS = 64
 # Processes, devices or parts of a batch that work side by side.
 MAX_PARALLEL = 2**10
 # Floating-point numbers: far within float32, whose squares and sums of many stay finite and above 0.

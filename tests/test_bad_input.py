@@ -296,6 +296,11 @@ def test_fit_refuses_wrong_images():
             r"mask must be .*\(2, 5, 4, 1\), or \[H, W\] .*Received: int64 of",
         ),
         (lambda model: model.complete(IMAGES, IMAGES > 0, SEEDS, num_rounds=-1), "num_rounds must be in 0"),
+        (
+            lambda model: model.complete(IMAGES, IMAGES > 0, SEEDS, num_rounds=[1, 2**20]),
+            r"0\.\.1048575. Received: \[ ",
+        ),
+        (lambda model: model.complete(IMAGES, IMAGES > 0, SEEDS, num_rounds=1.5), r"or \[B\]. Received: float32"),
         (lambda model: model.complete(IMAGES[:, 1:], IMAGES > 0, SEEDS), "images must be integer pixel values"),
         (lambda model: model.likelihood([LATENTS], temperature=-1.0), "temperature must be in"),
         (

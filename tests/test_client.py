@@ -151,12 +151,15 @@ def test_complete_draws_the_models_completions(export, rest, tmp_path):
     image = model.sample(np.array([9])).numpy().astype(np.uint8)
     pictures.write_png(tmp_path / "image.png", pictures.to_uint8_picture(image[0], 4))
     arguments = ["--model=gated_pixel_vae", "--num_values=4", f"--images={tmp_path / 'image.png'}", "--mask=left"]
-    _client("complete", f"--server={rest}", *arguments, f"--output={output}", "--num_images=2", "--scale=1")
     mask = np.zeros((2, 7, 7, 1), np.uint8)
     mask[:, :, :3] = 1
-    completions = model.complete(image.repeat(2, axis=0), mask, np.arange(2)).numpy()
-    grid = pictures.completions(image, mask[0], completions[None], 4)
-    np.testing.assert_array_equal(np.asarray(Image.open(output)), grid[..., 0])
+    for rounds in ([], [1]):
+        chosen = [f"--rounds={number}" for number in rounds]
+        written = [f"--output={output}", "--num_images=2", "--scale=1", *chosen]
+        _client("complete", f"--server={rest}", *arguments, *written)
+        completions = model.complete(image.repeat(2, axis=0), mask, np.arange(2), 1.0, *rounds).numpy()
+        grid = pictures.completions(image, mask[0], completions[None], 4)
+        np.testing.assert_array_equal(np.asarray(Image.open(output)), grid[..., 0])
 
 
 def test_halves_of_a_mask():
@@ -176,6 +179,10 @@ CASES = {
     "signature": (
         ["encode", *ENCODE, "--model=stand_in", "--images={png}"],
         "model must have the signature encode. Received: 'stand_in', which has complete, sample",
+    ),
+    "an earlier export": (
+        ["complete", *COMPLETE, "--mask=top", "--rounds=2"],
+        "model must have the signature complete_in_rounds. Received: 'stand_in', which has complete, sample",
     ),
     "row": (["sample", *GOOD, "--temperature=-1"], "row 0 of the request was refused: temperature must be in"),
     "class": (

@@ -52,6 +52,7 @@ def test_signatures_are_as_designed(export, name):
             "sample_by_level": {"seed_z1", "seed_pixels", "temperature"},
             "decode": {"z1", "seed", "temperature"},
             "complete": {"images", "mask", "seed", "temperature"},
+            "complete_in_rounds": {"images", "mask", "seed", "temperature", "rounds"},
             "log_prob": {"images", "seed"},
         }
         assert outputs["serving_default"] == outputs["encode"] == {"z1_mean", "z1_stddev", "error"}
@@ -169,6 +170,23 @@ def test_completion_keeps_what_is_masked_and_fails_by_row(export, name):
     alone = complete(images=tf.constant(other), mask=tf.constant(mask[:1]), seed=seed[:1], temperature=temperature[:1])
     np.testing.assert_array_equal(alone["images"], filled[:1])
     np.testing.assert_array_equal(filled, model.complete(images[:3], mask[:3], seed[:3], temperature[:3]))
+
+
+def test_rounds_of_completion_are_chosen_by_row(with_latents):
+    model, complete = with_latents.model, with_latents.loaded.signatures["complete_in_rounds"]
+    generator, rounds, seed = np.random.default_rng(0), [0, 3, 65, -1, 1, 8], seeds(*range(6))
+    images = generator.integers(0, 4, (6, *model.config.image_shape)).astype(np.uint8)
+    inputs = {"images": images, "mask": np.zeros((6, *model.config.image_shape[:2], 1), np.uint8), "seed": seed}
+    constants = {name: tf.constant(value) for name, value in inputs.items()} | {"temperature": tf.ones(6)}
+    outputs = complete(**constants, rounds=seeds(*rounds))
+    assert outputs["error"].numpy().tolist() == [b"", b"", *[b"rounds must be in 0..64"] * 2, b"", b""]
+    good = [0, 1, 4, 5]
+    expected = model.complete(images[good], inputs["mask"][good], tf.gather(seed, good), num_rounds=[0, 3, 1, 8])
+    np.testing.assert_array_equal(outputs["images"].numpy()[good], expected)
+    # Those of the signature without a choice.
+    of_export = with_latents.loaded.signatures["complete"](**constants)["images"].numpy()
+    np.testing.assert_array_equal(outputs["images"].numpy()[5], of_export[5])
+    assert (of_export[:2] != outputs["images"].numpy()[:2]).any(axis=(1, 2, 3)).all()
 
 
 def test_levels_are_served_with_their_own_seeds(three_levels):
@@ -301,7 +319,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
 
 def test_the_check_finds_a_model_that_differs(with_latents):
     model, loaded, path = with_latents.model, with_latents.loaded, with_latents.path
-    others = ["complete", "decode", "encode", "sample", "sample_by_level", "serving_default"]
+    others = ["complete", "complete_in_rounds", "decode", "encode", "sample", "sample_by_level", "serving_default"]
     missing = f"signatures differ: {others}"
     bias = model.network.layers[-1].bias
     before, log_prob = bias.numpy(), {"log_prob": endpoint(model, "log_prob")}

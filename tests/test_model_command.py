@@ -127,6 +127,10 @@ CASES = {
         ["sample", "--output=x.png", "--pretrained=mnist"],
         "preset must be one of the pretrained models ",
     ),
+    "no rounds": (
+        ["complete", "{png}", "--saved_model={without_latents}", "--output=x.png", "--mask=top", "--rounds=2"],
+        "rounds must be left out for a model without latents. Received: 2",
+    ),
     "no latents": (
         ["encode", "{png}", "--saved_model={without_latents}"],
         "model must have the signature encode. Received: ",

@@ -245,6 +245,8 @@ def test_each_round_of_a_completion_has_noise_of_its_own():
     rounds = [model.complete(images, mask, seeds, num_rounds=number).numpy() for number in range(3)]
     np.testing.assert_array_equal(rounds[0], model.sample(seeds))
     assert (rounds[1] != rounds[0]).any() and (rounds[2] != rounds[1]).any()
+    each = model.complete(images, mask, seeds, num_rounds=[2, 0, 1]).numpy()
+    np.testing.assert_array_equal(each, [rounds[number][image] for image, number in enumerate([2, 0, 1])])
 
 
 def test_pixels():

@@ -63,7 +63,14 @@ def test_a_malformed_request_is_refused(served, good_request_is_served, case):
     good_request_is_served()
 
 
-DTYPES = {"images": np.uint8, "mask": np.uint8, "seed": np.int64, "temperature": np.float32, "z1": np.float32}
+DTYPES = {
+    "images": np.uint8,
+    "mask": np.uint8,
+    "seed": np.int64,
+    "rounds": np.int64,
+    "temperature": np.float32,
+    "z1": np.float32,
+}
 SHAPES = {"images": (7, 7, 1), "mask": (7, 7, 1), "z1": (3,)}
 
 
@@ -84,6 +91,7 @@ def requests(signature, *names):
     request=st.one_of(
         requests("sample", "seed", "temperature"),
         requests("complete", "images", "mask", "seed", "temperature"),
+        requests("complete_in_rounds", "images", "mask", "seed", "temperature", "rounds"),
         requests("log_prob", "images", "seed"),
         requests("encode", "images"),
         requests("decode", "z1", "seed", "temperature"),

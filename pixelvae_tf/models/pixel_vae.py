@@ -23,7 +23,6 @@ import tensorflow_probability as tfp
 from pixelvae_tf import checks, control_flow, distributions, layers, noise, pixels, sampling
 from pixelvae_tf.fields import check
 from pixelvae_tf.layers.configured import PACKAGE
-from pixelvae_tf.limits import MAX_DRAWS
 from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import COMPLETION_ROUNDS, ModelConfig, PixelCNNPPConfig
 from pixelvae_tf.models.elbo_model import ElboModel
@@ -430,7 +429,7 @@ class PixelVAE(Tasks, Presets, ElboModel):
         mask: tf.Tensor,
         seeds=None,
         temperature=1.0,
-        num_rounds: int = COMPLETION_ROUNDS,
+        num_rounds: int | tf.Tensor = COMPLETION_ROUNDS,
         method: sampling.Method = "auto",
         labels: tf.Tensor | None = None,
     ) -> tf.Tensor:
@@ -448,7 +447,8 @@ class PixelVAE(Tasks, Presets, ElboModel):
           seeds: integers [B] or a number, see `noise.as_seeds`; by default the hash of each image's kept pixels,
             `noise.image_seeds`.
           temperature: scalar or [B], for latents of the prior and pixels.
-          num_rounds: how many rounds; without latents they change nothing, and there are none.
+          num_rounds: how many rounds, or integers [B], how many for each image; without latents they change nothing,
+            and there are none.
           method: see `sampling`.
           labels: as for `likelihood`.
 
@@ -462,32 +462,35 @@ class PixelVAE(Tasks, Presets, ElboModel):
         images = tf.cast(images, self.site.dtype)
         mask = checks.as_mask(mask, images)
         seeds = noise.seeds_for(tf.where(mask, images, 0), seeds)
-        checks.check_same_batch(images=images, seeds=seeds, labels=labels, temperature=temperature)
-        if not 0 <= num_rounds < MAX_DRAWS:
-            raise ValueError(f"num_rounds must be in 0..{MAX_DRAWS - 1}. Received: {num_rounds}")
+        rounds = checks.as_rounds(num_rounds)
+        checks.check_same_batch(images=images, seeds=seeds, labels=labels, temperature=temperature, num_rounds=rounds)
         known = sampling.Known(images, mask)
         if not self.num_levels:
             return self.decode([], seeds, temperature, method, labels, known)
+
+        last = tf.reduce_max(rounds)
 
         def fill_and_encode(index, filled, latents):
             # The noise of round r is that of a draw r of the level behind the last; that of the first is a sample's.
             gibbs = noise.stream(noise.Kind.GIBBS, self.num_levels, index)
             stream = tf.where(index == 0, noise.stream(noise.Kind.PIXELS), gibbs)
             drawn = self.decode(latents, seeds, temperature, method, labels, known, stream)
-            drawn = tf.ensure_shape(drawn, filled.shape)
+            # An image that has had its rounds stays as it is.
+            ended = tf.reshape(index > rounds, [-1, 1, 1, 1])
+            drawn = tf.where(ended, filled, tf.ensure_shape(drawn, filled.shape))
 
             def encode():
                 encoded = self.sample_posterior(self.posterior(drawn), seeds, index, noise.Kind.GIBBS)
                 return [tf.ensure_shape(z, before.shape) for z, before in zip(encoded, latents, strict=True)]
 
             # What the last round would encode nobody draws from.
-            return index + 1, drawn, control_flow.cond(index < num_rounds, encode, lambda: latents)
+            return index + 1, drawn, control_flow.cond(index < last, encode, lambda: latents)
 
         return control_flow.while_loop(
-            lambda index, filled, latents: index <= num_rounds,
+            lambda index, filled, latents: index <= last,
             fill_and_encode,
             (tf.constant(0), known.values, self.sample_prior(seeds, temperature, method)),
-            maximum_iterations=num_rounds + 1,
+            maximum_iterations=last + 1,
         )[1]
 
     def get_config(self) -> dict:
