@@ -1,6 +1,7 @@
 """What the page of pixelvae-explore shows, without a browser: the tabs' pictures, links, lines of Python, refusals."""
 
 import base64
+import dataclasses
 import html
 import io
 import math
@@ -31,6 +32,7 @@ from pixelvae_tf.export.explore import (
     origins,
     page,
     samples,
+    units,
     uploads,
     wiring,
     your_image,
@@ -102,21 +104,22 @@ def test_classes_are_drawn_each_in_turn_or_one(models):
 def test_a_unit_that_is_moved_gives_the_pixels_of_decode(models, monkeypatch, tmp_path):
     explored, model = models(VECTOR)
     image = explored.image(origins.Drawn((7, 7), 0.8))
-    unit, still = latents.ranked(explored, 0)[:2]
-    values = [1.5, latents.position(explored, image, still)]
-    moves = latents.with_sliders(explored, image, {}, [unit, still], values)
-    assert moves == {unit: 1.5}  # a slider that was not touched leaves its unit as it is
+    unit, still = units.ranked(explored, 0)[:2]
+    values = [1.5, units.position(explored, image, still)]
+    moved = units.MovedImage(image, {}, explored_model.Noise(9, 0.7))
+    moved = moved._replace(moves=units.with_sliders(explored, moved, [unit, still], values))
+    assert moved.moves == {unit: 1.5}  # a slider that was not touched leaves its unit as it is
     z1 = model.sample_prior([7], 0.8)[0].numpy()
     z1[0, unit] = 1.5
     expected = as_shown(explored, model.decode([z1], [9], 0.7))
-    np.testing.assert_array_equal(shown(latents.draw(explored, image, moves, (9, 0.7))), expected)
+    np.testing.assert_array_equal(shown(latents.draw(explored, moved)), expected)
     swept = z1.repeat(len(latents.SWEEP), axis=0)
     swept[:, still] = latents.SWEEP
     row = as_shown(explored, model.decode([swept], [9] * len(swept), 0.7))
-    np.testing.assert_array_equal(shown(latents.draw_sweep(explored, image, moves, still, (9, 0.7))), row)
+    np.testing.assert_array_equal(shown(latents.draw_sweep(explored, moved, still)), row)
     other = explored.image(origins.given(np.full(explored.facts.image_shape, 1)))
-    between = shown(latents.draw_between(explored, other, image, 3, (9, 0.7)))
-    parts = latents.script_parts(explored, image, moves, (9, 0.7), still, other, 3)
+    between = shown(latents.draw_between(explored, other, moved, 3))
+    parts = latents.script_parts(explored, moved, still, other, 3)
     run_script(as_python.script(explored, *parts), monkeypatch, tmp_path)
     for name, images in {"latents": expected, "sweep": row, "between": between}.items():
         tiled = pictures.tile(np.stack(images)[..., None], 256, len(images), markup.SAVED_SCALE)
@@ -133,26 +136,27 @@ def test_units_are_ordered_by_what_they_tell_of_samples(models):
     kl = model.posterior(images)[0].kl_divergence(model.prior(0))
     # The sum over units is the divergence of the whole; float32 sums of a few terms.
     np.testing.assert_allclose(explored.units().nats.sum(), np.mean(kl), rtol=1e-4)
-    ranked = latents.ranked(explored, 0)
+    ranked = units.ranked(explored, 0)
     nats = explored.units().nats[ranked]
     assert (np.diff(nats) <= 0).all() and nats[0] == explored.units().nats.max()
-    assert latents.unit_name(explored, ranked[0]) == f"z1[{ranked[0]}], {nats[0]:.1f} nats"
+    assert units.unit_name(explored, ranked[0]) == f"z1[{ranked[0]}], {nats[0]:.1f} nats"
 
 
 def test_units_of_a_location_are_in_standard_deviations_of_a_prior_that_is_learnt(models):
     explored, model = models(GRID)
-    units, (rows, columns, dim) = explored.units(), explored.facts.latent_shape
+    measured, (rows, columns, dim) = explored.units(), explored.facts.latent_shape
     drawn = np.stack(model.sample_prior(explored_model.NUM_MEASURED)[0])
-    np.testing.assert_allclose(units.mean, drawn.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(measured.mean, drawn.mean(axis=0), rtol=1e-4, atol=1e-5)
     place = rows * columns - 1
-    ranked = latents.ranked(explored, place)
+    ranked = units.ranked(explored, place)
     assert set(ranked) <= set(range(place * dim, (place + 1) * dim))
-    moved = latents.moved(explored, drawn[0], {ranked[0]: -2.0})
+    image = explored.image(origins.Drawn((0,) * 4))._replace(z1=drawn[0])
+    moved = units.MovedImage(image, {ranked[0]: -2.0}, explored_model.Noise(0, 1.0)).z1(explored)
     changed = np.flatnonzero(moved != drawn[0])
     np.testing.assert_array_equal(changed, ranked[:1])
-    expected = units.mean.flat[ranked[0]] - 2 * units.stddev.flat[ranked[0]]
+    expected = measured.mean.flat[ranked[0]] - 2 * measured.stddev.flat[ranked[0]]
     np.testing.assert_allclose(moved.flat[ranked[0]], expected, rtol=1e-6)
-    assert f"z1[{rows - 1}, {columns - 1}, {ranked[0] % dim}]" in latents.unit_name(explored, ranked[0])
+    assert f"z1[{rows - 1}, {columns - 1}, {ranked[0] % dim}]" in units.unit_name(explored, ranked[0])
 
 
 def test_interpolation_keeps_ends_and_lengths():
@@ -218,8 +222,14 @@ def test_a_mask_is_kept_and_the_rest_completed(models, monkeypatch, tmp_path):
     text = masks.write(mask)
     np.testing.assert_array_equal(masks.read(text, height, width), mask)
     image = explored.image(origins.Drawn((2, 2)))
-    grid, script = complete.draw(explored, image, text, 3, 5, 0.9)
-    expected = model.complete(image.pixels[None].repeat(3, axis=0), mask[None].repeat(3, axis=0), [5, 6, 7], 0.9)
+    noise, of_all = explored_model.Noise(5, 0.9), [each[None].repeat(3, axis=0) for each in (image.pixels, mask)]
+    grid, script = complete.draw(explored, image, text, 3, noise, 2)
+    expected = model.complete(*of_all, [5, 6, 7], 0.9, 2)
+    # Of an export of an earlier version, the rounds that it has.
+    facts = dataclasses.replace(explored.facts, rounds=None)
+    earlier = explored_model.ExploredModel(explored.model, facts, "", ("", ""))
+    of_export = shown(complete.draw(earlier, image, text, 3, noise, 2)[0])
+    np.testing.assert_array_equal(of_export, as_shown(explored, model.complete(*of_all, [5, 6, 7], 0.9)))
     np.testing.assert_array_equal(shown(grid), as_shown(explored, expected))
     kept = np.broadcast_to(mask[..., 0], (3, height, width)) > 0
     np.testing.assert_array_equal(np.stack(shown(grid))[kept], as_shown(explored, [image.pixels] * 3)[kept])
@@ -245,7 +255,7 @@ def test_a_server_tells_what_the_page_has_to_know(models, name):
         served = opening.server(address, "shown", 30.0)
         of_server = served.facts
         assert of_server.num_classes == (None if facts.num_classes else 0)
-        for field in ("image_shape", "num_values", "latent_shape", "num_levels"):
+        for field in ("image_shape", "num_values", "latent_shape", "num_levels", "rounds"):
             assert getattr(of_server, field) == getattr(facts, field), field
         origin = origins.Drawn((3,) * (facts.num_levels + 1), 0.9, 0 if facts.num_classes else None)
         ours, theirs = explored.image(origin), served.image(origin)
@@ -282,10 +292,10 @@ def test_an_origin_that_nobody_wrote_is_refused(text):
 
 
 def test_moves_and_masks_of_a_link_are_checked():
-    assert latents.read_moves(latents.write_moves({3: 1.5, 0: -2.0}), 4) == {0: -2.0, 3: 1.5}
+    assert units.read_moves(units.write_moves({3: 1.5, 0: -2.0}), 4) == {0: -2.0, 3: 1.5}
     for text in ("4_1.0", "0_4.5", "0_nan", "x"):
         with pytest.raises(ValueError, match=r"moves must be|could not convert|invalid literal"):
-            latents.read_moves(text, 4)
+            units.read_moves(text, 4)
     for text in ("", "ff", "zz" * 8):
         with pytest.raises(ValueError, match="mask must be 16 hexadecimal digits for 8x8 pixels"):
             masks.read(text, 8, 8)
@@ -409,7 +419,7 @@ def test_preparation_calls_everything_once_and_says_what_failed(models):
     preparation = Preparation(explored)
     messages = list(preparation.messages())
     assert messages[-1] == "" and re.search(r"Preparing \w+, [1-6] of 6", messages[0])
-    assert explored._called >= {"sample", "sample_by_level", "encode", "decode", "complete", "log_prob"}
+    assert explored._called >= {"sample", "sample_by_level", "encode", "decode", "complete_in_rounds", "log_prob"}
     failing = Preparation(explored, before=lambda: 1 / 0)
     assert 'role="alert">division by zero' in list(failing.messages())[-1]
     failing._before = lambda: None  # a server that came back
@@ -420,6 +430,7 @@ def test_markup_escapes_what_it_is_given():
     hostile = '"><script>alert(1)</script>'
     picture = markup.Picture(np.zeros((2, 2, 1), np.uint8), hostile, hostile, hostile)
     made = [markup.grid([picture], 1, hostile, hostile), markup.table([[hostile, hostile]], hostile)]
-    made += [markup.bars([(hostile, 1.0)], "nats", hostile), markup.message(hostile), markup.text(hostile)]
+    made += [markup.bars([(hostile, 1.0)], "nats", hostile), markup.message(hostile)]
     for text in made:
         assert "<script" not in text and html.escape(hostile) in text
+    assert markup.title("<b>a_b/c") == "&lt;b&gt;a_<wbr>b/<wbr>c"

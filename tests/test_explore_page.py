@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import socket
+import threading
 import urllib.error
 import urllib.request
 
@@ -21,7 +22,8 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from pixelvae_tf import pictures
-from pixelvae_tf.export.explore import masks, opening, serving, uploads
+from pixelvae_tf.export import local
+from pixelvae_tf.export.explore import interpolation, levels, masks, opening, serving, uploads
 from pixelvae_tf.export.explore.preparation import Preparation
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -132,6 +134,27 @@ def type_in(page: Page, label: str, value: object) -> None:
     page.keyboard.press("Tab")
 
 
+def saved_of(page: Page) -> dict[str, np.ndarray]:
+    """What "Save PNG" saves, of all grids in sight, by the names of the files."""
+    links = [
+        (link.get_attribute("download"), link.get_attribute("href")) for link in page.locator(".save:visible").all()
+    ]
+    return {name: np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))) for name, url in links}
+
+
+def check_python(page: Page, explored, folder: pathlib.Path) -> None:
+    """Runs the lines that a tab gives: they write all that its links save, but for what a heat map shows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(local, "SavedModel", lambda path: explored.model)  # loaded already
+        exec(compile(page.locator("#python pre").text_content(), "python", "exec"), {})
+    saved = saved_of(page)
+    saved.pop("likelihood_map.png", None)
+    assert saved
+    for name, pixels in saved.items():
+        np.testing.assert_array_equal(np.asarray(Image.open(folder / name)), pixels, err_msg=name)
+
+
 def test_a_seed_that_is_typed_gives_its_samples(new_page, address, explored, model):
     page = new_page(address)
     type_in(page, "Seed of the first image", 40)
@@ -222,6 +245,75 @@ def test_an_upload_is_measured_and_its_link_restores_the_page(new_page, address,
     expect(other.locator("img[alt='reconstruction of seed 9']")).to_be_visible()
     expect(other.locator("#strip figure")).to_have_count(2)
     assert everything(other) == everything(page)
+
+
+def test_a_sample_that_is_clicked_on_goes_to_the_other_tabs(new_page, address, explored, model, tmp_path):
+    page = new_page(f"{address}#steps=3")
+    page.locator("button:has(img[alt='sample of seed 5, temperature 1'])").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Save PNG").click()
+    assert download.value.suggested_filename == "samples_1.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(download.value.path())), saved_of(page)["samples_1.png"])
+    check_python(page, explored, tmp_path)
+    z1, ends = model.sample_prior([5])[0].numpy(), model.encode(model.sample([0, 5]))["z1_mean"].numpy()
+
+    page.get_by_role("tab", name="Latents").click()
+    swept = page.locator("img[alt$=', swept: +3']")
+    expect(swept).to_be_visible()
+    name = swept.get_attribute("alt").removesuffix("+3")
+    moved = z1.repeat(2, axis=0)
+    moved[:, int(re.match(r"z1\[(\d+)\]", name)[1])] = -3.0, 3.0
+    for value, image in zip(("-3", "+3"), model.decode([moved], [5, 5]), strict=True):
+        np.testing.assert_array_equal(decoded(page, f"{name}{value}"), as_shown(explored, image))
+    between = model.decode([interpolation.interpolate(*ends, 3)], [5] * 3)
+    for share, image in zip(("0%", "50%", "100%"), between, strict=True):
+        shown = decoded(page, f"From the image at hand before to this one: {share}")
+        np.testing.assert_array_equal(shown, as_shown(explored, image))
+    check_python(page, explored, tmp_path)
+
+    page.get_by_role("tab", name="Levels").click()
+    new = 5 + levels.MOST + 1
+    redrawn = decoded(page, f"sample of seeds 5, {new}, temperature 1")
+    np.testing.assert_array_equal(redrawn, as_shown(explored, model.sample([new], level_seeds=[[5]])[0]))
+    expect(page.locator("#python pre")).to_contain_text("levels.png")
+    check_python(page, explored, tmp_path)
+
+    page.get_by_role("tab", name="Complete").click()
+    page.get_by_label("number input for Rounds of encoding and filling in").fill("1")
+    page.keyboard.press("Tab")
+    expect(page.locator("#python pre")).to_contain_text("'rounds': [1] * 8")
+    height, width, _ = explored.facts.image_shape
+    expected = model.complete(model.sample([5]), pictures.halves(height, width)["top"][None], [0], num_rounds=1)
+    page.wait_for_function("!document.querySelector('.pending')")
+    np.testing.assert_array_equal(decoded(page, "completion of seed 0"), as_shown(explored, expected[0]))
+    check_python(page, explored, tmp_path)
+
+    page.get_by_role("tab", name="Your image").click()
+    expect(page.locator("#python pre")).to_contain_text("reconstructions.png")
+    check_python(page, explored, tmp_path)
+
+
+def test_a_newer_choice_ends_what_is_being_drawn(new_page, address, explored, monkeypatch):
+    begun, go_on, drawn, predict = threading.Event(), threading.Event(), [], explored.model.predict
+
+    def slow(name, inputs):
+        drawn.append(int(inputs["seed"][0]))
+        if drawn[-1] == 1000:
+            begun.set()
+            go_on.wait(20)
+        return predict(name, inputs)
+
+    page = new_page(f"{address}#number=64")
+    expect(page.locator("img[alt='sample of seed 63, temperature 1']")).to_be_visible()
+    monkeypatch.setattr(explored.model, "predict", slow)
+    type_in(page, "Seed of the first image", 1000)
+    assert begun.wait(20)
+    type_in(page, "Seed of the first image", 2000)
+    expect(page.locator("img[alt='sample of seed 2063, temperature 1']")).to_be_visible()
+    go_on.set()
+    page.wait_for_timeout(500)
+    assert [seed for seed in drawn if seed < 2000] == [1000], "of the 64 the first sixteen alone"
+    expect(page.locator("img[alt='sample of seed 1000, temperature 1']")).to_have_count(0)
 
 
 def test_two_pages_do_not_disturb_each_other(new_page, address):

@@ -17,4 +17,4 @@ def build(page: Page) -> None:
         or f"# {model.name}\n\nImages of {height}x{width}x{channels}. The server does not tell what it was trained on; "
         "`assets.extra/model_card.md` in its export does."
     )
-    page.draws(ID, lambda: as_python.script(model), [], [page.python], [], of_hand=False)
+    page.draws(ID, lambda: as_python.script(model), [], [page.python], [])

@@ -4,6 +4,9 @@ from pixelvae_tf.export.explore import origins
 from pixelvae_tf.export.explore.explored_model import LABEL, ExploredModel
 from pixelvae_tf.export.explore.markup import SAVED_SCALE
 
+# Leaves the latents of `images` in `z1`.
+ENCODED = 'z1 = model.predict("encode", {"images": images})["z1_mean"].copy()'
+
 
 def script(model: ExploredModel, *parts: str) -> str:
     """A whole program: imports, the model, then the parts, each of which leaves pictures in `images`."""
@@ -57,7 +60,7 @@ def latents(model: ExploredModel, origin: origins.Origin) -> str:
     """Leaves its latents, `Image.z1`, in `z1`."""
     if isinstance(origin, origins.Drawn):
         return _drawn(model, origin, "z1", "z1")
-    return f'{pixels(model, origin)}\nz1 = model.predict("encode", {{"images": images}})["z1_mean"].copy()'
+    return f"{pixels(model, origin)}\n{ENCODED}"
 
 
 def drawn(model: ExploredModel, many: list[origins.Drawn]) -> str:

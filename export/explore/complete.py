@@ -5,8 +5,9 @@ import numpy as np
 
 from pixelvae_tf import pictures
 from pixelvae_tf.export.explore import as_python, choices, markup, masks
-from pixelvae_tf.export.explore.explored_model import ExploredModel, Image
+from pixelvae_tf.export.explore.explored_model import ExploredModel, Image, Noise
 from pixelvae_tf.export.explore.wiring import Page, made
+from pixelvae_tf.limits import MAX_CHOSEN_ROUNDS
 
 ID, TITLE = "complete", "Complete"
 KEEPS = ("everything", "nothing", "top", "bottom", "left", "right")
@@ -46,41 +47,57 @@ def build(page: Page) -> None:
                 "completions", "Completions", 1, min(16, model.facts.max_batch), min(8, model.facts.max_batch)
             )
             seed, temperature = page.seed("filling", "Seed of the first completion"), page.temperature("heat")
+            rounds = _rounds(page)
             shown = page.pictures()
 
-    def redraw(hand, mask, count, first_seed, degree):
-        image = page.image(hand)
-        html, script = draw(model, image, mask, int(count), int(first_seed or 0), float(degree))
+    def redraw(hand, mask, count, first_seed, degree, chosen_rounds):
+        image, noise = page.image(hand), Noise(int(first_seed or 0), float(degree))
+        html, script = draw(model, image, mask, int(count), noise, int(chosen_rounds))
         url = markup.png_url(pictures.to_uint8_picture(image.pixels, model.facts.num_values))
         return gr.HTML(picture=url), html, script
 
-    chosen = [number, seed, temperature]
+    chosen = [number, seed, temperature, rounds]
     triggers = [brush.input, *(each.change for each in chosen)]
     page.draws(ID, redraw, [page.hand, brush, *chosen], [brush, shown, page.python], triggers)
 
 
-def complete(model: ExploredModel, image: Image, mask: np.ndarray, seeds: list[int], temperature: float) -> np.ndarray:
-    """Completions uint8 [B, H, W, C] of an image, one a seed; of what the mask [H, W, 1] keeps."""
-    number, label = len(seeds), image.origin.label
-    inputs = {"images": image.pixels[None].repeat(number, axis=0), "mask": mask[None].repeat(number, axis=0)}
-    return model.predict("complete", inputs | model.noise(seeds, temperature, label))["images"]
+def _rounds(page: Page) -> gr.Slider:
+    """A choice of the rounds; where there is none, why."""
+    facts = page.model.facts
+    if facts.rounds is None:
+        old = "this export was made before they could be. Export the model again."
+        gr.Markdown(f"Rounds cannot be chosen: {old if facts.num_levels else 'without latents there are none.'}")
+        return gr.Slider(0, 0, 0, visible=False)
+    start = min(facts.rounds, MAX_CHOSEN_ROUNDS)
+    return page.count("rounds", "Rounds of encoding and filling in", 0, MAX_CHOSEN_ROUNDS, start)
 
 
-def draw(model: ExploredModel, image: Image, text: str, number: int, seed: int, temperature: float) -> tuple[str, str]:
-    """The completions, the lines of Python."""
+def draw(model: ExploredModel, image: Image, text: str, number: int, noise: Noise, rounds: int) -> tuple[str, str]:
+    """The completions, the lines of Python; `rounds` count where the model lets them be chosen."""
     height, width, _ = model.facts.image_shape
-    seeds, label, columns = list(range(seed, seed + number)), image.origin.label, min(number, 4)
-    drawn = complete(model, image, masks.read(text, height, width), seeds, temperature)
+    (seed, temperature), label, columns = noise, image.origin.label, min(number, 4)
+    seeds, name = list(range(seed, seed + number)), model.facts.completion
+    in_rounds = name == "complete_in_rounds"
+    inputs = {
+        "images": image.pixels[None].repeat(number, axis=0),
+        "mask": masks.read(text, height, width)[None].repeat(number, axis=0),
+        **({"rounds": np.full(number, rounds)} if in_rounds else {}),
+    }
+    drawn = model.predict(name, inputs | model.noise(seeds, temperature, label))["images"]
     shown = [
         made(pixels, label, model.facts.num_values, f"completion of seed {each}")
         for each, pixels in zip(seeds, drawn, strict=True)
     ]
-    inputs = {"images": f"images.repeat({number}, axis=0)", "mask": f"mask.repeat({number}, axis=0)"}
+    code = {
+        "images": f"images.repeat({number}, axis=0)",
+        "mask": f"mask.repeat({number}, axis=0)",
+        **({"rounds": f"[{rounds}] * {number}"} if in_rounds else {}),
+    }
     script = as_python.script(
         model,
         as_python.pixels(model, image.origin),
         as_python.mask(text, height, width),
-        as_python.call("complete", inputs | as_python.noise(model, seeds, temperature, label)),
+        as_python.call(name, code | as_python.noise(model, seeds, temperature, label)),
         as_python.save(model, "completions.png", columns),
     )
     return markup.grid(shown, columns, "completions.png"), script

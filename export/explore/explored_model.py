@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pixelvae_tf import config as config_lib
-from pixelvae_tf.export import client
+from pixelvae_tf.export import client, local
 from pixelvae_tf.export.explore import origins
+from pixelvae_tf.models.config import COMPLETION_ROUNDS
 
 # Images a call: small enough that a grid appears in parts, and that a newer choice need not wait long.
 BATCH = 16
@@ -38,6 +38,7 @@ class Facts:
       num_classes: 0 for none; None where there are some, and the server does not tell how many.
       classes: their names, where they have names.
       max_batch: the largest that it takes.
+      rounds: of completion where nobody chooses; None where nobody can.
     """
 
     image_shape: tuple[int, int, int]
@@ -47,23 +48,37 @@ class Facts:
     num_classes: int | None = 0
     classes: tuple[str, ...] = ()
     max_batch: int = BATCH
+    rounds: int | None = None
 
     @property
     def seed_names(self) -> list[str]:
         """Of the inputs of `sample_by_level`, in the order of `Drawn.seeds`."""
         return [*(f"seed_z{level}" for level in range(self.num_levels, 0, -1)), "seed_pixels"]
 
+    @property
+    def completion(self) -> str:
+        """The signature that completes, in chosen rounds where it can."""
+        return "complete" if self.rounds is None else "complete_in_rounds"
+
     def parse(self, text: str) -> origins.Origin:
         """`origins.parse` for images of this model."""
         return origins.parse(text, self.num_levels + 1, math.prod(self.image_shape))
 
 
-def facts_of_config(config: config_lib.ModelConfig, classes: Sequence[str], max_batch: int) -> Facts:
+def facts_of_local(model: local.Local) -> Facts:
     """Of a model of this machine."""
-    shape = tuple(config.levels[0].shape) if config.levels else ()
-    levels, number = len(config.levels), config.num_classes
+    config = model.config.model
     height, width, channels = config.image_shape
-    return Facts((height, width, channels), config.num_values, shape, levels, number, tuple(classes), max_batch)
+    return Facts(
+        (height, width, channels),
+        config.num_values,
+        tuple(config.levels[0].shape) if config.levels else (),
+        len(config.levels),
+        config.num_classes,
+        tuple(model.classes),
+        model.max_batch,
+        model.completion_rounds,
+    )
 
 
 def facts_of_server(server: client.Model) -> Facts:
@@ -72,13 +87,27 @@ def facts_of_server(server: client.Model) -> Facts:
     Raises:
       ServerError: if they are not those of an export.
     """
-    sample, shape, levels = server.signature("sample"), (), 0
-    with contextlib.suppress(client.ServerError):  # a model without latents has neither
+    sample, shape, levels, rounds = server.signature("sample"), (), 0, None
+    with contextlib.suppress(client.ServerError):  # a model without latents has none of them
         shape = server.signature("decode").inputs["z1"].shape[1:]
         levels = sum(name.startswith("seed_z") for name in server.signature("sample_by_level").inputs)
+        server.signature("complete_in_rounds")  # nor has an export of an earlier version this one
+        rounds = COMPLETION_ROUNDS
     number = None if LABEL in sample.inputs else 0
     _, height, width, channels = sample.outputs["images"].shape
-    return Facts((height, width, channels), server.num_values(), shape, levels, number)
+    return Facts((height, width, channels), server.num_values(), shape, levels, number, rounds=rounds)
+
+
+class Noise(NamedTuple):
+    """What images are drawn with.
+
+    Attributes:
+      seed: of the first; the next ones count on where there are several.
+      temperature: of all.
+    """
+
+    seed: int
+    temperature: float
 
 
 class Image(NamedTuple):

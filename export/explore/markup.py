@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -110,6 +111,6 @@ def message(text: str, role: str = "status") -> str:
     return f'<p class="message" role="{role}">{html.escape(text)}</p>'
 
 
-def text(value: str) -> str:
-    """A text as HTML."""
-    return html.escape(value)
+def title(name: str) -> str:
+    """A model's name as HTML, which may be broken behind its parts."""
+    return re.sub(r"([/_])", r"\1<wbr>", html.escape(name))

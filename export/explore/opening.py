@@ -5,7 +5,7 @@ import pathlib
 from pixelvae_tf import hub
 from pixelvae_tf import pretrained as pretrained_lib
 from pixelvae_tf.export import client, local
-from pixelvae_tf.export.explore.explored_model import ExploredModel, facts_of_config, facts_of_server
+from pixelvae_tf.export.explore.explored_model import ExploredModel, facts_of_local, facts_of_server
 from pixelvae_tf.model_card import PAGE, page
 
 
@@ -26,7 +26,7 @@ def saved_model(path: str | pathlib.Path) -> ExploredModel:
 
 
 def _local(model: local.Local, name: str, code: tuple[str, str], card: str) -> ExploredModel:
-    return ExploredModel(model, facts_of_config(model.config.model, model.classes, model.max_batch), name, code, card)
+    return ExploredModel(model, facts_of_local(model), name, code, card)
 
 
 def server(address: str, name: str, timeout: float) -> ExploredModel:

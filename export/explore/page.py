@@ -39,7 +39,7 @@ def build(model: ExploredModel, preparation: Preparation) -> gr.Blocks:
     ) as blocks:
         page = Page(model)
         with gr.Row(elem_classes="top"):
-            gr.HTML(f"<h1>{markup.text(model.name)}</h1>", apply_default_css=False, min_width=280)
+            gr.HTML(f"<h1>{markup.title(model.name)}</h1>", apply_default_css=False, min_width=280)
             strip = gr.HTML(elem_id="strip", apply_default_css=False)
         status = gr.HTML(apply_default_css=False, elem_id="status")
         with gr.Tabs() as shown_tabs:

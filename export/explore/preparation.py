@@ -18,6 +18,7 @@ def steps(model: ExploredModel) -> list[tuple[str, Callable[[], object]]]:
     redrawn = origins.Drawn((*drawn.seeds[:-1], 1))
     images = {"images": np.zeros((1, *facts.image_shape), np.uint8)}
     mask = {"mask": np.ones((1, *facts.image_shape[:2], 1), np.uint8)}
+    rounds = {} if facts.rounds is None else {"rounds": np.zeros(1, np.int64)}
     noise = model.noise([0], 1.0, None)
     measured = {key: values for key, values in noise.items() if key != "temperature"}
     found = [
@@ -26,7 +27,7 @@ def steps(model: ExploredModel) -> list[tuple[str, Callable[[], object]]]:
         ("decode", lambda: model.decode(model.image(drawn).z1, [0], 1.0, None)),
         ("log_prob", lambda: model.predict("log_prob", images | measured)),
         ("sample_by_level", lambda: model.image(redrawn)),
-        ("complete", lambda: model.predict("complete", images | mask | noise)),
+        (facts.completion, lambda: model.predict(facts.completion, images | mask | rounds | noise)),
     ]
     latent = ("encode", "decode", "sample_by_level")
     return [(name, call) for name, call in found if facts.num_levels or name not in latent]

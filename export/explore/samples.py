@@ -37,7 +37,7 @@ def build(page: Page) -> None:
         )
 
     inputs = [seed, number, temperature, label, compared, other]
-    page.draws(ID, redraw, inputs, [shown, page.python], [each.change for each in inputs], of_hand=False)
+    page.draws(ID, redraw, inputs, [shown, page.python], [each.change for each in inputs])
     more.click(None, [seed, number], seed, js="(seed, number) => seed + number")
 
 

@@ -73,7 +73,6 @@ class Page:
         inputs: Sequence[gr.components.Component],
         outputs: Sequence[gr.components.Component],
         triggers: Sequence[Callable],
-        of_hand: bool = True,
         patience: float = PATIENCE,
     ) -> None:
         """Lets a function draw a tab when it comes on the screen, and when a choice or the image at hand changes.
@@ -81,12 +80,11 @@ class Page:
         Args:
           tab: its id; None for what every tab shows.
           function: of the inputs; returns the outputs, or yields them as often as there is more to see.
-          inputs, outputs: components.
+          inputs, outputs: components; with `hand` among the inputs, another image at hand is drawn too.
           triggers: events of its choices.
-          of_hand: whether it draws the image at hand.
           patience: seconds that it waits for a newer choice, which makes it needless.
         """
-        triggers = [*triggers, self.shown.change, *([self.hand.change] if of_hand else [])]
+        triggers = [*triggers, self.shown.change, *([self.hand.change] if self.hand in inputs else [])]
         drawing = self._replaceable(tab, function, len(outputs), patience)
         self._draws.append((drawing, list(inputs), list(outputs), triggers))
 

@@ -76,7 +76,7 @@ def draw(model: ExploredModel, image: Image, seed: int, temperature: float, numb
         html.append(markup.grid(of, min(number, 6), "reconstructions.png", "What its latents make of it"))
         noise = as_python.noise(model, seeds, temperature, label)
         lines += [
-            'z1 = model.predict("encode", {"images": images})["z1_mean"]',
+            as_python.latents(model, image.origin) if isinstance(image.origin, origins.Drawn) else as_python.ENCODED,
             as_python.call("decode", {"z1": f"z1.repeat({number}, axis=0)", **noise}),
             as_python.save(model, "reconstructions.png", min(number, 6)),
         ]
