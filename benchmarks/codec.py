@@ -30,9 +30,9 @@ from absl import app, flags
 from PIL import Image
 
 from pixelvae_tf import codec, pictures
-from pixelvae_tf.codec import chunks, files
+from pixelvae_tf.codec import chunks, files, waves
 from pixelvae_tf.codec import images as images_lib
-from pixelvae_tf.codec.rounding import Encoder
+from pixelvae_tf.codec.rounding import Decoder, Encoder, Table
 from pixelvae_tf.codec.stack import Stack
 from pixelvae_tf.export import local
 
@@ -208,16 +208,16 @@ def speed(model: local.SavedModel, images: np.ndarray, labels: np.ndarray | None
     images = images[:number]
     labels = np.zeros(0, np.int64) if labels is None else labels[:number]
     bits = files._latent_bits(networks, images, number)
-    settings = chunks.Settings(number, _TOLERANCE.value, bits, False)
+    settings = waves.Settings(number, _TOLERANCE.value, bits, False)
     print(machine.describe())
 
     def wave_seconds() -> tuple[float, float]:
         stack, rounding = Stack(np.random.default_rng(0).integers(1, 2**32, 2**18, np.uint32)), Encoder()
         start = time.process_time()
-        chunks._push_wave(chunks._Wave(networks, settings, 0, number, rounding), stack, images, labels)
+        waves.push(waves.Wave(networks, settings, 0, number, rounding), stack, images, labels)
         pushed = time.process_time()
-        decoder = chunks.Decoder(chunks.Table.of(rounding.bits))
-        decoded, _ = chunks._pop_wave(chunks._Wave(networks, settings, 0, number, decoder), stack)
+        decoder = Decoder(Table.of(rounding.bits))
+        decoded, _ = waves.pop(waves.Wave(networks, settings, 0, number, decoder), stack)
         assert np.array_equal(decoded, images)
         return pushed - start, time.process_time() - pushed
 

@@ -31,7 +31,7 @@ _CHECKSUMS = flags.DEFINE_bool(
     "checksums", None, "32 bits more for each image, that single ones can be had without all; default: if it has 2 KB."
 )
 _VERIFY = flags.DEFINE_bool("verify", True, "Decode each chunk at once, and store it as it is where that fails.")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time.", 1, 2**10)
+_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of its own.", 1, 2**10)
 
 
 def main(argv: list[str]) -> None:

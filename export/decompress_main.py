@@ -21,7 +21,7 @@ _INPUT = console.define_path("input", None, "The file of pixelvae-compress.", re
 _OUTPUT = console.define_path("output", None, "Directory to write.", required=True)
 _ONLY = flags.DEFINE_list("only", None, "Places of the images that are wanted, from 0, as 3,17; all by default.")
 _FORMAT = flags.DEFINE_enum("format", "npy", ["npy", "png"], "One images.npy, or a PNG file for each image.")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time.", 1, 2**10)
+_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of its own.", 1, 2**10)
 
 
 def main(argv: list[str]) -> None:
@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
                 f"only must be places with commas between them, as 3,17. Received: {','.join(_ONLY.value)}"
             )
         only = None if _ONLY.value is None else [int(text) for text in _ONLY.value]
+        if not pathlib.Path(_INPUT.value).is_file():  # /dev/zero has no end
+            raise ValueError(f"input must be a file. Received: {_INPUT.value!r}")
         content = pathlib.Path(_INPUT.value).read_bytes()
         model = local.SavedModel(_SAVED_MODEL.value)
         with progress.shown("image") as show:

@@ -63,7 +63,7 @@ class SavedModel(Local):
         """For `pixelvae_tf.codec`, a `codec.Networks`."""
         from pixelvae_tf.codec import Networks
 
-        return Networks(self._loaded, self._card, self.config.model)
+        return Networks(self._loaded, self._card, self.config.model, str(self.path))
 
     @functools.cached_property
     def _loaded(self):

@@ -1,8 +1,11 @@
 """The codec: rounding that two machines agree on, files that give back every image or say why not."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import math
+import tracemalloc
 import zlib
 from unittest import mock
 
@@ -15,8 +18,9 @@ from family import labels_for, make_model
 from hypothesis import strategies as st
 
 from pixelvae_tf import codec, distributions
-from pixelvae_tf.codec import chunks, files, rounding, sites
+from pixelvae_tf.codec import chunks, front, rounding, sites, waves
 from pixelvae_tf.codec import images as images_lib
+from pixelvae_tf.codec import jobs as codec_jobs
 from pixelvae_tf.codec.functions import parameters
 from pixelvae_tf.codec.stack import Stack
 
@@ -27,7 +31,7 @@ FEW = hypothesis.settings(max_examples=60, deadline=None)
 
 @pytest.fixture(autouse=True)
 def _no_image_is_cheaper_as_it_is(monkeypatch):
-    monkeypatch.setattr(chunks, "raw_bits", lambda config: math.inf)
+    monkeypatch.setattr(waves, "raw_bits", lambda config: math.inf)
 
 
 def _images(number, config=LATENTS, seed=0):
@@ -132,7 +136,7 @@ def test_integers_of_any_size_come_back():
 
 
 def _cost(tree, params, value):
-    writer = chunks._Writer(len(params))
+    writer = waves.Writer(len(params))
     tree.walk(params, 0.0, rounding.Encoder(), sites.Places(0), writer.chooser(value, tree.depth))
     return writer.exact * math.log(2.0), writer.cost * math.log(2.0)
 
@@ -192,11 +196,11 @@ def test_a_file_takes_what_its_model_says(config):
     """Values drawn from the model, whose cost is their entropy; latents give their bits back."""
     networks, number = PlainNetworks(config), 40
     stack = Stack(np.random.default_rng(0).integers(0, 2**32, 6000, np.uint32))
-    settings = chunks.Settings(8, 0.0, (6,) * len(config.levels), False)
+    settings = waves.Settings(8, 0.0, (6,) * len(config.levels), False)
     parts = []
     for wave in range(number):  # what random bits decode to is a sample
         decoder = rounding.Decoder(rounding.Table([]))
-        parts.append(chunks._pop_wave(chunks._Wave(networks, settings, wave, 8, decoder), stack)[0])
+        parts.append(waves.pop(waves.Wave(networks, settings, wave, 8, decoder), stack)[0])
     options = dataclasses.replace(OPTIONS, images_per_chunk=999, lanes=8)
     spent = codec.compress(networks, np.concatenate(parts), None, options).statistics
     net, overhead = spent.pixels + spent.priors - spent.posteriors, spent.table + spent.digest + spent.other
@@ -238,7 +242,7 @@ def test_images_are_held_against_their_digest():
 
 
 def test_images_are_held_against_checksums_of_their_own():
-    with mock.patch.object(chunks, "_checksums", lambda images: np.zeros(2 * len(images), np.int64)):
+    with mock.patch.object(waves, "_checksums", lambda images: np.zeros(2 * len(images), np.int64)):
         options = dataclasses.replace(OPTIONS, verify=False, checksums=True)
         content = codec.compress(PlainNetworks(), _images(5), None, options).content
     with pytest.raises(codec.DamagedError, match=r"chunk 0 .*: an image is not the one that was coded"):
@@ -274,7 +278,7 @@ def test_a_model_that_is_wrong_costs_little_more_than_the_values(monkeypatch):
     made = codec.compress(PlainNetworks(EXACT, scale=60.0), images, None, codec.Options())
     # Each place takes a byte.
     assert made.statistics.raw > 0
-    assert 8 * made.statistics.payload < 50 * (chunks.raw_bits(EXACT) + 8) + 128
+    assert 8 * made.statistics.payload < 50 * (waves.raw_bits(EXACT) + 8) + 128
     np.testing.assert_array_equal(codec.decompress(PlainNetworks(EXACT, scale=60.0), made.content)[0], images)
 
 
@@ -301,13 +305,35 @@ def test_with_checksums_of_their_own_the_first_images_come_without_the_others():
     assert 0 < told[-1] < 7
 
 
-def test_chunks_at_a_time_make_the_same_file():
-    images = _images(30)
-    one, three = (
-        codec.compress(PlainNetworks(), images, None, dataclasses.replace(OPTIONS, jobs=jobs)) for jobs in (1, 3)
-    )
-    assert one.content == three.content
-    np.testing.assert_array_equal(codec.decompress(PlainNetworks(), one.content, jobs=3)[0], images)
+def test_an_image_that_is_stored_as_it_is_comes_without_the_others():
+    class Broken(PlainNetworks):
+        def posterior(self, images):
+            return [np.where(images.reshape(len(images), -1)[:, :1, None] == 4, np.nan, *super().posterior(images))]
+
+    images = _images(7)
+    images[:, 0, 0, 0] = [4, 0, 1, 2, 4, 0, 4]
+    content = codec.compress(Broken(), images, None, dataclasses.replace(OPTIONS, checksums=True)).content
+    for only in ([0], [4], [6], [6, 1]):
+        np.testing.assert_array_equal(codec.decompress(Broken(), content, only)[0], images[only])
+
+
+@pytest.mark.parametrize(("jobs", "tasks", "places"), [(1, 3, 1), (2, 3, 2), (8, 2, 2), (8, 1, 1), (8, 0, 0)])
+def test_chunks_at_a_time_are_done_elsewhere_and_come_in_order(jobs, tasks, places, monkeypatch):
+    """By threads, which need no TensorFlow of their own; test_codec_commands.py has processes."""
+    begun, told = [], []
+
+    def threads(number, context, start, arguments):
+        begun.append((number, context.get_start_method()))
+        return concurrent.futures.ThreadPoolExecutor(number, initializer=start, initargs=arguments)
+
+    def work(networks, number, count):
+        count(number)
+        return networks, number
+
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", threads)
+    made = codec_jobs.run(work, "model", [(number,) for number in range(tasks)], jobs, told.append)
+    assert made == [("model", number) for number in range(tasks)] and told == list(range(tasks))
+    assert begun == ([(places, "spawn")] if places > 1 else [])
 
 
 @pytest.mark.parametrize(
@@ -315,7 +341,7 @@ def test_chunks_at_a_time_make_the_same_file():
     [
         (
             PlainNetworks(fingerprint="other"),
-            "saved_model must be the one that made the file, 'plain' of fingerprint plain",
+            "saved_model must be the one that made the file, 'plain' of fingerprint 'plain'",
         ),
         (PlainNetworks(EXACT), "input must be of images"),
     ],
@@ -336,7 +362,7 @@ def test_images_that_are_not_the_models_are_refused():
         codec.Options(lanes=0)
 
 
-with mock.patch.object(chunks, "raw_bits", lambda config: math.inf):
+with mock.patch.object(waves, "raw_bits", lambda config: math.inf):
     CONTENT = codec.compress(
         PlainNetworks(), _images(12), None, dataclasses.replace(OPTIONS, images_per_chunk=5)
     ).content
@@ -365,10 +391,21 @@ def test_a_truncated_file_is_refused(length):
 
 def _resealed(index, header, words):
     """A file whose checksums are right, whatever is in it."""
-    table = np.array(index, files._ENTRY)
-    front = files.MAGIC + len(header).to_bytes(4, "little") + header
-    front += len(table).to_bytes(4, "little") + table.tobytes()
-    return front + zlib.crc32(front).to_bytes(4, "little") + words
+    table = np.array(index, front.ENTRY)
+    start = front.MAGIC + len(header).to_bytes(4, "little") + header
+    start += len(table).to_bytes(4, "little") + table.tobytes()
+    return start + zlib.crc32(start).to_bytes(4, "little") + words
+
+
+@contextlib.contextmanager
+def _memory_of_at_most(most: int):
+    """Of Python and NumPy, in bytes."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_stands_behind_the_last_chunk_is_refused():
@@ -382,6 +419,7 @@ def test_what_stands_behind_the_last_chunk_is_refused():
         # In the order in which they are pushed: words of the digest, buckets, runs of waves, raw images.
         ((chunks.DIGEST_WORDS, 0, 2**18, 4, 1, 0), "it ends before its images do"),
         ((chunks.DIGEST_WORDS, 2**60, 2**18, 4, 1, 0), "its tables are longer than it"),
+        ((chunks.DIGEST_WORDS, 5, 2**18, 4, 1, 0), "its tables are longer than it"),  # by a byte each
         ((1, 0, 2**18, 4, 1, 0), "its digest has 1 words"),
         ((chunks.DIGEST_WORDS, 0, 2**60, 4, 1, 0), "its waves are not of its images"),
         ((2**60, 0), "its waves are not of its images"),
@@ -393,23 +431,47 @@ def test_counts_that_lie_cost_neither_time_nor_memory(integers, message):
     for integer in integers:
         stack.push_integer(integer)
     words = stack.words().astype("<u4").tobytes()
-    header = json.dumps(files.read_layout(CONTENT).header).encode()
+    header = json.dumps(front.read_layout(CONTENT).header).encode()
     entry = (2**20, len(words) // 4, zlib.crc32(words))
-    with pytest.raises(codec.DamagedError, match=message):
-        codec.decompress(
-            PlainNetworks(), _resealed([entry], header, words), progress=lambda done, total: told.append(done)
-        )
+    content = _resealed([entry], header, words)
+    # 8 bytes a few times for each of the 2**20 images.
+    with _memory_of_at_most(2**26), pytest.raises(codec.DamagedError, match=message):
+        codec.decompress(PlainNetworks(), content, progress=lambda done, total: told.append(done))
     assert not told or told[-1] < 100
     empty = (2**20, 0, 0)
     with pytest.raises(ValueError, match=r"input must have at most 16777216 images\. Received: 20971520"):
         codec.decompress(PlainNetworks(), _resealed([empty] * 20, header, b""))
 
 
+BOMBS = {
+    "lists": b"[" * front.MAX_HEADER,
+    "digits": b'{"lanes":%s}' % (b"9" * 60000),
+    "keys": json.dumps({str(key): key for key in range(4000)}).encode(),
+    "escapes": json.dumps({"shape": [], "fingerprint": "\x1b[2J" * 5000, "latent_bits": []}).encode(),
+    "bytes": bytes(1000),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_header_that_lies_is_refused_in_a_line(bomb):
+    expected = "input must have a header that this version knows"
+    with _memory_of_at_most(2**23), pytest.raises(ValueError, match=expected) as caught:
+        codec.decompress(PlainNetworks(), _resealed([], BOMBS[bomb], b""))
+    assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
+
+
+def test_what_a_header_says_of_its_model_is_clipped_and_escaped():
+    header = {**front.read_layout(CONTENT).header, "fingerprint": "\x1b[2J" * 5000, "model": ["\n" * 5000]}
+    with pytest.raises(ValueError, match="saved_model must be the one that made the file") as caught:
+        codec.decompress(PlainNetworks(), _resealed([], json.dumps(header).encode(), b""))
+    assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
+
+
 @hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(st.data())
 def test_a_hostile_file_is_refused(data):
     """Checksums that are right over words, counts and a header that lie."""
-    layout = files.read_layout(CONTENT)
+    layout = front.read_layout(CONTENT)
     header = dict(layout.header)
     if data.draw(st.booleans()):
         numbers = st.sampled_from([0, -1, 1, 2**16, 2**40, 1e300, None, "x", [], [2**30], [0, 1]])

@@ -10,8 +10,13 @@ pytest.importorskip("constriction")
 COMPRESS, DECOMPRESS = "export.compress_main", "export.decompress_main"
 
 
-def test_what_one_process_compresses_another_decompresses(export, tmp_path):
-    exported, file = export("gated_pixel_vae"), tmp_path / "images.pvc"
+@pytest.fixture(scope="module")
+def exported(export):
+    return export("gated_pixel_vae")
+
+
+def test_what_one_process_compresses_another_decompresses(exported, tmp_path):
+    file = tmp_path / "images.pvc"
     images = exported.model.sample(20).numpy().astype(np.uint8)
     np.save(tmp_path / "images.npy", images)
     arguments = [f"--saved_model={exported.path.parent}", f"--images={tmp_path}/images.npy", f"--output={file}"]
@@ -31,19 +36,35 @@ def test_what_one_process_compresses_another_decompresses(export, tmp_path):
     np.testing.assert_array_equal(read, images[[3, 17]])
 
 
+@pytest.mark.slow  # TensorFlow is imported in six processes
+def test_chunks_at_a_time_make_the_same_file(exported, tmp_path):
+    images = exported.model.sample(20).numpy().astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    for jobs in (1, 2):
+        made = [f"--images={tmp_path}/images.npy", "--images_per_chunk=12", f"--output={tmp_path}/{jobs}.pvc"]
+        status, _, errors = run_command(COMPRESS, f"--saved_model={exported.path}", *made, f"--jobs={jobs}")
+        assert status == 0 and "image 40/40" in errors, errors
+    assert (tmp_path / "1.pvc").read_bytes() == (tmp_path / "2.pvc").read_bytes()
+    decoded = [f"--input={tmp_path}/2.pvc", f"--output={tmp_path}/all", "--jobs=2"]
+    status, _, errors = run_command(DECOMPRESS, f"--saved_model={exported.path}", *decoded)
+    assert status == 0 and len(errors.splitlines()) < 10, errors
+    np.testing.assert_array_equal(np.load(tmp_path / "all" / "images.npy"), images)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--only=3,x"], "pixelvae-decompress: only must be places with commas between them, as 3,17. Received: 3,x"),
         ([], "pixelvae-decompress: input must be a file of pixelvae-compress. Received: another kind of file"),
+        (["--input=/dev/zero"], "pixelvae-decompress: input must be a file. Received: '/dev/zero'"),
     ],
 )
-def test_what_is_no_file_of_ours_is_refused(export, tmp_path, arguments, message):
+def test_what_is_no_file_of_ours_is_refused(exported, tmp_path, arguments, message):
     (tmp_path / "input").write_bytes(b"no file of ours, but long enough")
     places = [
         f"--input={tmp_path}/input",
         f"--output={tmp_path}/out",
-        f"--saved_model={export('gated_pixel_vae').path}",
+        f"--saved_model={exported.path}",
     ]
     status, _, errors = run_command(DECOMPRESS, *places, *arguments)
     assert status not in (0, None) and message in errors and "Traceback" not in errors

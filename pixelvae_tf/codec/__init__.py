@@ -10,8 +10,9 @@ same, labels = codec.decompress(networks, content)
 docs/codec.md specifies the file.
 """
 
-from pixelvae_tf.codec.chunks import DamagedError, Statistics
+from pixelvae_tf.codec.chunks import Statistics
 from pixelvae_tf.codec.files import Compressed, Options, compress, decompress
 from pixelvae_tf.codec.networks import Networks
+from pixelvae_tf.codec.waves import DamagedError
 
 __all__ = ["Compressed", "DamagedError", "Networks", "Options", "Statistics", "compress", "decompress"]

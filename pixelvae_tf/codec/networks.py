@@ -22,19 +22,23 @@ class Networks:
       loaded: what `tf.saved_model.load` gives.
       card: the card's facts, as data.
       config: of the model.
+      path: of the SavedModel, for processes that load it again.
 
     Raises:
       ValueError: if the SavedModel has no functions for the codec.
     """
 
-    def __init__(self, loaded, card: dict, config: ModelConfig):
-        self.card, self.config = card, config
+    def __init__(self, loaded, card: dict, config: ModelConfig, path: str = ""):
+        self.card, self.config, self.path = card, config, path
         if not hasattr(loaded, "codec"):
             raise ValueError(
                 "saved_model must have the functions of the codec, which pixelvae-export writes: export it again. "
                 f"Received: one of pixelvae_tf {card.get('versions', {}).get('pixelvae_tf')} without them"
             )
         self._loaded = loaded
+
+    def __reduce__(self):
+        return _load, (self.card, self.config, self.path)
 
     @property
     def fingerprint(self) -> str:
@@ -118,6 +122,13 @@ class Networks:
                 finished[:, column, group::groups] = last
             if row < height - 1:
                 params, *state = next_row(*constants, *state, tf.constant(finished), numbers[row + 1])
+
+
+def _load(card: dict, config: ModelConfig, path: str) -> Networks:
+    """Those of another process."""
+    import tensorflow as tf
+
+    return Networks(tf.saved_model.load(path), card, config, path)
 
 
 class _Step:

@@ -1,0 +1,53 @@
+"""Chunks at a time, each in a process of its own that has loaded the model: threads would wait for Python's lock."""
+
+import concurrent.futures
+import multiprocessing
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pixelvae_tf import console, streams
+from pixelvae_tf.codec.networks import Networks
+
+# From the model, a task's own arguments, and a function that is told how many images more are done.
+Work = Callable[..., Any]
+_networks: Networks  # of a process of `run`
+
+
+def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count: Callable[[int], None]) -> list:
+    """What some work gives for each task.
+
+    Args:
+      work: a function of a module.
+      networks: the model; it is loaded again in each process.
+      tasks: arguments.
+      jobs: processes; 1 for none but this one.
+      count: told how many images more are done; with processes, when a task is done.
+
+    Returns:
+      The results, in order.
+    """
+    if min(jobs, len(tasks)) < 2:
+        return [work(networks, *task, count) for task in tasks]
+    made = []
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    model = (pickle.dumps(networks),)
+    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), context, _start, model) as pool:
+        for future in [pool.submit(_work, work, task) for task in tasks]:
+            result, number = future.result()
+            made.append(result)
+            count(number)
+    return made
+
+
+def _start(pickled: bytes) -> None:
+    """Loads the model, without what TensorFlow says of itself."""
+    global _networks
+    with streams.without(console.NOISE):
+        _networks = pickle.loads(pickled)
+
+
+def _work(work: Work, task: tuple) -> tuple[Any, int]:
+    """What a process does; the result, and how many images it was."""
+    told: list[int] = []
+    return work(_networks, *task, told.append), sum(told)
