@@ -23,6 +23,10 @@ class ServingOptions:
     Raises:
       ValueError: for sizes that are not positive, negative rounds, a warm-up beyond `max_batch`, or parts without XLA
         or beyond it.
+
+    Examples:
+      >>> options.ServingOptions(max_batch=16, warmup=(1, 16)).completion_rounds
+      8
     """
 
     max_batch: int = 128

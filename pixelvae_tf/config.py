@@ -134,7 +134,14 @@ class TrainConfig(Part):
 
 @config_dataclass
 class Config(Part):
-    """A run."""
+    """A run.
+
+    Examples:
+      >>> config = pixelvae_tf.presets.get("digits/gated_pixel_vae")
+      >>> config.train.steps = 200
+      >>> pixelvae_tf.config.from_json(pixelvae_tf.config.to_json(config)) == config
+      True
+    """
 
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)

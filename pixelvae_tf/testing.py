@@ -96,6 +96,9 @@ def check_causal_layer(
       AssertionError: for a leak (or, with `sees`, a blind spot), with the first place where it is, or if steps differ
         from the whole.
       ValueError: for a pair of streams without `sees`.
+
+    Examples:
+      >>> blind = pixelvae_tf.testing.check_causal_layer(layers.MaskedConv2D(2, 3, "A"), (3, 4, 1), mask_type="A")
     """
     if streams in ("pair", "end", "vertical") and sees is None:
         raise ValueError(f"sees must be given for the streams {streams!r}. Received: None")

@@ -42,6 +42,10 @@ class Objective(NamedTuple):
       free_nats: of a level. Its KL below this, on the mean over the batch, is not penalised.
       free_nats_steps: the step from which on there are no free nats; 0 for none.
       prior_floor_steps: a floor under the sigmas of priors p(z_l | z_{l+1}) falls linearly from 1 to 0.
+
+    Examples:
+      >>> objective = pixelvae_tf.bounds.Objective(kl_warmup_steps=1000, free_nats=[2.0])
+      >>> objective.validate(num_levels=1)
     """
 
     kl_warmup_steps: Sequence[int] | int = 0

@@ -37,6 +37,11 @@ class ImageSet:
       classes: the names that labels are numbers of, where they are those of folders.
       grey: of a dynamically binarized set, uint8 [N, H, W, C]: 255 times the probability that a value is 1. `images`
         is one draw of it; training draws its own each time.
+
+    Examples:
+      >>> test = pixelvae_tf.data.load(pixelvae_tf.config.DataConfig("digits"), "test")
+      >>> test.name, test.images.shape, test.num_values
+      ('digits/test', (400, 8, 8, 1), 256)
     """
 
     images: np.ndarray | shards.ShardedImages

@@ -86,6 +86,12 @@ class AutoregressiveGrid(tfd.Distribution):
 
     Raises:
       ValueError: if network, site and shapes do not belong together.
+
+    Examples:
+      >>> network = layers.Chain([layers.ScalePixels(2), layers.MaskedConv2D(4, 3, "A"), layers.MaskedConv2D(1, 1)])
+      >>> grid = distributions.AutoregressiveGrid(network, distributions.BernoulliSite(), (5, 5, 1))
+      >>> grid.log_prob(np.zeros((2, 5, 5, 1), "uint8")).shape  # grid.sample(2, seed=(0, 1)) draws such images
+      TensorShape([2])
     """
 
     def __init__(

@@ -154,6 +154,10 @@ class LogisticMixtureSite(Site):
       num_values: how many values a channel can take.
       channels: C.
       num_mixtures: K.
+
+    Examples:
+      >>> distributions.LogisticMixtureSite(256, channels=3, num_mixtures=10).units
+      100
     """
 
     def __init__(self, num_values: int, channels: int, num_mixtures: int):

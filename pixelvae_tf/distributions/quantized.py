@@ -134,7 +134,13 @@ class QuantizedLogistic(Quantized):
 
 
 class QuantizedNormal(Quantized):
-    """A normal variable, rounded."""
+    """A normal variable, rounded.
+
+    Examples:
+      >>> normal = distributions.QuantizedNormal(loc=[0.0], scale=[0.1], num_values=3)  # of the values 0, 1, 2
+      >>> normal.prob([1]).numpy().round(3).tolist()
+      [1.0]
+    """
 
     def _log_between(self, lower, upper, first, last):
         # Place holders for open ends: `where` lets the gradients of both its branches through.

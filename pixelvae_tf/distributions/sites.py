@@ -127,6 +127,10 @@ class BernoulliSite(ChannelwiseSite):
 
     Args:
       channels: C.
+
+    Examples:
+      >>> distributions.BernoulliSite().units  # of a network whose outputs are its parameters
+      1
     """
 
     num_values = 2
@@ -160,6 +164,10 @@ class CategoricalSite(ChannelwiseSite):
     Args:
       num_values: how many values a channel can take.
       channels: C.
+
+    Examples:
+      >>> distributions.CategoricalSite(256, channels=3).units
+      768
     """
 
     def __init__(self, num_values: int, channels: int = 1):
@@ -200,6 +208,10 @@ class GaussianSite(ChannelwiseSite):
       channels: C.
       floor: of sigma in training, a scalar in [0, 1].
       dtype: of the values.
+
+    Examples:
+      >>> distributions.GaussianSite(channels=8).units  # a mean and a deviation each
+      16
     """
 
     noise = "normal"

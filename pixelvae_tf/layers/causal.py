@@ -217,6 +217,11 @@ class Chain(CausalLayer):
 
     Args:
       layers: the causal layers, first to last. Only pointwise ones may stand below one of type A.
+
+    Examples:
+      >>> network = layers.Chain([layers.ScalePixels(2), layers.MaskedConv2D(4, 3, "A"), layers.MaskedConv2D(1, 1)])
+      >>> network(np.zeros((2, 5, 5, 1), "uint8")).shape
+      TensorShape([2, 5, 5, 1])
     """
 
     def __init__(self, layers: list[CausalLayer], **kwargs):

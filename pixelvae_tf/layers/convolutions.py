@@ -53,6 +53,10 @@ class VerticalConv2D(StridedCausalConv2D):
       strides: step in both directions. Row i then sees input rows up to `strides * i`; whoever goes row by
         row takes the rows that the stepper gives for those.
       gain, use_bias: as for `WeightNormConv2D`.
+
+    Examples:
+      >>> layers.VerticalConv2D(8, (2, 3))(np.zeros((2, 5, 5, 4), "float32")).shape
+      TensorShape([2, 5, 5, 8])
     """
 
     def __init__(
@@ -87,6 +91,10 @@ class HorizontalConv2D(WeightNormConv2D, CausalLayer):
       mask_type: "A" leaves the pixel itself out (its later channel groups, if there are groups).
       groups: number of channel groups; divides inputs and filters.
       gain, use_bias: as for `WeightNormConv2D`.
+
+    Examples:
+      >>> layers.HorizontalConv2D(8, 3)(np.zeros((2, 5, 5, 4), "float32")).shape
+      TensorShape([2, 5, 5, 8])
     """
 
     def __init__(
@@ -153,6 +161,10 @@ class MaskedConv2D(Conditioned):
       mask_type: "A", which leaves the pixel itself out, for the first layer of a network; "B" for the others.
       groups: number of channel groups.
       gain: norm of every output unit's kernel at the start.
+
+    Examples:
+      >>> layers.MaskedConv2D(8, 3, "A")(np.zeros((2, 5, 5, 1), "float32")).shape
+      TensorShape([2, 5, 5, 8])
     """
 
     def __init__(

@@ -117,6 +117,10 @@ class Encoder(_Blocks):
       filters: channels after each halving, first to last.
       stem_filters: channels before the first halving; 0 for `filters[0]`.
       num_blocks, batch_norm: as for `_Blocks`.
+
+    Examples:
+      >>> layers.Encoder([8, 16])(np.zeros((2, 8, 8, 1), "float32")).shape
+      TensorShape([2, 2, 2, 16])
     """
 
     def __init__(

@@ -65,6 +65,10 @@ class GatedBlock(Conditioned):
       groups: number of channel groups of the horizontal stream; divides `filters`.
       dropout: share of the gated units dropped in training.
       keep_vertical: False for the last block, which hands on the horizontal stream alone.
+
+    Examples:
+      >>> streams = layers.SplitStreams()(np.zeros((2, 5, 5, 1), "float32"))
+      >>> vertical, horizontal = layers.GatedBlock(8, 3, "A")(streams)  # [2, 5, 5, 8] each
     """
 
     def __init__(

@@ -19,6 +19,10 @@ class ScalePixels(Configured, PointwiseLayer):
 
     Args:
       num_values: how many values a channel can take.
+
+    Examples:
+      >>> layers.ScalePixels(3)(np.array([[[[0, 1, 2]]]])).numpy().tolist()
+      [[[[-1.0, 0.0, 1.0]]]]
     """
 
     def __init__(self, num_values: int, **kwargs):
@@ -64,6 +68,10 @@ class EmbedPixels(Configured, PointwiseLayer):
     Args:
       num_values: how many values a channel can take.
       dim: length of a value's vector.
+
+    Examples:
+      >>> layers.EmbedPixels(256, 8)(np.zeros((2, 5, 5, 3), "uint8")).shape
+      TensorShape([2, 5, 5, 24])
     """
 
     def __init__(self, num_values: int, dim: int = 16, **kwargs):

@@ -281,6 +281,10 @@ class PixelCNNPP(Configured, CausalLayer):
     Args:
       filters: F.
       num_blocks, num_scales, dropout: as for `Scale`.
+
+    Examples:
+      >>> layers.PixelCNNPP(8, num_blocks=1, num_scales=2)(np.zeros((2, 4, 4, 1), "float32")).shape
+      TensorShape([2, 4, 4, 8])
     """
 
     # `Scale` does so, block by block.

@@ -60,6 +60,10 @@ class RowLSTM(Conditioned):
       units: U.
       kernel_size: odd k of the 1 x k kernels; the one on the input sees k // 2 to the left, and the pixel.
       groups: number of channel groups; divides inputs and units.
+
+    Examples:
+      >>> layers.RowLSTM(8)(np.zeros((2, 5, 5, 4), "float32")).shape
+      TensorShape([2, 5, 5, 8])
     """
 
     def __init__(self, units: int, kernel_size: int = 3, groups: int = 1, **kwargs):
@@ -142,6 +146,10 @@ class DiagonalBiLSTM(Conditioned):
     Args:
       units: U.
       groups: number of channel groups; divides inputs and units.
+
+    Examples:
+      >>> layers.DiagonalBiLSTM(8)(np.zeros((2, 5, 5, 4), "float32")).shape
+      TensorShape([2, 5, 5, 8])
     """
 
     scans_rows = True

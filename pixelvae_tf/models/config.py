@@ -167,6 +167,10 @@ class LevelConfig(Part):
       batch_norm: whether the residual blocks of encoder and decoder normalise by the statistics of the batch.
       prior: the network over z_l given z_{l+1}, behind a diagonal Gaussian at each location; None for the top
         level, whose prior is N(0, I).
+
+    Examples:
+      >>> pixelvae_tf.config.LevelConfig(dim=16, filters=(32, 64)).shape
+      (16,)
     """
 
     dim: int = count(16, 1, MAX_WIDTH)
@@ -209,6 +213,12 @@ class ModelConfig(Part):
         "logistic_mixture" (a pixel's channels together); "auto" is bernoulli for two values, else categorical.
       num_mixtures: logistics of a pixel's mixture; 0 for the other likelihoods.
       num_classes: how many classes the model is conditioned on; 0 for none.
+
+    Examples:
+      >>> pixels = pixelvae_tf.config.GatedPixelCNNConfig(num_layers=2, filters=16)
+      >>> config = pixelvae_tf.ModelConfig((28, 28, 1), 2, [pixelvae_tf.config.LevelConfig(16, (32, 64))], pixels)
+      >>> config.resolved_likelihood
+      'bernoulli'
     """
 
     image_shape: tuple[Side, Side, Side] = (28, 28, 1)

@@ -62,6 +62,11 @@ class PixelVAE(Tasks, Presets, ElboModel):
     Raises:
       ValueError: if the config makes no sense.
       RuntimeError: if it is called while a graph is built.
+
+    Examples:
+      >>> model = pixelvae_tf.PixelVAE(pixelvae_tf.presets.get("digits/vae").model)
+      >>> model.encode(np.zeros((2, 8, 8, 1), "uint8"))["z1_mean"].shape
+      TensorShape([2, 16])
     """
 
     def __init__(self, config: ModelConfig, **kwargs):

@@ -45,9 +45,9 @@ class Presets:
           ValueError: if the folder holds other files, such as a run.
           OSError: if it cannot be written.
 
-        Example:
-          model = pixelvae_tf.PixelVAE.from_preset("digits/gated_pixel_vae")
-          model.save_to_preset("presets/digits")
+        Examples:
+          >>> model = pixelvae_tf.PixelVAE.from_preset("digits/gated_pixel_vae")
+          >>> model.save_to_preset("presets/digits")
         """
         from pixelvae_tf.models import weights
 
@@ -85,9 +85,10 @@ class Presets:
             hub is not installed.
           OSError: if the hub does not give it.
 
-        Example:
-          model = pixelvae_tf.PixelVAE.from_preset("digits/gated_pixel_vae")
-          images = model.sample(4)  # int32 [4, 8, 8, 1]
+        Examples:
+          >>> model = pixelvae_tf.PixelVAE.from_preset("digits/gated_pixel_vae")
+          >>> model.encode(np.zeros((2, 8, 8, 1), "uint8"))["z1_mean"].shape
+          TensorShape([2, 16])
         """
         return read(preset).load()
 

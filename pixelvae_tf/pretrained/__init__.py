@@ -75,8 +75,10 @@ def load_pretrained(preset: str | os.PathLike) -> tuple["PixelVAE", config_lib.C
       ValueError: if it names nothing (the message says what there is), or its files are not as they were saved.
       OSError: if the hub does not give it.
 
-    Example:
-      model, config, step = pixelvae_tf.load_pretrained("digits/gated_pixel_vae")
+    Examples:
+      >>> model, config, step = pixelvae_tf.load_pretrained("digits/gated_pixel_vae")
+      >>> config.data.name, step
+      ('digits', 750)
     """
     model, config, card = load(preset)
     return model, config, card["step"]
