@@ -165,7 +165,7 @@ class PixelVAE(Tasks, Presets, ElboModel):
 
     @property
     def num_levels(self) -> int:
-        """L."""
+        """L, how many levels of latents there are."""
         return len(self.levels)
 
     @property
