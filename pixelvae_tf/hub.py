@@ -6,7 +6,7 @@ model.weights.h5     the weights as Keras saves them: arrays, nothing that could
 README.md            the model card: what the hubs and people read
 
 The layout and the names are KerasHub's. [1] "hf://user/name" is downloaded by `huggingface_hub` into its own cache,
-"kaggle://user/model/keras/variation[/version]" by `kagglehub` into its own. Nothing else of a repository is fetched.
+"kaggle://user/model/keras/variation[/version]" by `kagglehub` into its own. Of the former, nothing else is fetched.
 
 [1] https://github.com/keras-team/keras-hub, keras_hub/src/utils/preset_utils.py
 """

@@ -10,7 +10,7 @@ import pytest
 from hub_server import serving
 
 import pixelvae_tf
-from pixelvae_tf import hub, pretrained, runs
+from pixelvae_tf import console, hub, pretrained, runs
 from pixelvae_tf.train import initial_weights
 
 DIGITS = "digits/gated_pixel_vae"
@@ -78,6 +78,14 @@ def test_a_missing_package_is_named(monkeypatch, scheme, module):
 def test_what_is_no_name_is_refused_with_what_there_is(preset):
     with pytest.raises(ValueError, match=r"^preset .*must be .*(hf|kaggle)://user/.* Received: "):
         hub.check(preset)
+
+
+def test_a_flag_takes_names_handles_and_folders(fetched, monkeypatch):
+    parse = console._PretrainedParser().parse
+    monkeypatch.setenv("HOME", fetched.folder)
+    assert [parse(name) for name in (DIGITS, "hf://a/b", "~")] == [DIGITS, "hf://a/b", fetched.folder]
+    with pytest.raises(ValueError, match="preset must be one of"):
+        parse("~/nothing")
 
 
 def _kagglehub(download):
