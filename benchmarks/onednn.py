@@ -44,7 +44,7 @@ def make_calls(name: str) -> dict[str, Callable[[], object]]:
     @tf.function(autograph=False)
     def step(images, seeds):
         with tf.GradientTape() as tape:
-            parts = bounds.elbo(model, images, seeds, training=True, dropout_seed=tf.constant([1, 2]))
+            parts = bounds.elbo(model, images, seeds, dropout_seed=tf.constant([1, 2]))
             loss = tf.reduce_mean(parts.bound_nats)
         for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
             variable.assign_sub(1e-9 * tf.convert_to_tensor(gradient))

@@ -106,7 +106,9 @@ def serve_ours(dtype: str) -> None:
         latents = model.sample_prior(seeds)
         numbers = model.likelihood(latents).noise(seeds, noise.stream(noise.Kind.PIXELS))
         context = model.context(latents)
-        return sampling.oracle(model.network, model.site, context, numbers, num_locations=ORACLE_PIXELS)
+        return sampling.oracle(
+            sampling.Autoregression(model.network, model.site, context), numbers, num_locations=ORACLE_PIXELS
+        )
 
     passes, compiled_pass = tf.function(log_prob), xla.compiled(log_prob)
     sample, compiled_sample, oracle = tf.function(model.sample), xla.compiled(model.sample), tf.function(few_pixels)

@@ -93,7 +93,6 @@ def measure(model, batch: int, methods: list[str], trained: bool) -> list[str]:
     grid, context = model.likelihood(latents, labels=labels), model.context(latents, labels)
     numbers = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
     images = tf.function(lambda: model.decode(latents, seeds, labels=labels))()
-    arguments = (model.network, model.site, context, numbers)
 
     inputs = {"noise": numbers} if context is None else {"noise": numbers, "context": context}
     given = {"images": images}
@@ -102,14 +101,17 @@ def measure(model, batch: int, methods: list[str], trained: bool) -> list[str]:
     if labels is not None:
         given["labels"] = labels
 
+    def autoregression(context):
+        return sampling.Autoregression(model.network, model.site, context)
+
     def draw(method: str):
-        return lambda noise, context=None: sampling.sample(model.network, model.site, context, noise, method=method)
+        return lambda noise, context=None: sampling.sample(autoregression(context), noise, method)
 
     def log_prob(images, z1=None, labels=None):
         return model.likelihood([] if z1 is None else [z1], labels=labels).log_prob(images)
 
     def few_pixels():
-        return sampling.oracle(*arguments, num_locations=ORACLE_PIXELS)
+        return sampling.oracle(autoregression(context), numbers, num_locations=ORACLE_PIXELS)
 
     forward = {
         "forward pass" + way: median_seconds(functools.partial(function, **given))

@@ -101,7 +101,7 @@ def activation_bytes(name: str) -> float:
     def forward(images, labels):
         seeds = tf.zeros([images.shape[0]], tf.int64)
         labels = labels if model.config.num_classes else None
-        return bounds.elbo(model, images, seeds, True, tf.constant([1, 2]), labels).log_prob
+        return bounds.elbo(model, images, seeds, labels, tf.constant([1, 2])).log_prob
 
     def written(batch: int) -> int:
         images = tf.TensorSpec((batch, *model.config.image_shape), tf.uint8)

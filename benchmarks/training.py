@@ -123,9 +123,7 @@ def whole_kernels():
 def elbo_loss(model, images: tf.Tensor):
     """The loss of a step of ours, dropout on."""
     seeds = tf.range(images.shape[0], dtype=tf.int64)
-    return lambda: (
-        -tf.reduce_mean(bounds.elbo(model, images, seeds, training=True, dropout_seed=tf.constant([1, 2])).log_prob)
-    )
+    return lambda: -tf.reduce_mean(bounds.elbo(model, images, seeds, dropout_seed=tf.constant([1, 2])).log_prob)
 
 
 def random_images(number: int, shape: tuple[int, int, int], num_values: int) -> np.ndarray:

@@ -25,7 +25,7 @@ Legend: B batch, H height, W width, C channels, G channel groups, S random numbe
 """
 
 import weakref
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
@@ -51,23 +51,30 @@ class Known(NamedTuple):
     mask: tf.Tensor
 
 
+class Autoregression(NamedTuple):
+    """What is sampled: the distribution of each value given those before it.
+
+    Attributes:
+      network: a raster-causal layer from values [B, H, W, C] to site parameters.
+      site: one of `distributions.sites`.
+      context: what the network is conditioned on, first dimension B, or None.
+      temperature: scalar or [B], positive.
+    """
+
+    network: Any
+    site: Any
+    context: tf.Tensor | None = None
+    temperature: float | tf.Tensor = 1.0
+
+
 def sample(
-    network,
-    site,
-    context: tf.Tensor | None,
-    noise: tf.Tensor,
-    temperature=1.0,
-    method: Method = "auto",
-    known: Known | None = None,
+    autoregression: Autoregression, noise: tf.Tensor, method: Method = "auto", known: Known | None = None
 ) -> tf.Tensor:
     """Turns noise into a sample of the autoregressive distribution.
 
     Args:
-      network: a raster-causal layer from values [B, H, W, C] to site parameters.
-      site: one of `distributions.sites`.
-      context: what the network is conditioned on, first dimension B, or None.
+      autoregression: the distribution.
       noise: [B, H, W, S], of the kind that the site asks for.
-      temperature: scalar or [B], positive.
       method: see the module.
       known: values that are given. Each of the others is drawn given all values before it in raster order.
 
@@ -79,6 +86,7 @@ def sample(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}. Received: method={method!r}")
+    network, site, context, temperature = autoregression
     # As a tensor of one dtype: a number would be a constant, every temperature another graph.
     temperature = tf.cast(temperature, tf.float64)
     return _graph(network, site, method, tf.executing_eagerly())(context, noise, temperature, known)
@@ -98,7 +106,8 @@ def _graph(network, site, method: Method, eager: bool = True) -> tf.types.experi
         parts = weakref.ref(network), weakref.ref(site)
 
         def sampled(context, noise, temperature, known):
-            return _sample(*(part() for part in parts), context, noise, temperature, method, known)
+            network, site = (part() for part in parts)
+            return _sample(Autoregression(network, site, context, temperature), noise, method, known)
 
         # Not inlined, or each of the graphs would be optimized with a copy of it.
         graphs[method, eager] = tf.function(
@@ -107,9 +116,10 @@ def _graph(network, site, method: Method, eager: bool = True) -> tf.types.experi
     return graphs[method, eager]
 
 
-def _sample(network, site, context, noise, temperature, method: Method, known: Known | None) -> tf.Tensor:
+def _sample(autoregression: Autoregression, noise: tf.Tensor, method: Method, known: Known | None) -> tf.Tensor:
     if method == "oracle":
-        return oracle(network, site, context, noise, temperature, known)
+        return oracle(autoregression, noise, known)
+    network, site, context, temperature = autoregression
     if not network.reads_values:
         params = network(_zeros(noise, site), context=context)
         drawn = site.transform(params, noise, temperature)
@@ -173,7 +183,7 @@ def cached(
       groups: G.
       site, noise, temperature, known: as for `sample`.
     """
-    height, width, channels = *noise.shape[1:3], site.channels
+    (height, width), channels = noise.shape[1:3], site.channels
     noise = _by_location(noise, groups)
     batch = tf.shape(noise)[3]
     if known is not None:
@@ -226,7 +236,7 @@ def rows(
     Returns:
       Values [B, H, W, C], and the rounds that each row took, int32 [H]; none where all images know it.
     """
-    height, width, channels = *noise.shape[1:3], site.channels
+    (height, width), channels = noise.shape[1:3], site.channels
     # Every round makes one more location (and group) right, if no more; the last one finds that all are.
     limit = width * groups + 1
 
@@ -274,23 +284,19 @@ def _zeros(noise: tf.Tensor, site) -> tf.Tensor:
 
 
 def oracle(
-    network,
-    site,
-    context: tf.Tensor | None,
-    noise: tf.Tensor,
-    temperature=1.0,
-    known: Known | None = None,
-    num_locations: int | None = None,
+    autoregression: Autoregression, noise: tf.Tensor, known: Known | None = None, num_locations: int | None = None
 ) -> tf.Tensor:
     """The method "oracle"; see `sample`.
 
     Args:
+      autoregression, noise, known: as for `sample`.
       num_locations: how many locations to make, in raster order; all of them by default. (To time a few.)
 
     Returns:
       Values [B, H, W, C]; zeros where none was made.
     """
-    height, width, channels, groups = *noise.shape[1:3], site.channels, network.channel_groups
+    network, site, context, temperature = autoregression
+    (height, width), channels, groups = noise.shape[1:3], site.channels, network.channel_groups
     num_locations = height * width if num_locations is None else num_locations
 
     def flat(x: tf.Tensor) -> tf.Tensor:

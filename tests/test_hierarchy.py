@@ -311,7 +311,7 @@ def test_evaluation_is_frozen_and_training_is_not():
     together = bounds.elbo(model, images, seeds)
     np.testing.assert_allclose(alone.log_prob[0], together.log_prob[0], rtol=1e-5)
     assert largest_difference(before, model.get_weights()) == 0
-    training = bounds.elbo(model, images, seeds, training=True)
+    training = bounds.elbo(model, images, seeds, dropout_seed=tf.constant([1, 2]))
     assert np.abs(training.log_prob - together.log_prob).max() > 1e-3
     moved = [v.path for v, old in zip(model.variables, before, strict=True) if (v.numpy() != old).any()]
     assert moved and all("moving_" in path for path in moved)

@@ -34,12 +34,11 @@ def test_any_causal_keras_layer_makes_a_distribution(context):
     assert grid.batch_shape == batch
     sample = grid.sample(5, seed=(1, 2))
     assert sample.shape == (5, *batch, 2, 3, 1) and grid.log_prob(sample).shape == (5, *batch)
-    network = grid._network._network
     # A context for each image, or the same for all.
     noise = grid.noise(2, stream(Kind.PIXELS))
     assert grid.transform(noise).shape == grid.conditionals(grid.transform(noise)).sample(seed=(1, 2)).shape
     with pytest.raises(ValueError, match="method must be auto or oracle for a network that is no"):
-        AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1), context, method="rows")
+        grid.transform(noise, method="rows")
 
 
 class Ordered(keras.layers.Layer):

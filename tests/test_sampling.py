@@ -263,16 +263,17 @@ def test_known_pixels_stay_and_the_others_follow_from_them(name):
     # One row that all images know, between others.
     mask |= (tf.range(shape[0]) == 1)[:, None, None]
     for method in KNOWN[name]:
-        grid = model.likelihood(latents, method=method)
+        grid = model.likelihood(latents)
         numbers = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
-        filled = grid.transform(numbers, sampling.Known(given, mask))
+        filled = grid.transform(numbers, sampling.Known(given, mask), method)
         expected = np.where(mask, given, _drawn_again(model, latents, filled, seeds))
         np.testing.assert_array_equal(filled, expected, err_msg=method)
         assert (filled.numpy() != given.numpy()).any()
         # Nothing known and everything known are the two ends.
-        nothing = grid.transform(numbers, sampling.Known(given, tf.zeros_like(mask)))
+        nothing = grid.transform(numbers, sampling.Known(given, tf.zeros_like(mask)), method)
         np.testing.assert_array_equal(nothing, _drawn_again(model, latents, nothing, seeds))
-        np.testing.assert_array_equal(grid.transform(numbers, sampling.Known(given, tf.ones_like(mask))), given)
+        everything = grid.transform(numbers, sampling.Known(given, tf.ones_like(mask)), method)
+        np.testing.assert_array_equal(everything, given)
 
 
 @pytest.mark.parametrize("name", ["gated_pixel_cnn", "pixel_cnn", "pixel_cnn_pp"])
@@ -327,7 +328,8 @@ class _RecallStepper(Stepper):
 
 @pytest.mark.parametrize("method", [*FAST_METHODS, "oracle", "auto"])
 def test_a_step_is_given_what_was_drawn_last(method):
-    images = sampling.sample(_Recall(), CategoricalSite(5), None, tf.fill((2, 3, 4, 1), 0.5), method=method)
+    recall = sampling.Autoregression(_Recall(), CategoricalSite(5))
+    images = sampling.sample(recall, tf.fill((2, 3, 4, 1), 0.5), method)
     np.testing.assert_array_equal(images[0].numpy().ravel(), np.arange(12) % 5)
 
 
@@ -347,7 +349,8 @@ def test_rows_that_all_images_know_are_not_drawn():
     mask = np.ones((2, 4, 3, 1), bool)
     mask[0, 1], mask[1, 3, 2] = False, False  # a row of one image, and the last pixel of the other
     known = sampling.Known(tf.fill((2, 4, 3, 1), 3), tf.constant(mask))
-    images = sampling.sample(network, CategoricalSite(5), None, noise, method="cached", known=known).numpy()
+    counting = sampling.Autoregression(network, CategoricalSite(5))
+    images = sampling.sample(counting, noise, "cached", known).numpy()
     assert steps.numpy() == 2 * 3
     assert images[0, :, :, 0].tolist() == [[3] * 3, [4, 0, 1], [3] * 3, [3] * 3] and images[1, 3, 2, 0] == 4
     values, rounds = sampling.rows(network.stepper(None, 2, (4, 3)), 1, CategoricalSite(5), noise, known=known)
@@ -360,10 +363,11 @@ def test_gaussian_grids_are_sampled_by_the_same_loop():
     site = GaussianSite(2)
     network.build((None, 4, 4, 2))
     normals = noise.normal(tf.range(3, dtype=tf.int64), noise.stream(noise.Kind.PRIOR), (4, 4, 2))
-    oracle = sampling.sample(network, site, None, normals, method="oracle")
+    latents = sampling.Autoregression(network, site)
+    oracle = sampling.sample(latents, normals, "oracle")
     for method in (*FAST_METHODS, "auto"):
         # 16 locations, each a sum of 36 products of order one in float32, the errors carried on.
-        np.testing.assert_allclose(sampling.sample(network, site, None, normals, method=method), oracle, atol=1e-4)
+        np.testing.assert_allclose(sampling.sample(latents, normals, method), oracle, atol=1e-4)
     assert np.std(oracle) > 0.5
 
 
@@ -392,7 +396,7 @@ def test_called_eagerly_the_loops_are_graphs_that_are_kept():
 def test_graphs_go_with_their_network_and_their_site(gone):
     kept = {"network": Chain([MaskedConv2D(4, 3, "A"), MaskedConv2D(2, 3, "B")]), "site": GaussianSite(1)}
     kept["network"].build((None, 2, 2, 1))
-    sampling.sample(*kept.values(), None, tf.zeros((1, 2, 2, 1)))
+    sampling.sample(sampling.Autoregression(**kept), tf.zeros((1, 2, 2, 1)))
     assert kept["site"] in sampling._graphs[kept["network"]]
     parts = [kept[gone], sampling._graph(*kept.values(), "auto")]
     parts += kept["network"].weights if gone == "network" else []
@@ -404,4 +408,5 @@ def test_graphs_go_with_their_network_and_their_site(gone):
 
 def test_unknown_method():
     with pytest.raises(ValueError, match="method must be one of auto, cached, rows"):
-        sampling.sample(_Recall(), CategoricalSite(5), None, tf.zeros((1, 1, 1, 1)), method="magic")
+        recall = sampling.Autoregression(_Recall(), CategoricalSite(5))
+        sampling.sample(recall, tf.zeros((1, 1, 1, 1)), "magic")

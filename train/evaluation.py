@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import bounds, data, pixels
-from pixelvae_tf.bounds.diagnosis import usage_sources
+from pixelvae_tf.bounds.diagnosis import exchanged_elbo, usage_sources
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train.workers import Workers
 
@@ -85,7 +85,7 @@ class Evaluator:
 
         @tf.function(autograph=False)
         def parts(sources, images, seeds, labels=None):
-            elbo = bounds.elbo(model, images, seeds, labels=labels, sources=sources)
+            elbo = exchanged_elbo(model, images, sources, seeds, labels)
             result = {"reconstruction_nats": elbo.reconstruction_nats, "kl_nats": elbo.kl_nats}
             for level, posterior in enumerate(model.posterior(images)):
                 result[f"mean_{level}"] = posterior.mean()

@@ -128,9 +128,8 @@ def _train_step(state: TrainState, config: Config, batch: dict[str, tf.Tensor]) 
             model,
             batch["images"],
             batch["seeds"],
-            training=True,
-            dropout_seed=dropout_seed,
             labels=batch["labels"] if model.config.num_classes else None,
+            dropout_seed=dropout_seed,
             prior_floor=objective.prior_floor(step),
         )
         loss = objective.loss(parts, step, train.batch_size, global_sum)

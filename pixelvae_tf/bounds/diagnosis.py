@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf.bounds.terms import LatentVariableModel, elbo
+from pixelvae_tf.bounds.terms import Elbo, LatentVariableModel, NllMap, kl_maps, sampled_posteriors
 
 # Burda et al. 2016, section 5.2: a unit is active if its posterior mean varies over the data.
 ACTIVE_VARIANCE = 0.01
@@ -30,7 +30,7 @@ class Usage(NamedTuple):
 
 
 def usage_sources(num_images: int, num_levels: int) -> np.ndarray:
-    """The `sources` of the 2 + L evaluations of a batch that tell what a model uses.
+    """The `sources` of `exchanged_elbo` in the 2 + L evaluations of a batch that tell what a model uses.
 
     Args:
       num_images: B; an image's other one is half a batch away.
@@ -44,6 +44,30 @@ def usage_sources(num_images: int, num_levels: int) -> np.ndarray:
     for part in range(1 + num_levels):
         sources[1 + part, :, part] = np.roll(own, max(num_images // 2, 1))
     return sources
+
+
+def exchanged_elbo(
+    model: LatentVariableModel,
+    images: tf.Tensor,
+    sources: tf.Tensor,
+    seeds: tf.Tensor | None = None,
+    labels: tf.Tensor | None = None,
+) -> Elbo:
+    """`elbo` with parts of what an image is conditioned on from other images of the batch.
+
+    Args:
+      model, images, seeds, labels: as for `elbo`.
+      sources: int32 [B, 1 + L]: whose image stands before each pixel, and whose z_l conditions what is below it, for
+        each level l.
+
+    Returns:
+      The parts, float32.
+    """
+    posteriors, latents = sampled_posteriors(model, images, seeds, labels)
+    conditions = [tf.gather(z, sources[:, 1 + level]) for level, z in enumerate(latents)]
+    images = tf.cast(images, model.site.dtype)
+    pixels = model.likelihood(conditions, labels=labels).conditionals(tf.gather(images, sources[:, 0]))
+    return NllMap(-pixels.distribution.log_prob(images), kl_maps(model, posteriors, latents, conditions)).elbo
 
 
 def usage(
@@ -70,7 +94,7 @@ def usage(
     if images.shape[0] is None or images.shape[0] < 2:
         raise ValueError(f"images must be at least 2, whose parts are exchanged. Received: shape {images.shape}")
     sources = usage_sources(images.shape[0], model.num_levels)
-    own, *others = [elbo(model, images, seeds, labels=labels, sources=tf.constant(s)).bound_nats for s in sources]
+    own, *others = [exchanged_elbo(model, images, tf.constant(s), seeds, labels).bound_nats for s in sources]
     preceding, *latents = [other - own for other in others]
     return Usage(preceding, tf.stack(latents, axis=-1) if latents else tf.zeros((images.shape[0], 0)))
 

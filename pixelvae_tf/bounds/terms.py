@@ -28,13 +28,11 @@ class LatentVariableModel(Protocol):
         """q(z_l | x) of every level."""
 
     def prior(
-        self, level: int, above: tf.Tensor | None = None, floor=0.0, training: bool = False, dropout_seed=None
+        self, level: int, above: tf.Tensor | None = None, floor=0.0, dropout_seed=None
     ) -> tfp.distributions.Distribution:
         """p(z_l | z_{l+1})."""
 
-    def likelihood(
-        self, latents: list[tf.Tensor], training: bool = False, dropout_seed=None, labels=None
-    ) -> tfp.distributions.Distribution:
+    def likelihood(self, latents: list[tf.Tensor], labels=None, dropout_seed=None) -> tfp.distributions.Distribution:
         """p(x | z_1)."""
 
     def sample_posterior(self, posteriors: list, seeds: tf.Tensor, draw: int | tf.Tensor = 0) -> list[tf.Tensor]:
@@ -122,8 +120,10 @@ def nll_map(
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
 
     def maps(draw: int | tf.Tensor) -> NllMap:
-        found = nll_terms(model, posteriors, images, model.sample_posterior(posteriors, seeds, draw), labels=labels)
-        return tf.nest.map_structure(lambda nats: tf.cast(nats, tf.float32), found)
+        latents = model.sample_posterior(posteriors, seeds, draw)
+        pixel_nats = -model.likelihood(latents, labels=labels).log_prob_map(tf.cast(images, model.site.dtype))
+        nats = NllMap(pixel_nats, kl_maps(model, posteriors, latents, latents))
+        return tf.nest.map_structure(lambda nats: tf.cast(nats, tf.float32), nats)
 
     total = maps(0)
     if num_draws == 1 or not posteriors:
@@ -142,11 +142,9 @@ def elbo(
     model: LatentVariableModel,
     images: tf.Tensor,
     seeds: tf.Tensor | None = None,
-    training: bool = False,
-    dropout_seed: tf.Tensor | None = None,
     labels: tf.Tensor | None = None,
+    dropout_seed: tf.Tensor | None = None,
     prior_floor: float | tf.Tensor = 0.0,
-    sources: tf.Tensor | None = None,
 ) -> Elbo:
     """One sample's estimate of the ELBO, the Gaussian part integrated out.
 
@@ -155,12 +153,9 @@ def elbo(
       images: integer pixel values [B, H, W, C].
       seeds: of the posterior samples, integers [B] or a number, see `noise.as_seeds`; by default the hash of each
         image, `noise.image_seeds`, as in the model's `evaluate`.
-      training: whether dropout is on, and batches are normalised by their own statistics.
-      dropout_seed: int32 [2], for dropout.
       labels: integers [B], for a class-conditional model.
+      dropout_seed: int32 [2], in training: dropout is on, and batches are normalised by their own statistics.
       prior_floor: under the sigmas of priors that are learnt, see `Objective`.
-      sources: int32 [B, 1 + L], for `usage`: whose image stands before each pixel, and whose z_l conditions what is
-        below it, for each level l. None for each image's own.
 
     Returns:
       The parts, float32.
@@ -168,42 +163,48 @@ def elbo(
     Raises:
       ValueError: as the model's methods; or if seeds and labels are not one for each image, or there is no image.
     """
+    posteriors, latents = sampled_posteriors(model, images, seeds, labels, dropout_seed is not None)
+    likelihood = model.likelihood(latents, labels=labels, dropout_seed=dropout_seed)
+    kl = kl_maps(model, posteriors, latents, latents, dropout_seed, prior_floor)
+    return NllMap(-likelihood.log_prob_map(tf.cast(images, model.site.dtype)), kl).elbo
+
+
+def sampled_posteriors(
+    model: LatentVariableModel, images: tf.Tensor, seeds, labels, training: bool = False
+) -> tuple[list, list[tf.Tensor]]:
+    """q(z_l | x) of every level, and a sample of each; checks that there is a seed and a label for each image."""
     posteriors = model.posterior(images, training)
     seeds = noise.seeds_for(images, seeds)
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
-    latents = model.sample_posterior(posteriors, seeds)
-    return nll_terms(model, posteriors, images, latents, training, dropout_seed, labels, prior_floor, sources).elbo
+    return posteriors, model.sample_posterior(posteriors, seeds)
 
 
-def nll_terms(
+def kl_maps(
     model: LatentVariableModel,
     posteriors: list,
-    images: tf.Tensor,
     latents: list[tf.Tensor],
-    training: bool = False,
+    conditions: list[tf.Tensor],
     dropout_seed: tf.Tensor | None = None,
-    labels: tf.Tensor | None = None,
     prior_floor: float | tf.Tensor = 0.0,
-    sources: tf.Tensor | None = None,
-) -> NllMap:
-    """The terms of the negative ELBO at sampled latents, in the dtypes they are computed in; arguments as of `elbo`."""
-    conditions = latents
-    if sources is not None:
-        conditions = [tf.gather(z, sources[:, 1 + level]) for level, z in enumerate(latents)]
-    likelihood = model.likelihood(conditions, training=training, dropout_seed=dropout_seed, labels=labels)
+) -> list[tf.Tensor]:
+    """The KL of each location of each level at sampled latents, in the dtypes they are computed in.
+
+    Args:
+      model, dropout_seed, prior_floor: as for `elbo`.
+      posteriors, latents: of every level.
+      conditions: of every level, the latents that what is below it sees; `latents`, unless they are exchanged.
+
+    Returns:
+      [B, h, w] each, of a vector [B, 1, 1].
+    """
     kl = []
     for level, (posterior, z, above) in enumerate(zip(posteriors, latents, [*conditions, None][1:], strict=True)):
         # 0 is the seed of the pixels' first layer.
-        seed = fold_in(dropout_seed, -1 - level)
-        prior = model.prior(level, above, floor=prior_floor, training=training, dropout_seed=seed)
+        prior = model.prior(level, above, floor=prior_floor, dropout_seed=fold_in(dropout_seed, -1 - level))
         if isinstance(prior, distributions.AutoregressiveGrid):
             prior = prior.conditionals(z)
         if posterior.event_shape.rank == 1:
             kl.append(posterior.kl_divergence(prior)[:, None, None])
         else:  # products over a grid of the distributions of its locations
             kl.append(posterior.distribution.kl_divergence(prior.distribution))
-    images = tf.cast(images, model.site.dtype)
-    if sources is None:
-        return NllMap(-likelihood.log_prob_map(images), kl)
-    likelihood = likelihood.conditionals(tf.gather(images, sources[:, 0]))
-    return NllMap(-likelihood.distribution.log_prob(images), kl)
+    return kl

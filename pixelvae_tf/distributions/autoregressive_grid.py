@@ -67,7 +67,7 @@ class AutoregressiveGrid(tfd.Distribution):
             layers.MaskedConv2D(256, 3),
         ])
         grid = AutoregressiveGrid(network, CategoricalSite(256), (28, 28, 1))
-        images = grid.sample(4, seed=0)  # [4, 28, 28, 1]
+        images = grid.sample(4, seed=0)  # [4, 28, 28, 1]; `method=` as of `transform`
         grid.log_prob(images)  # nats, [4]
 
     Args:
@@ -80,9 +80,7 @@ class AutoregressiveGrid(tfd.Distribution):
       context: None, or what the network is conditioned on: [B, D], or [B, H, W, D]. Its first
         dimension is the batch shape; without a context, or with a vector [D], that is ().
       temperature: scalar or [B], positive; divides logits, multiplies scales. [B] makes a batch by itself.
-      method: how samples are made, see `sampling`; all methods give the same samples.
-      training: whether the network's dropout is on in `log_prob`.
-      dropout_seed: int32 [2], for dropout.
+      dropout_seed: int32 [2], in training: the network's dropout is on in `log_prob`.
 
     Raises:
       ValueError: if network, site and shapes do not belong together.
@@ -98,13 +96,10 @@ class AutoregressiveGrid(tfd.Distribution):
         self,
         network: keras.layers.Layer,
         site: Site,
-        event_shape: tuple[int, int, int],
+        event_shape: tuple[int, ...],
         context: tf.Tensor | None = None,
-        temperature=1.0,
-        method: sampling.Method = "auto",
-        training: bool = False,
+        temperature: float | tf.Tensor = 1.0,
         dropout_seed: tf.Tensor | None = None,
-        name: str = "AutoregressiveGrid",
     ):
         parameters = dict(locals())
         context = None if context is None else tf.convert_to_tensor(context)
@@ -119,9 +114,8 @@ class AutoregressiveGrid(tfd.Distribution):
         self._site, self._grid_shape = site, tuple(event_shape)
         self._one_context = context is not None and context.shape.rank == 1
         self._context = context[None] if self._one_context else context
-        self._network, self._method = self._ready(network, method)
-        self._temperature = temperature
-        self._training, self._dropout_seed = training, dropout_seed
+        self._network = self._ready(network)
+        self._temperature, self._dropout_seed = temperature, dropout_seed
         # Whatever has the batch as its first dimension.
         self._batched = tf.convert_to_tensor(temperature if context is None or self._one_context else context)
         super().__init__(
@@ -130,25 +124,21 @@ class AutoregressiveGrid(tfd.Distribution):
             validate_args=False,
             allow_nan_stats=True,
             parameters=parameters,
-            name=name,
+            name="AutoregressiveGrid",
         )
 
-    def _ready(self, network: keras.layers.Layer, method: sampling.Method) -> tuple:
-        """A network that is built and fits, and the method by which it can be sampled."""
+    def _ready(self, network: keras.layers.Layer) -> CausalLayer | _Whole:
+        """A network that is built and fits."""
         shape, context = (None, *self._grid_shape), self._context
         if not isinstance(network, CausalLayer):
-            if method not in ("auto", "oracle"):
-                raise ValueError(
-                    f"method must be auto or oracle for a network that is no layers.CausalLayer. Received: {method!r}"
-                )
-            return _Whole(network, self._grid_shape, self._site.units, context), "oracle"
+            return _Whole(network, self._grid_shape, self._site.units, context)
         context_shape = None if context is None else (None, *context.shape[1:])
         if not network.built:
             network.build(shape, context_shape)
         with contextlib.suppress(NotImplementedError):  # layers of users' own may not tell
             expected = (*shape[:-1], self._site.units)
             _check_params(network.compute_output_shape(shape, context_shape), expected)
-        return network, method
+        return network
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
@@ -184,6 +174,11 @@ class AutoregressiveGrid(tfd.Distribution):
         """The context of each image of a batch [B, ...]."""
         return self._tiled(self._context, tf.shape(batch)[0]) if self._one_context else self._context
 
+    def _params(self, value: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
+        """The parameters of every location given those before it."""
+        training = self._dropout_seed is not None
+        return self._network(value, context=context, training=training, seed=self._dropout_seed)
+
     def conditionals(self, value: tf.Tensor) -> tfd.Distribution:
         """The distribution of every location given the locations before it in `value`, all together.
 
@@ -197,7 +192,7 @@ class AutoregressiveGrid(tfd.Distribution):
           Batch shape [B], event shape [H, W, C].
         """
         context = self._context_of(value)
-        params = self._network(value, context=context, training=self._training, seed=self._dropout_seed)
+        params = self._params(value, context)
         return tfd.Independent(self._site.distribution(params, self._temperature), 2)
 
     def log_prob(self, value, name: str = "log_prob", **kwargs) -> tf.Tensor:
@@ -238,9 +233,7 @@ class AutoregressiveGrid(tfd.Distribution):
             flat = tf.cast(pixels.require_images(flat, self._grid_shape, self._site.num_values), self.dtype)
         batch = tf.maximum(tf.reduce_prod(self._batch_shape_tensor()), 1)
         count = tf.shape(flat)[0] // batch
-        params = self._network(
-            flat, context=self._tiled(self._context, count), training=self._training, seed=self._dropout_seed
-        )
+        params = self._params(flat, self._tiled(self._context, count))
         site = self._site.distribution(params, self._tiled(self._temperature, count))
         return tf.reshape(site.log_prob(flat), tf.concat([prefix, self._grid_shape[:-1]], 0))
 
@@ -263,32 +256,42 @@ class AutoregressiveGrid(tfd.Distribution):
         make = noise_lib.uniform if self._site.noise == "uniform" else noise_lib.normal
         return make(seeds, stream, (*self._grid_shape[:-1], self._site.noise_size))
 
-    def transform(self, noise: tf.Tensor, known: sampling.Known | None = None) -> tf.Tensor:
+    def transform(
+        self, noise: tf.Tensor, known: sampling.Known | None = None, method: sampling.Method = "auto"
+    ) -> tf.Tensor:
         """Turns noise into samples, one for each image of the batch.
 
         Args:
           noise: [B, H, W, site.noise_size]; any B where the batch shape is ().
           known: values that are given and stay.
+          method: see `sampling`; all methods give the same samples.
 
         Returns:
           Values [B, H, W, C].
-        """
-        context = self._context_of(noise)
-        return sampling.sample(self._network, self._site, context, noise, self._temperature, self._method, known)
 
-    def _sample_n(self, n, seed=None):
+        Raises:
+          ValueError: for another method, or one that needs the steppers of causal layers, of a network without.
+        """
+        return self._transform(noise, self._context_of(noise), self._temperature, known, method)
+
+    def _transform(self, noise, context, temperature, known: sampling.Known | None, method: sampling.Method):
+        if isinstance(self._network, _Whole):
+            if method not in ("auto", "oracle"):
+                raise ValueError(
+                    f"method must be auto or oracle for a network that is no layers.CausalLayer. Received: {method!r}"
+                )
+            method = "oracle"
+        autoregression = sampling.Autoregression(self._network, self._site, context, temperature)
+        return sampling.sample(autoregression, noise, method, known)
+
+    def _sample_n(self, n, seed=None, method: sampling.Method = "auto"):
         seed = tfp.random.sanitize_seed(seed, salt="AutoregressiveGrid")
         key = tf.bitcast(tf.cast(seed, tf.int32), tf.int64)
         batch_shape = self._batch_shape_tensor()
         num_images = n * tf.reduce_prod(batch_shape)
         seeds = noise_lib.derive_seeds(key, tf.range(tf.cast(num_images, tf.int64), dtype=tf.int64))
-        values = sampling.sample(
-            self._network,
-            self._site,
-            self._tiled(self._context, n),
-            # Latents and pixels of the same seed must not share their noise.
-            self.noise(seeds, noise_lib.stream(Kind.PIXELS if self._site.dtype.is_integer else Kind.PRIOR)),
-            self._tiled(self._temperature, n),
-            self._method,
-        )
+        # Latents and pixels of the same seed must not share their noise.
+        noise = self.noise(seeds, noise_lib.stream(Kind.PIXELS if self._site.dtype.is_integer else Kind.PRIOR))
+        context, temperature = self._tiled(self._context, n), self._tiled(self._temperature, n)
+        values = self._transform(noise, context, temperature, None, method)
         return tf.reshape(values, tf.concat([[n], batch_shape, self._grid_shape], 0))

@@ -12,7 +12,7 @@ Legend: B batch, H height, W width, C channels, F filters.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -98,7 +98,7 @@ class _Blocks(Configured):
       batch_norm: as for `ResidualBlock`.
     """
 
-    def __init__(self, filters: list[int], num_blocks: int = 0, batch_norm: bool = False, **kwargs):
+    def __init__(self, filters: Sequence[int], num_blocks: int = 0, batch_norm: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.filters, self.num_blocks, self.batch_norm = list(filters), num_blocks, batch_norm
 
@@ -124,7 +124,7 @@ class Encoder(_Blocks):
     """
 
     def __init__(
-        self, filters: list[int], stem_filters: int = 0, num_blocks: int = 0, batch_norm: bool = False, **kwargs
+        self, filters: Sequence[int], stem_filters: int = 0, num_blocks: int = 0, batch_norm: bool = False, **kwargs
     ):
         super().__init__(filters, num_blocks, batch_norm, **kwargs)
         self.stem_filters = stem_filters
@@ -168,7 +168,7 @@ class FeatureDecoder(_Blocks):
     def __init__(
         self,
         size: tuple[int, int],
-        filters: list[int],
+        filters: Sequence[int],
         first_filters: int,
         num_blocks: int = 0,
         batch_norm: bool = False,

@@ -27,6 +27,7 @@ class ElboModel(keras.Model):
     """
 
     config: ModelConfig
+    built: bool
 
     def track_parts(self, num_levels: int) -> None:
         """Makes what `fit` and `evaluate` report beside the loss. Call it before the model is built."""
@@ -126,7 +127,7 @@ class ElboModel(keras.Model):
         batch = tf.shape(images, tf.int64)[0]
         seeds = noise.derive_seeds(seed, step * batch + tf.range(batch))
         floor = self._objective.prior_floor(self.optimizer.iterations)  # the clock of the KL's weights
-        return bounds.elbo(self, images, seeds, True, layers.dropout_seed(seed, step), labels, floor)._asdict()
+        return bounds.elbo(self, images, seeds, labels, layers.dropout_seed(seed, step), floor)._asdict()
 
     def fit(self, *args, **kwargs) -> keras.callbacks.History:
         """As `keras.Model.fit`, without sample or class weights, which Keras ignores where there is no y.

@@ -5,6 +5,8 @@ Sections 3 (figure 3) and 3.1.
 Legend: B batch, H height, W width, C channels, h, w grid of z, D dimensions of z, K classes.
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -12,8 +14,6 @@ import tensorflow_probability as tfp
 from pixelvae_tf import distributions, layers
 from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import LevelConfig
-
-tfd = tfp.distributions
 
 
 class Level(keras.layers.Layer):
@@ -28,7 +28,7 @@ class Level(keras.layers.Layer):
     def __init__(self, config: LevelConfig, size: tuple[int, int], num_classes: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.config, self.num_classes = config, num_classes
-        options = {"num_blocks": config.num_blocks, "batch_norm": config.batch_norm}
+        options: dict[str, Any] = {"num_blocks": config.num_blocks, "batch_norm": config.batch_norm}
         self.encoder = layers.Encoder(config.filters, config.stem_filters, name="encoder", **options)
         head = layers.WeightNormDense if config.is_vector else layers.WeightNormConv2D
         self.posterior_head = head(2 * config.dim, name="posterior_head")
@@ -61,13 +61,11 @@ class Level(keras.layers.Layer):
         latents = self._down_shape(batch)
         return latents if self.decoder is None else self.decoder.compute_output_shape(latents)
 
-    def encode(self, features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tfd.Distribution]:
+    def encode(self, features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tfp.distributions.Distribution]:
         """Features of the level below -> features of this one, and q(z | x) with event shape [D] or [h, w, D]."""
         features = self.encoder(features, training=training)
-        found = features
-        if self.config.is_vector:
-            found = tf.reshape(features, (-1, self.posterior_head.v.shape[0]))
-        posterior = distributions.posterior_gaussian(self.posterior_head(found), self.prior_network is not None)
+        inputs = tf.reshape(features, (-1, self.posterior_head.v.shape[0])) if self.config.is_vector else features
+        posterior = distributions.posterior_gaussian(self.posterior_head(inputs), self.prior_network is not None)
         return features, posterior
 
     def condition(self, latents: tf.Tensor, one_hot: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:

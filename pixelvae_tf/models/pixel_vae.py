@@ -1,58 +1,45 @@
-"""PixelVAE (Gulrajani et al. 2017): a chain of conditional distributions.
+"""What people ask of a trained model, in one call each: what the signatures of a SavedModel answer, and more.
 
-    p(x, z) = p(x | z_1) p(z_1 | z_2) ... p(z_L)        p(z_L) = N(0, I)
-    q(z | x) = prod_l q(z_l | features_l(x))            sections 3 and 3.1
-
-A level is an encoder q(z_l | x), a prior and a decoder, which turns z_l into what the level below is
-conditioned on. Level 1 conditions the pixels. z_l is a vector, or a grid of vectors, whose prior
-p(z_l | z_{l+1}) is autoregressive as p(x | z_1) is. z_{l+1} is read from the encoder's features, not from a sample
-of z_l. With an empty list of levels the model is the autoregressive p(x) alone, and its log-likelihood exact.
-
-Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels. A latent's shape, (D,) or (h, w, D),
-is `config.levels[l].shape`.
+Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels, N steps.
 """
 
-import contextlib
 import dataclasses
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from pixelvae_tf import checks, control_flow, distributions, layers, noise, pixels, sampling
-from pixelvae_tf.fields import check
+from pixelvae_tf import bounds, checks, control_flow, noise, pixels, sampling
 from pixelvae_tf.layers.configured import PACKAGE
-from pixelvae_tf.models import networks
-from pixelvae_tf.models.config import COMPLETION_ROUNDS, ModelConfig, PixelCNNPPConfig
-from pixelvae_tf.models.elbo_model import ElboModel
-from pixelvae_tf.models.level import Level
+from pixelvae_tf.models.config import COMPLETION_ROUNDS
+from pixelvae_tf.models.encoder_model import EncoderModel
+from pixelvae_tf.models.hierarchy import Hierarchy
 from pixelvae_tf.models.preset import Presets
-from pixelvae_tf.models.tasks import Tasks
-
-tfd = tfp.distributions
-
-# Images of a data-dependent start.
-START_IMAGES = 64
 
 
-@contextlib.contextmanager
-def _default_policy(policy: keras.DTypePolicy):
-    """Layers made inside have this dtype policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What images are drawn from, checked.
+
+    Attributes:
+      seeds: of the pixels, int64 [B].
+      temperature: scalar or [B].
+      method: see `sampling`.
+      one_hot: labels [B, K], or None.
+    """
+
+    seeds: tf.Tensor
+    temperature: float | tf.Tensor
+    method: sampling.Method
+    one_hot: tf.Tensor | None
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class PixelVAE(Tasks, Presets, ElboModel):
-    """A PixelVAE with any of its parts; see the module.
+class PixelVAE(Presets, Hierarchy):
+    """A PixelVAE with any of its parts; its distributions are those of `hierarchy`.
 
-    The methods return TFP distributions: a loss is a `log_prob` or a KL divergence, a generator a
-    sample. All latents of an image are lists, level 1 (which the pixels see) first.
+    Images are integer pixel values [B, H, W, C]; labels are integers [B], for a class-conditional model alone; seeds
+    are integers [B] or a number, see `noise.as_seeds`. What is wrong with an argument is a ValueError that names it.
 
     It is an ordinary Keras model too: see `ElboModel`.
 
@@ -68,255 +55,6 @@ class PixelVAE(Tasks, Presets, ElboModel):
       >>> model.encode(np.zeros((2, 8, 8, 1), "uint8"))["z1_mean"].shape
       TensorShape([2, 16])
     """
-
-    def __init__(self, config: ModelConfig, **kwargs):
-        checks.check_eager()
-        super().__init__(**kwargs)
-        if not isinstance(config, ModelConfig):
-            raise ValueError(f"config must be a ModelConfig. Received: {config!r}")
-        config.validate()
-        self.config = config
-        height, width, channels = config.image_shape
-        self.site = distributions.pixel_site(
-            config.resolved_likelihood, config.num_values, channels, config.num_mixtures
-        )
-        with _default_policy(self.dtype_policy):
-            sizes = [(height, width)]
-            for level in config.levels:
-                sizes.append(level.size_above(sizes[-1]))
-            self.levels = [
-                Level(level, size, 0 if index else config.num_classes, name=f"level_{index + 1}")
-                for index, (level, size) in enumerate(zip(config.levels, sizes, strict=False))
-            ]
-            raster = networks.Raster(config.num_values, config.channel_groups, self.site.units)
-            self.network = networks.make(config.pixels, raster, name="pixels")
-        self._prior_sites = [distributions.GaussianSite(level.dim, dtype=self.latent_dtype) for level in config.levels]
-        self.track_parts(self.num_levels)
-        self.build()
-
-    def build(self, input_shape=None) -> None:
-        """Creates all weights; the shapes follow from the config, so that a model is born with them."""
-        if self.built:
-            return
-        features_shape = (None, *self.config.image_shape)
-        for index, level in enumerate(self.levels):
-            level.build(features_shape, self._context_shape(index + 1))
-            features_shape = level.encoder.compute_output_shape(features_shape)
-        self.network.build((None, *self.config.image_shape), self._context_shape(0))
-        self.built = True
-
-    def _context_shape(self, index: int) -> tuple | None:
-        """Shape of what level `index`, from 0, gives to what is below it; of the label where there is no level."""
-        if index < len(self.levels):
-            return self.levels[index].context_shape(None)
-        return (None, self.config.num_classes) if self.config.num_classes and not index else None
-
-    def start_from(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
-        """Lets the untrained pixels have about the marginal distribution of data.
-
-        Without this, all gates first learn that one distribution together, close on the way, and a
-        256-way model without latents stays there. The norms of PixelCNN++ start from the data too.
-
-        Args:
-          images: integer pixel values [N, H, W, C].
-          labels: [N], for a class-conditional model.
-
-        Raises:
-          ValueError: for images of another shape or dtype, values out of range, or no image; or as `likelihood`.
-        """
-        pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
-        checks.check_same_batch(images=images, labels=labels)
-        images, labels = np.asarray(images), None if labels is None else np.asarray(labels)
-        params = self.network.layers[-1]
-        marginal = self.site.marginal_params(images)
-        if not isinstance(self.config.pixels, PixelCNNPPConfig):
-            params.bias.assign(marginal)
-            return
-        # From all parts of the set, which may be sorted.
-        chosen = np.linspace(0, len(images) - 1, min(len(images), START_IMAGES)).astype(np.int64)
-        some = tf.constant(images[chosen])
-        latents = self.sample_posterior(self.posterior(some), noise.image_seeds(some))
-        context = self.context(latents, None if labels is None else labels[chosen])
-        with layers.data_dependent_initialization():
-            self.network(tf.cast(some, self.site.dtype), context=context)
-        # What the last layer made has the mean 0 now; it is to be the marginal's parameters.
-        params.bias.assign_add(marginal)
-
-    def context(
-        self, latents: list[tf.Tensor], labels: tf.Tensor | None = None, training: bool = False
-    ) -> tf.Tensor | None:
-        """What the pixels are conditioned on: [B, D], a map [B, H, W, D], or None.
-
-        Args:
-          latents: L tensors [B, *shape], or the first alone, which is what the pixels see.
-          labels: integers [B], for a class-conditional model.
-          training: whether batches are normalised by their own statistics.
-
-        Raises:
-          ValueError: as `likelihood`.
-        """
-        shapes = [level.shape for level in self.config.levels]
-        alone = isinstance(latents, list | tuple) and len(latents) == 1
-        checks.check_latents(latents, shapes[:1] if alone else shapes)
-        one_hot = checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
-        checks.check_same_batch(latents=latents[0] if latents else None, labels=labels)
-        return self.levels[0].condition(latents[0], one_hot, training) if self.levels else one_hot
-
-    @property
-    def num_levels(self) -> int:
-        """L, how many levels of latents there are."""
-        return len(self.levels)
-
-    @property
-    def latent_dtype(self) -> str:
-        """The dtype of latents: at least float32."""
-        return "float64" if self.compute_dtype == "float64" else "float32"
-
-    def posterior(self, images: tf.Tensor, training: bool = False) -> list[tfd.Distribution]:
-        """q(z_l | x) for every level.
-
-        Args:
-          images: integer pixel values [B, H, W, C].
-          training: whether batches are normalised by their own statistics.
-
-        Returns:
-          L diagonal Gaussians, batch shape [B], event shape [*shape].
-
-        Raises:
-          ValueError: if the images have another shape or dtype, or (outside graphs) values out of range.
-        """
-        pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        features = pixels.to_unit_interval(images, self.config.num_values, self.compute_dtype)
-        posteriors = []
-        for level in self.levels:
-            features, posterior = level.encode(features, training)
-            posteriors.append(posterior)
-        return posteriors
-
-    def prior(
-        self,
-        level: int,
-        above: tf.Tensor | None = None,
-        temperature=1.0,
-        method: sampling.Method = "auto",
-        floor: float | tf.Tensor | None = None,
-        training: bool = False,
-        dropout_seed: tf.Tensor | None = None,
-    ) -> tfd.Distribution:
-        """p(z_l | z_{l+1}), of the top level p(z_L) = N(0, I).
-
-        Args:
-          level: index from 0.
-          above: z_{l+1}, [B, *shape]; None for the top level.
-          temperature: scalar or [B]; multiplies sigmas.
-          method: how samples are made, see `sampling`.
-          floor: under the sigmas of a prior that is learnt, early in training.
-          training: whether dropout is on, and batches are normalised by their own statistics.
-          dropout_seed: int32 [2], for dropout.
-
-        Returns:
-          Event shape [*shape]. The top level's has batch shape () (with a temperature [B], [B]), the others'
-          is an `AutoregressiveGrid` with batch shape [B].
-
-        Raises:
-          ValueError: if there is no such level, or `above` is missing, not wanted, or of another shape; or if a
-            temperature is out of range.
-        """
-        if not 0 <= level < self.num_levels:
-            raise ValueError(f"level must be in 0..{self.num_levels - 1}. Received: {level}")
-        checks.check_temperature(temperature)
-        shapes = [config.shape for config in self.config.levels[level + 1 : level + 2]]
-        checks.check_latents([] if above is None else [above], shapes, "above, as a list,")
-        checks.check_same_batch(above=above, temperature=temperature)
-        config, site = self.config.levels[level], self._prior_sites[level]
-        if above is None:
-            return distributions.standard_gaussian(config.shape, self.latent_dtype, temperature)
-        if floor is not None:
-            site = distributions.GaussianSite(config.dim, floor, self.latent_dtype)
-        return distributions.AutoregressiveGrid(
-            self.levels[level].prior_network,
-            site,
-            config.shape,
-            context=self.levels[level + 1].condition(above, training=training),
-            temperature=temperature,
-            method=method,
-            training=training,
-            dropout_seed=dropout_seed,
-        )
-
-    def likelihood(
-        self,
-        latents: list[tf.Tensor],
-        temperature=1.0,
-        method: sampling.Method = "auto",
-        training: bool = False,
-        dropout_seed: tf.Tensor | None = None,
-        labels: tf.Tensor | None = None,
-    ) -> distributions.AutoregressiveGrid:
-        """p(x | z_1), of a class-conditional model p(x | z_1, label).
-
-        Args:
-          latents: L tensors [B, *shape], or the first alone, which is what the pixels see.
-          temperature: scalar or [B], see `AutoregressiveGrid`.
-          method: how samples are made, see `sampling`.
-          training: whether dropout is on, and batches are normalised by their own statistics.
-          dropout_seed: int32 [2], for dropout.
-          labels: integers [B], for a class-conditional model alone.
-
-        Returns:
-          A distribution with batch shape [B] (without latents and labels ()), event shape [H, W, C].
-
-        Raises:
-          ValueError: if the latents are not one [B, *shape] a level, or (outside graphs) not finite; if labels
-            are missing, not wanted, of another number or (outside graphs) out of range; or if a temperature is
-            out of range.
-          tf.errors.InvalidArgumentError: in a graph, if labels are out of range (not under XLA).
-        """
-        checks.check_temperature(temperature)
-        context = self.context(latents, labels, training)
-        checks.check_same_batch(latents=latents[0] if latents else None, labels=labels, temperature=temperature)
-        return distributions.AutoregressiveGrid(
-            self.network,
-            self.site,
-            self.config.image_shape,
-            context=context,
-            temperature=temperature,
-            method=method,
-            training=training,
-            dropout_seed=dropout_seed,
-        )
-
-    def sample_posterior(
-        self,
-        posteriors: list[tfd.Distribution],
-        seeds,
-        draw: int | tf.Tensor = 0,
-        kind: noise.Kind = noise.Kind.POSTERIOR,
-    ) -> list[tf.Tensor]:
-        """Reparameterised draws of every level, from each image's own noise.
-
-        Args:
-          posteriors: from `posterior`.
-          seeds: integers [B] or a number, see `noise.as_seeds`.
-          draw: which of an image's draws, as in importance sampling; [] or [K].
-          kind: what the draws are for.
-
-        Returns:
-          L tensors [B, *shape], of K draws [K, B, *shape].
-
-        Raises:
-          ValueError: for other seeds, or another number of them.
-        """
-        if posteriors:
-            seeds = noise.as_seeds(seeds)
-            checks.check_same_batch(posteriors=posteriors[0].mean(), seeds=seeds)
-        drawn = []
-        for level, posterior in enumerate(posteriors):
-            stream = noise.stream(kind, level, draw)
-            normals = tf.cast(noise.normal(seeds, stream, tuple(posterior.event_shape)), posterior.dtype)
-            drawn.append(posterior.mean() + posterior.stddev() * normals)
-        return drawn
 
     def sample_prior(self, seeds=1, temperature=1.0, method: sampling.Method = "auto") -> list[tf.Tensor]:
         """Latents of every level from the prior, from the top down.
@@ -334,14 +72,18 @@ class PixelVAE(Tasks, Presets, ElboModel):
           ValueError: as `sample`.
         """
         checks.check_temperature(temperature)
-        seeds = self._level_seeds(seeds)
+        of_levels = isinstance(seeds, list | tuple) and not (seeds and isinstance(seeds[0], int | np.integer))
+        seeds = self._level_seeds(seeds) if of_levels else [noise.as_seeds(seeds)] * self.num_levels
         checks.check_same_batch(seeds=seeds[0] if seeds else None, temperature=temperature)
+        return self._sample_prior(seeds, temperature, method)
+
+    def _sample_prior(self, seeds: list[tf.Tensor], temperature, method: sampling.Method) -> list[tf.Tensor]:
         latents: list[tf.Tensor] = []
         for level in reversed(range(self.num_levels)):
-            prior = self.prior(level, latents[0] if latents else None, temperature, method)
+            prior = self._prior(level, latents[0] if latents else None, temperature)
             stream = noise.stream(noise.Kind.PRIOR, level)
             if latents:
-                drawn = prior.transform(prior.noise(seeds[level], stream))
+                drawn = prior.transform(prior.noise(seeds[level], stream), method=method)
             else:
                 normals = noise.normal(seeds[level], stream, self.config.levels[level].shape)
                 drawn = tf.cast(normals, prior.dtype) * prior.stddev()
@@ -349,8 +91,7 @@ class PixelVAE(Tasks, Presets, ElboModel):
         return latents
 
     def _level_seeds(self, seeds) -> list[tf.Tensor]:
-        if not isinstance(seeds, list | tuple) or (seeds and isinstance(seeds[0], int | np.integer)):
-            return [noise.as_seeds(seeds)] * self.num_levels
+        """Seeds of each level, checked."""
         levels = [noise.as_seeds(level) for level in seeds]
         shapes = [level.shape for level in levels]
         if len(levels) != self.num_levels or any(not shape.is_compatible_with(shapes[0]) for shape in shapes):
@@ -385,10 +126,16 @@ class PixelVAE(Tasks, Presets, ElboModel):
           ValueError: as `decode`; or if the level seeds are not one [B] a level.
         """
         seeds = noise.as_seeds(seeds)
-        if level_seeds is not None:
-            level_seeds = [noise.as_seeds(level) for level in level_seeds]
-        latents = self.sample_prior(seeds if level_seeds is None else level_seeds, temperature, method)
-        return self.decode(latents, seeds, temperature, method, labels)
+        levels = [seeds] * self.num_levels if level_seeds is None else self._level_seeds(level_seeds)
+        request = self._request(seeds, temperature, method, labels, level_seeds=levels[0] if levels else None)
+        return self._decode(self._sample_prior(levels, temperature, method), request)
+
+    def _request(self, seeds: tf.Tensor, temperature, method: sampling.Method, labels, **batched) -> _Request:
+        """Checks arguments, with others that are one for each image."""
+        checks.check_temperature(temperature)
+        one_hot = checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
+        checks.check_same_batch(**batched, seeds=seeds, labels=labels, temperature=temperature)
+        return _Request(seeds, temperature, method, one_hot)
 
     def decode(
         self,
@@ -398,7 +145,6 @@ class PixelVAE(Tasks, Presets, ElboModel):
         method: sampling.Method = "auto",
         labels: tf.Tensor | None = None,
         known: sampling.Known | None = None,
-        stream: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Images from p(x | z_1).
 
@@ -409,7 +155,6 @@ class PixelVAE(Tasks, Presets, ElboModel):
           method: see `sampling`.
           labels: as for `likelihood`.
           known: pixels that are given and stay.
-          stream: of the noise, from `noise.stream`, if not that of pixels.
 
         Returns:
           Pixel values [B, H, W, C], int32.
@@ -417,16 +162,26 @@ class PixelVAE(Tasks, Presets, ElboModel):
         Raises:
           ValueError: as `likelihood`; for other seeds, or no seeds and no latents.
         """
-        likelihood = self.likelihood(latents, temperature, method, labels=labels)
-        if seeds is None:
-            if not latents:
-                raise ValueError("seeds must be given for a model without latents, which say how many images there are")
-            seeds = tf.shape(latents[0])[0] if latents[0].shape[0] is None else latents[0].shape[0]
-        seeds = noise.as_seeds(seeds)
-        numbers = likelihood.noise(seeds, noise.stream(noise.Kind.PIXELS) if stream is None else stream)
+        self._check_latents(latents)
         first = latents[0] if latents else None
-        checks.check_same_batch(latents=first, seeds=seeds, labels=labels, temperature=temperature)
-        return likelihood.transform(numbers, known)
+        if seeds is None:
+            if first is None:
+                raise ValueError("seeds must be given for a model without latents, which say how many images there are")
+            seeds = tf.shape(first)[0] if first.shape[0] is None else first.shape[0]
+        request = self._request(noise.as_seeds(seeds), temperature, method, labels, latents=first)
+        return self._decode(latents, request, known)
+
+    def _decode(
+        self,
+        latents: list[tf.Tensor],
+        request: _Request,
+        known: sampling.Known | None = None,
+        stream: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Images from noise of a stream: by default, that of pixels."""
+        likelihood = self._likelihood(self._context(latents, request.one_hot), request.temperature)
+        numbers = likelihood.noise(request.seeds, noise.stream(noise.Kind.PIXELS) if stream is None else stream)
+        return likelihood.transform(numbers, known, request.method)
 
     def complete(
         self,
@@ -435,7 +190,6 @@ class PixelVAE(Tasks, Presets, ElboModel):
         seeds=None,
         temperature=1.0,
         num_rounds: int | tf.Tensor = COMPLETION_ROUNDS,
-        method: sampling.Method = "auto",
         labels: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Keeps the pixels under a mask and fills in the rest.
@@ -454,7 +208,6 @@ class PixelVAE(Tasks, Presets, ElboModel):
           temperature: scalar or [B], for latents of the prior and pixels.
           num_rounds: how many rounds, or integers [B], how many for each image; without latents they change nothing,
             and there are none.
-          method: see `sampling`.
           labels: as for `likelihood`.
 
         Returns:
@@ -468,41 +221,134 @@ class PixelVAE(Tasks, Presets, ElboModel):
         mask = checks.as_mask(mask, images)
         seeds = noise.seeds_for(tf.where(mask, images, 0), seeds)
         rounds = checks.as_rounds(num_rounds)
-        checks.check_same_batch(images=images, seeds=seeds, labels=labels, temperature=temperature, num_rounds=rounds)
+        request = self._request(seeds, temperature, "auto", labels, images=images, num_rounds=rounds)
         known = sampling.Known(images, mask)
-        if not self.num_levels:
-            return self.decode([], seeds, temperature, method, labels, known)
+        return self._complete(known, rounds, request) if self.num_levels else self._decode([], request, known)
 
+    def _complete(self, known: sampling.Known, rounds: tf.Tensor, request: _Request) -> tf.Tensor:
         last = tf.reduce_max(rounds)
 
         def fill_and_encode(index, filled, latents):
             # The noise of round r is that of a draw r of the level behind the last; that of the first is a sample's.
             gibbs = noise.stream(noise.Kind.GIBBS, self.num_levels, index)
             stream = tf.where(index == 0, noise.stream(noise.Kind.PIXELS), gibbs)
-            drawn = self.decode(latents, seeds, temperature, method, labels, known, stream)
+            drawn = tf.ensure_shape(self._decode(latents, request, known, stream), filled.shape)
             # An image that has had its rounds stays as it is.
-            ended = tf.reshape(index > rounds, [-1, 1, 1, 1])
-            drawn = tf.where(ended, filled, tf.ensure_shape(drawn, filled.shape))
+            drawn = tf.where(tf.reshape(index > rounds, [-1, 1, 1, 1]), filled, drawn)
 
             def encode():
-                encoded = self.sample_posterior(self.posterior(drawn), seeds, index, noise.Kind.GIBBS)
+                encoded = self._sample_posterior(self._posterior(drawn), request.seeds, index, noise.Kind.GIBBS)
                 return [tf.ensure_shape(z, before.shape) for z, before in zip(encoded, latents, strict=True)]
 
             # What the last round would encode nobody draws from.
             return index + 1, drawn, control_flow.cond(index < last, encode, lambda: latents)
 
+        latents = self._sample_prior([request.seeds] * self.num_levels, request.temperature, request.method)
         return control_flow.while_loop(
             lambda index, filled, latents: index <= last,
             fill_and_encode,
-            (tf.constant(0), known.values, self.sample_prior(seeds, temperature, method)),
+            (tf.constant(0), known.values, latents),
             maximum_iterations=last + 1,
         )[1]
 
-    def get_config(self) -> dict:
-        """Keras' config: the model's, as plain data."""
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+    def encode(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+        """The means and standard deviations of q(z_l | x), as the signature `encode` gives them.
 
-    @classmethod
-    def from_config(cls, config: dict) -> "PixelVAE":
-        """Rebuilds the model from `get_config`."""
-        return cls(**{**config, "config": check(ModelConfig, config["config"], "config")})
+        Args:
+          images: [B, H, W, C].
+          training: whether batches are normalised by their own statistics.
+
+        Returns:
+          {"z1_mean": ..., "z1_stddev": ..., "z2_mean": ...}, float32 [B, D], or [B, h, w, D] on a grid; level 1
+          is the one that the pixels see.
+        """
+        outputs = {}
+        for level, posterior in enumerate(self.posterior(images, training), start=1):
+            outputs |= {f"z{level}_mean": posterior.mean(), f"z{level}_stddev": posterior.stddev()}
+        # Whatever the model computes in.
+        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
+
+    def encoder_model(self) -> EncoderModel:
+        """The encoder as a Keras model, which shares its weights with this one: images -> `encode`."""
+        return EncoderModel(self)
+
+    def reconstruct(self, images: tf.Tensor, seeds=None, temperature=1.0, method="auto", labels=None) -> tf.Tensor:
+        """What the latents make of images: draws from p(x | z), z the mean of q(z | x).
+
+        Args:
+          images: [B, H, W, C].
+          seeds, temperature, method, labels: as for `decode`; equal to it on the means that `encode` gives.
+
+        Returns:
+          Pixel values [B, H, W, C], int32.
+        """
+        return self.decode(self._posterior_means(images), seeds, temperature, method, labels)
+
+    def interpolate(
+        self, first: tf.Tensor, last: tf.Tensor, steps: int = 8, seeds=None, temperature=1.0, labels=None
+    ) -> tf.Tensor:
+        """Images between two: draws from p(x | z), z on the line between the means of q(z | first) and q(z | last).
+
+        Args:
+          first, last: images [B, H, W, C].
+          steps: N, at least 2, both ends among them.
+          seeds, temperature, labels: as for `decode`. All N images of a row share a seed, so that z alone changes.
+
+        Returns:
+          Pixel values [B, N, H, W, C], int32; the ends are what `reconstruct` makes of `first` and `last`.
+        """
+        if steps < 2:
+            raise ValueError(f"steps must be at least 2, the ends. Received: steps={steps}")
+        start, end = (self._posterior_means(images)[0] for images in (first, last))
+        batch = start.shape[0] or tf.shape(start)[0]
+        seeds = noise.as_seeds(batch if seeds is None else seeds)
+        request = self._request(seeds, temperature, "auto", labels, first=start, last=end)
+        shares = tf.reshape(tf.linspace(tf.zeros([], start.dtype), 1.0, steps), (-1, *[1] * (start.shape.rank - 1)))
+        latents = start[:, None] + shares * (end - start)[:, None]
+
+        def repeated(value):
+            return value if value is None or np.ndim(value) == 0 else tf.repeat(value, steps, axis=0)
+
+        # All in one batch.
+        request = dataclasses.replace(
+            request,
+            seeds=repeated(request.seeds),
+            temperature=repeated(request.temperature),
+            one_hot=repeated(request.one_hot),
+        )
+        images = self._decode([tf.reshape(latents, (-1, *start.shape[1:]))], request)
+        return tf.reshape(images, (-1, steps, *images.shape[1:]))
+
+    def log_prob(self, images: tf.Tensor, seeds=None, labels=None) -> tf.Tensor:
+        """log p(x) of images, nats: exact without latents, else the ELBO, a lower bound, as the signature `log_prob`.
+
+        Args:
+          images: [B, H, W, C].
+          seeds, labels: as for `bounds.elbo`, which has the parts.
+
+        Returns:
+          float32 [B].
+        """
+        return bounds.elbo(self, images, seeds, labels).log_prob
+
+    def nll_map(self, images: tf.Tensor, seeds=None, labels=None, num_draws: int = 1) -> bounds.NllMap:
+        """Where images are unlikely: the terms of the negative ELBO by location; see `bounds.nll_map`.
+
+            maps = model.nll_map(images)
+            maps.pixel_nats     # [B, H, W], sums to the reconstruction term
+            maps.kl_nats        # [B, L]
+
+        Args:
+          images: [B, H, W, C].
+          seeds, labels: as for `bounds.elbo`.
+          num_draws: posterior samples to average over.
+
+        Returns:
+          The maps, float32.
+        """
+        return bounds.nll_map(self, images, seeds, labels, num_draws)
+
+    def _posterior_means(self, images: tf.Tensor) -> list[tf.Tensor]:
+        if not self.num_levels:
+            raise ValueError("the model must have latents, to reconstruct from. Received: one without")
+        return [posterior.mean() for posterior in self.posterior(images)]
