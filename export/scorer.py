@@ -125,5 +125,5 @@ def _check_background(model: SavedModel, background: SavedModel) -> None:
             if theirs != ours:
                 raise ValueError(
                     f"background must be a model of the same images as saved_model, trained with data.mutation. "
-                    f"Received: {part}.{name} {theirs!r} there and {ours!r} here"
+                    f"Received: {part}.{name} {theirs!r} in background and {ours!r} in saved_model"
                 )

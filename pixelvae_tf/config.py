@@ -226,9 +226,9 @@ def differences(first: Config, second: Config) -> list[tuple[str, Any, Any]]:
     return _differences(one, other, "")
 
 
-def in_words(different: list[tuple[str, Any, Any]]) -> str:
-    """The result of `differences`, for a message."""
-    return "; ".join(f"{name} is {first!r} there and {second!r} here" for name, first, second in different)
+def in_words(different: list[tuple[str, Any, Any]], first: str, second: str) -> str:
+    """The result of `differences`, for a message that calls the configs' owners `first` and `second`."""
+    return "; ".join(f"{name} is {one!r} in {first} and {other!r} in {second}" for name, one, other in different)
 
 
 def _differences(first: Any, second: Any, name: str) -> list[tuple[str, Any, Any]]:

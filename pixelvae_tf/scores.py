@@ -158,13 +158,13 @@ def table(
     Returns:
       By name, [B] each.
     """
-    found = {"bound_nats": bound(log_prob)}
+    values = {"bound_nats": bound(log_prob)}
     if kl_nats is not None and np.shape(kl_nats)[-1]:
-        found["kl_nats"] = kl(kl_nats)
+        values["kl_nats"] = kl(kl_nats)
     if background_log_prob is not None:
-        found["likelihood_ratio_nats"] = likelihood_ratio(log_prob, background_log_prob)
+        values["likelihood_ratio_nats"] = likelihood_ratio(log_prob, background_log_prob)
     for coder in CODERS:
-        found[f"input_complexity_{coder}_nats"] = input_complexity(log_prob, images, num_values, coder)
+        values[f"input_complexity_{coder}_nats"] = input_complexity(log_prob, images, num_values, coder)
     if mean_bound_nats is not None:
-        found["typicality_nats"] = typicality(found["bound_nats"], mean_bound_nats)
-    return found
+        values["typicality_nats"] = typicality(values["bound_nats"], mean_bound_nats)
+    return values

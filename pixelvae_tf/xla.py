@@ -44,7 +44,7 @@ def compiled(function: Callable, parts: int = 1) -> Callable:
             return whole(*rows, **named_rows)
 
         def cut():
-            return tf.nest.map_structure(lambda *made: tf.concat(made, axis=0), *map(of, range(parts)))
+            return tf.nest.map_structure(lambda *outputs: tf.concat(outputs, axis=0), *map(of, range(parts)))
 
         return tf.cond(batch < parts, lambda: whole(*args, **kwargs), cut)
 

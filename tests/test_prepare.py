@@ -390,7 +390,7 @@ def test_a_command_that_fails_says_why(arguments, message):
 def test_other_options_are_kept_from_a_prepared_folder(photos, tmp_path):
     prepare.prepare(photos, tmp_path / "out", _options())
     before = _files(tmp_path / "out")
-    with pytest.raises(ValueError, match=r"output must be new, or hold what was .* with side 8 there and 9 here"):
+    with pytest.raises(ValueError, match=r"output must be new, or hold what was .* with side 8 instead of 9"):
         prepare.prepare(photos, tmp_path / "out", _options(side=9))
     (photos / "train" / "notes.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"output must be new, or hold what was .*, with other files"):

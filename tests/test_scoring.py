@@ -132,7 +132,7 @@ def test_an_output_belongs_to_its_images_and_models(tmp_path, photos):
         ValueError, match=r"output must be new, or hold what was scored by the same models.*other files"
     ):
         scoring.score(scorer, scoring.Request(photos), output)
-    with pytest.raises(ValueError, match=r"output must be new, .*num_shown 8 there and 3 here"):
+    with pytest.raises(ValueError, match=r"output must be new, .*num_shown 8 instead of 3"):
         scoring.score(scorer, scoring.Request(photos, num_shown=3), output)
     assert _contents(output) == before
 
@@ -140,11 +140,14 @@ def test_an_output_belongs_to_its_images_and_models(tmp_path, photos):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": {"image_shape": (8, 8, 1)}}, r"Received: model\.image_shape \(8, 8, 1\) there and \(4, 4, 1\) here"),
-        ({"model": {"num_values": 2}}, r"Received: model\.num_values 2 there and 256 here"),
-        ({"model": {"num_classes": 3}}, r"Received: model\.num_classes 3 there and 0 here"),
-        ({"folder": "elsewhere"}, r"Received: data\.folder 'elsewhere' there and '' here"),
-        ({"exclude_labels": (4,)}, r"Received: data\.exclude_labels \(4,\) there and \(\) here"),
+        (
+            {"model": {"image_shape": (8, 8, 1)}},
+            r"Received: model\.image_shape \(8, 8, 1\) in background and \(4, 4, 1\) in saved_model",
+        ),
+        ({"model": {"num_values": 2}}, r"Received: model\.num_values 2 in background and 256 in saved_model"),
+        ({"model": {"num_classes": 3}}, r"Received: model\.num_classes 3 in background and 0 in saved_model"),
+        ({"folder": "elsewhere"}, r"Received: data\.folder 'elsewhere' in background and '' in saved_model"),
+        ({"exclude_labels": (4,)}, r"Received: data\.exclude_labels \(4,\) in background and \(\) in saved_model"),
         ({"outputs": ("log_prob",)}, r"background must have pixel_nats in its signature log_prob: export it again"),
     ],
 )

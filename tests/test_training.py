@@ -258,7 +258,8 @@ def test_initial_weights_must_be_there_and_fit(run, tmp_path):
     assert not list((tmp_path / "run").iterdir())
     config.train.initial_weights = DIGITS
     with pytest.raises(
-        ValueError, match=rf"of this architecture.*Received: '{DIGITS}', where .*pixels.filters is 32 there and 8 here"
+        ValueError,
+        match=rf"of this architecture.*Received: '{DIGITS}', where .*pixels.filters is 32 in that model and 8 in this",
     ):
         initial_weights.load(config, model)
     shutil.copytree(run[0], tmp_path / "torn")

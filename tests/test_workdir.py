@@ -38,7 +38,9 @@ def test_another_config_is_refused_and_nothing_is_lost(run):
     config, place = run
     before, other = contents(place), copy.deepcopy(config)
     other.train.learning_rate, other.model.levels[0].dim = 0.5, 7
-    with pytest.raises(ValueError, match=r"model.levels\[0\].dim is 4 there and 7 here; train.learning_rate is"):
+    with pytest.raises(
+        ValueError, match=r"model.levels\[0\].dim is 4 in the run and 7 in this config; train.learning_rate is"
+    ):
         workdir.check(other, place)
     assert contents(place) == before
 
@@ -64,7 +66,7 @@ def test_only_fields_that_change_no_weight_may_change(run):
             if f"{group}.{field.name}" in workdir.FREE_FIELDS:
                 workdir.check(other, place)
             else:
-                with pytest.raises(ValueError, match=rf"{group}\.{field.name} is .* there and .* here"):
+                with pytest.raises(ValueError, match=rf"{group}\.{field.name} is .* in the run and .* in this config"):
                     workdir.check(other, place)
     free = {"data_dir", "folder", "steps_per_loop", "log_every", "evaluate_every", "checkpoint_every", "rematerialize"}
     assert {name.partition(".")[2] for name in workdir.FREE_FIELDS} == free
@@ -80,7 +82,7 @@ def test_a_run_may_be_trained_for_longer_and_for_nothing_else(run):
     shorter.train.steps -= 1
     longer.train.seed += 1
     for other in (shorter, longer):
-        with pytest.raises(ValueError, match=r"train\.steps is 8 there and \d here"):
+        with pytest.raises(ValueError, match=r"train\.steps is 8 in the run and \d in this config"):
             workdir.check(other, place)
 
 

@@ -47,7 +47,7 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
         different = [field for field in config_lib.differences(trained_config, config) if field[0].startswith("model.")]
         raise ValueError(
             f"train.initial_weights must be weights of this architecture. Received: {source!r}, where "
-            f"{config_lib.in_words(different)}"
+            f"{config_lib.in_words(different, 'that model', 'this config')}"
         )
     return trained, [*lineage, {"command": command, "step": step, "fingerprint": runs.fingerprint(trained)}]
 

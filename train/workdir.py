@@ -61,7 +61,8 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> config_lib.Config
         return before
     if different:
         raise ValueError(
-            f"workdir {str(workdir)!r} holds a run with another config: {config_lib.in_words(different)}. "
+            f"workdir {str(workdir)!r} holds a run with another config: "
+            f"{config_lib.in_words(different, 'the run', 'this config')}. "
             "Choose another workdir, or give the config it was started with"
         )
     return None

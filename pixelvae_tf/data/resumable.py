@@ -75,7 +75,7 @@ def require_same(output: pathlib.Path, finished: str, identity: dict[str, Any], 
             continue
         before = content.get("identity", content)
         different = [
-            "other files" if name == "files" else f"{name} {before.get(name)!r} there and {value!r} here"
+            "other files" if name == "files" else f"{name} {before.get(name)!r} instead of {value!r}"
             for name, value in identity.items()
             if before.get(name) != value
         ]

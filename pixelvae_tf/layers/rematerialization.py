@@ -50,16 +50,16 @@ def rematerialized(function: Callable, *inputs):
     if not _rematerializing.get():
         return function(*inputs)
     given = tf.nest.flatten(inputs)
-    made = []  # what it returned, each time it ran
+    outputs = []  # what it returned, each time it ran
 
     @tf.recompute_grad
     def run(*tensors):
         left = iter(tensors)
         filled = tf.nest.pack_sequence_as(inputs, [None if x is None else next(left) for x in given])
         # Inside, nothing is split further: each level of chains would compute everything once more.
-        with rematerialization(False), _set(_again, bool(made)):
-            made.append(function(*filled))
-        return tuple(tf.nest.flatten(made[-1]))
+        with rematerialization(False), _set(_again, bool(outputs)):
+            outputs.append(function(*filled))
+        return tuple(tf.nest.flatten(outputs[-1]))
 
     results = run(*[x for x in given if x is not None])
-    return tf.nest.pack_sequence_as(made[0], list(results))
+    return tf.nest.pack_sequence_as(outputs[0], list(results))
