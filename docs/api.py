@@ -5,11 +5,15 @@ python docs/api.py > docs/api.md
 
 import importlib
 import inspect
+import typing
 
 import pixelvae_tf
 
 # Public beside those of `pixelvae_tf` itself.
 MODULES = (
+    "models.networks",
+    "likelihoods",
+    "fields",
     "data.prepare",
     "train.trainer",
     "train.evaluation",
@@ -37,6 +41,8 @@ def first_line(value: object) -> str:
     """Of a docstring; of a table its keys, of a constant its value."""
     if isinstance(value, dict):
         return ", ".join(value)
+    if typing.get_origin(value) is typing.Annotated:
+        return f"An item of a tuple: {typing.get_args(value)[0].__name__}, in a range."
     return repr(value) if isinstance(value, str) else inspect.getdoc(value).partition("\n")[0]
 
 

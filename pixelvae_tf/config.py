@@ -9,13 +9,12 @@ from pydantic import Field
 
 from pixelvae_tf.fields import Count, Nats, Part, check, config_dataclass, count, number, one_of, share, switch
 from pixelvae_tf.limits import MAX_BATCH, MIN_FLOAT
-from pixelvae_tf.models.config import (
+from pixelvae_tf.models.config import LevelConfig, ModelConfig
+from pixelvae_tf.models.networks import (
     DiagonalBiLSTMConfig,
     GatedPixelCNNConfig,
     IndependentConfig,
-    LevelConfig,
     MaskedResidualConfig,
-    ModelConfig,
     PixelCNNConfig,
     PixelCNNPPConfig,
     RowLSTMConfig,
@@ -159,9 +158,8 @@ class Config(Part):
         check(Config, self, "config")
         self.model.validate()
         self.objective.validate(len(self.model.levels), "train.")
-        # TensorFlow cannot hand a scan's list of states from a compiled function to its compiled gradient.
         for network in (self.model.pixels, *(level.prior for level in self.model.levels)):
-            if self.train.jit_compile and isinstance(network, RowLSTMConfig | DiagonalBiLSTMConfig):
+            if self.train.jit_compile and network is not None and not network.compiles:
                 raise ValueError(
                     f"train.jit_compile must be False for a network of LSTMs. Received: True, {network.network}"
                 )

@@ -7,7 +7,8 @@ import textwrap
 import typing
 
 from pixelvae_tf.config import DataConfig, TrainConfig
-from pixelvae_tf.models.config import LevelConfig, ModelConfig, NetworkConfig
+from pixelvae_tf.models.config import LevelConfig, ModelConfig
+from pixelvae_tf.models.networks import NETWORKS
 
 WIDTH = 80
 HEAD = (
@@ -19,8 +20,7 @@ HEAD = (
 def text() -> str:
     """All groups with all of their fields."""
     networks = [
-        (f"config.model.pixels, config.model.levels[0].prior: {kind().network}", kind)
-        for kind in typing.get_args(NetworkConfig)
+        (f"config.model.pixels, config.model.levels[0].prior: {kind().network}", kind) for kind in NETWORKS.values()
     ]
     groups = [
         ("config.data", DataConfig),

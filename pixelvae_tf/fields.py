@@ -93,8 +93,7 @@ def config_dataclass(cls: _Class) -> _Class:
         try:
             init(self, *values, **named)
         except pydantic.ValidationError as errors:
-            arguments = dict(zip(names, values, strict=False)) | named
-            raise ValueError(_message(errors, arguments, cls.__name__, names)) from None
+            raise ValueError(_message(errors, cls.__name__, names)) from None
 
     part.__init__ = checked
     return part
@@ -149,20 +148,16 @@ def check(kind: type[_Kind], value: Any, where: str) -> _Kind:
     try:
         return pydantic.TypeAdapter(kind).validate_python(value)
     except pydantic.ValidationError as errors:
-        raise ValueError(_message(errors, value, where)) from None
+        raise ValueError(_message(errors, where)) from None
 
 
-def _message(errors: pydantic.ValidationError, value: Any, where: str, names: Sequence[str] = ()) -> str:
+def _message(errors: pydantic.ValidationError, where: str, names: Sequence[str] = ()) -> str:
     """What is wrong first with a value, or with the arguments of a class whose fields have these names."""
     error = errors.errors(include_url=False)[0]
     for place, key in enumerate(error["loc"]):
         if place == 0 and names and isinstance(key, int):
             key = names[key]
-        # Behind a union comes the network that was found there.
-        if isinstance(key, int):
-            where, value = f"{where}[{key}]", None if value is None or key >= len(value) else value[key]
-        elif key != _item(value, "network"):
-            where, value = f"{where}.{key}", _item(value, key)
+        where += f"[{key}]" if isinstance(key, int) else f".{key}"
     context = error.get("ctx", {})
     if error["type"] == "string_pattern_mismatch":
         words = context["pattern"].strip("^()$").split("|")
@@ -172,10 +167,6 @@ def _message(errors: pydantic.ValidationError, value: Any, where: str, names: Se
     else:
         expected = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
     return f"{where} {expected}. Received: {_shown(error['input'])}"
-
-
-def _item(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
 def _shown(value: Any) -> str:

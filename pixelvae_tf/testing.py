@@ -14,6 +14,7 @@ Legend: B batch, H height, W width, C channels, K units of the output, N number 
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ import tensorflow as tf
 from pixelvae_tf.layers import masks
 from pixelvae_tf.layers.causal import CausalLayer, Nest, Stepper
 
-__all__ = ["before", "check_causal_layer", "check_steps"]
+__all__ = ["Inputs", "before", "check_causal_layer", "check_dependence", "check_steps"]
 
 Units = tuple[np.ndarray, np.ndarray, np.ndarray]
 # sees(output stream, input stream, (row, column, unit) of an output, the same of an input) -> bool; of arrays that
@@ -33,6 +34,24 @@ Sees = Callable[[int, int, Units, Units], np.ndarray]
 # "raster" has one stream; "pair" takes and gives (vertical, horizontal), numbered so; "end" takes the pair and gives
 # the horizontal one; "vertical" and "horizontal" are half layers with one clock.
 Streams = Literal["raster", "pair", "end", "vertical", "horizontal"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a layer takes.
+
+    Attributes:
+      shape: (H, W, C) of its input.
+      context_shape: of the context, less the batch, that it takes as `layer(x, context=context)`; or None.
+      num_values: if the input is integer pixel values, how many there are.
+      streams: of a layer on a pair of streams.
+    """
+
+    shape: tuple[int, ...]
+    context_shape: tuple[int, ...] | None = None
+    num_values: int = 0
+    streams: Streams = "raster"
+
 
 # A dependence may vanish at one random point.
 NUM_POINTS = 3
@@ -65,8 +84,6 @@ def check_causal_layer(
     mask_type: masks.MaskType = "A",
     groups: int = 1,
     num_values: int = 0,
-    sees: Sees | None = None,
-    streams: Streams = "raster",
 ) -> list[str]:
     """Checks that a layer, or a whole network, sees nothing that comes after, and tells what it does not see.
 
@@ -78,47 +95,60 @@ def check_causal_layer(
 
     Args:
       layer: a Keras layer or model from [B, H, W, C] to [B, H, W, K].
-      shape: (H, W, C) of the input.
-      context_shape: of the context, less the batch, that the layer takes as `layer(x, context=context)`; or None.
+      shape, context_shape, num_values: as for `Inputs`.
       mask_type: "A": a location must not see itself, as for a whole network, whose steps are given what was drawn last;
         "B": it may, as for all layers but the first.
       groups: in how many groups the channels of a location are ordered; unit k belongs to group k mod groups.
-      num_values: if the input is integer pixel values, how many there are.
-      sees: what the layer sees, exactly, where that is known: (output stream, input stream, at, place) -> bool, `at`
-        and `place` (row, column, unit) of an output and an input. A blind spot is then an error too.
-      streams: of a layer on a pair of streams, which needs `sees`.
 
     Returns:
       The blind spots, each as "2 rows above, 1 column to the right": what comes before a location in raster order, and
-      is not seen there by any unit. With `sees`, none.
+      is not seen there by any unit.
 
     Raises:
-      AssertionError: for a leak (or, with `sees`, a blind spot), with the first place where it is, or if steps differ
-        from the whole.
-      ValueError: for a pair of streams without `sees`.
+      AssertionError: for a leak, with the first place where it is, or if steps differ from the whole.
 
     Examples:
       >>> blind = pixelvae_tf.testing.check_causal_layer(layers.MaskedConv2D(2, 3, "A"), (3, 4, 1), mask_type="A")
     """
-    if streams in ("pair", "end", "vertical") and sees is None:
-        raise ValueError(f"sees must be given for the streams {streams!r}. Received: None")
-    allowed_by = sees or before(mask_type, groups)
+    inputs = Inputs(shape, context_shape, num_values)
+    return _check(layer, inputs, before(mask_type, groups), mask_type, blind_spots=True)
+
+
+def check_dependence(layer: keras.layers.Layer, inputs: Inputs, sees: Sees, mask_type: masks.MaskType = "A") -> None:
+    """`check_causal_layer` where it is known what a layer sees, exactly: a blind spot is an error too.
+
+    Args:
+      layer: as for `check_causal_layer`; or one of a pair of streams.
+      inputs: what it takes.
+      sees: what it sees: (output stream, input stream, at, place) -> bool, `at` and `place` (row, column, unit) of an
+        output and an input.
+      mask_type: as for `check_causal_layer`.
+
+    Raises:
+      AssertionError: for a leak or a blind spot, with the first place where it is, or if steps differ from the whole.
+    """
+    _check(layer, inputs, sees, mask_type, blind_spots=False)
+
+
+def _check(layer, inputs: Inputs, sees: Sees, mask_type: masks.MaskType, blind_spots: bool) -> list[str]:
+    """Checks a layer that may have blind spots, which are returned, or none."""
     # A model's own dtype may be another than that of its layers.
     dtype = layer.weights[0].dtype if layer.weights else layer.variable_dtype
-    x, context = random_inputs(NUM_POINTS, shape, context_shape, num_values, streams, dtype)
+    x, context = random_inputs(inputs, NUM_POINTS, dtype)
     _call(layer, x, context)  # builds it
     names: dict[str, None] = {}
     with _nothing_zero(layer):
-        for (output, source), moved in dependence(layer, x, context, num_values).items():
-            allowed = relation(allowed_by, (output, source), moved.shape[:3], moved.shape[3:])
-            where = "" if streams in ("raster", "horizontal") else f" of stream {output}, of input stream {source},"
+        for (output, source), moved in dependence(layer, x, context, inputs.num_values).items():
+            allowed = relation(sees, (output, source), moved.shape[:3], moved.shape[3:])
+            raster = inputs.streams in ("raster", "horizontal")
+            where = "" if raster else f" of stream {output}, of input stream {source},"
             _refuse(layer, "leaks", moved & ~allowed, f"sees{where}", moved, allowed)
             blind = allowed & ~moved
-            if sees is not None:
+            if not blind_spots:
                 _refuse(layer, "has a blind spot", blind, f"does not see{where}", moved, allowed)
             names |= dict.fromkeys(_offsets(blind, allowed))
         if isinstance(layer, CausalLayer):
-            check_steps(layer, x, context, mask_type, streams)
+            check_steps(layer, x, context, mask_type, inputs.streams)
     return list(names)
 
 
@@ -139,8 +169,8 @@ def _offsets(blind: np.ndarray, allowed: np.ndarray) -> Iterator[str]:
     """Names of the offsets, nearest first, at which no unit of some location sees any unit that it may."""
     unseen = blind.all(axis=(2, 5), where=allowed) & allowed.any(axis=(2, 5))  # [H, W, H, W]
     rows, columns, i, j = np.nonzero(unseen)
-    found = set(zip((rows - i).tolist(), (j - columns).tolist(), strict=True))
-    for up, right in sorted(found, key=lambda offset: (offset[0] + abs(offset[1]), offset)):
+    offsets = set(zip((rows - i).tolist(), (j - columns).tolist(), strict=True))
+    for up, right in sorted(offsets, key=lambda offset: (offset[0] + abs(offset[1]), offset)):
         parts = [_count(up, "row") + " above"] * (up > 0)
         parts += [_count(abs(right), "column") + f" to the {'right' if right > 0 else 'left'}"] * (right != 0)
         yield ", ".join(parts) or "the location itself"
@@ -161,27 +191,19 @@ def _nothing_zero(layer: keras.layers.Layer) -> Iterator[None]:
         layer.set_weights(before)
 
 
-def random_inputs(
-    batch: int,
-    shape: tuple[int, int, int],
-    context_shape: tuple[int, ...] | None = None,
-    num_values: int = 0,
-    streams: Streams = "raster",
-    dtype: str = "float32",
-    seed: int = 0,
-) -> tuple[Nest, tf.Tensor | None]:
+def random_inputs(inputs: Inputs, batch: int, dtype: str = "float32", seed: int = 0) -> tuple[Nest, tf.Tensor | None]:
     """Random input (or a pair of streams), [B, H, W, C], and context, [B, *context_shape], or None."""
     generator = np.random.default_rng(seed)
 
     def values() -> tf.Tensor:
-        if num_values:
-            return tf.constant(generator.integers(0, num_values, (batch, *shape)), tf.int32)
-        return tf.constant(generator.normal(size=(batch, *shape)), dtype)
+        if inputs.num_values:
+            return tf.constant(generator.integers(0, inputs.num_values, (batch, *inputs.shape)), tf.int32)
+        return tf.constant(generator.normal(size=(batch, *inputs.shape)), dtype)
 
-    x = (values(), values()) if streams in ("pair", "end") else values()
+    x = (values(), values()) if inputs.streams in ("pair", "end") else values()
     context = None
-    if context_shape is not None:
-        context = tf.constant(generator.normal(size=(batch, *context_shape)), dtype)
+    if inputs.context_shape is not None:
+        context = tf.constant(generator.normal(size=(batch, *inputs.context_shape)), dtype)
     return x, context
 
 
@@ -216,7 +238,7 @@ def _copies(tensors: Nest, number: int) -> Nest:
 
 def _jacobians(layer, x: Nest, context: tf.Tensor | None) -> dict[tuple[int, int], np.ndarray]:
     """For real inputs, by point: where the Jacobian is not zero. A copy of the point for each unit of the output."""
-    found = {}
+    moved = {}
     for i, y in enumerate(tf.nest.flatten(_call(layer, x, context))):
         shape, number = y.shape, int(np.prod(y.shape[1:]))
         copies, contexts = _copies((x, context), number)
@@ -228,8 +250,8 @@ def _jacobians(layer, x: Nest, context: tf.Tensor | None) -> dict[tuple[int, int
         for j, gradient in enumerate(gradients):
             gradient = np.abs(gradient.numpy().reshape(*shape, *gradient.shape[1:]))
             # Float64 rounds at 1e-16; what moves at all moves by more than 1e-14 at one of the points.
-            found[i, j] = gradient > (1e-14 if gradient.dtype == np.float64 else 1e-6 * gradient.max())
-    return found
+            moved[i, j] = gradient > (1e-14 if gradient.dtype == np.float64 else 1e-6 * gradient.max())
+    return moved
 
 
 def _moved_by_changes(layer, x: tf.Tensor, context, num_values: int) -> dict[tuple[int, int], np.ndarray]:

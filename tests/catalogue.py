@@ -169,7 +169,7 @@ def gated_network(reach: int, groups: int):
 
 def _network(channels, num_values, units, pixels, **options):
     groups = ModelConfig((4, 4, channels), num_values, [], pixels, **options).channel_groups
-    return networks.make(pixels, networks.Raster(num_values, groups, units), "network")
+    return layers.Chain(pixels.make_layers(networks.Raster(num_values, groups, units)), name="network")
 
 
 GATED = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
@@ -303,7 +303,7 @@ CAUSAL_LAYERS = [
     ),
     Case(
         "masked_residual_of_latents",
-        lambda: networks.make(MASKED, networks.Raster(0, 1, 4), "prior"),
+        lambda: layers.Chain(MASKED.make_layers(networks.Raster(0, 1, 4)), name="prior"),
         after(masked(3, "B"), after(masked(3, "B"), masked(3, "A"))),
         channels=2,
         context="map",

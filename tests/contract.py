@@ -13,10 +13,14 @@ def context_shape(case, size):
     return {None: None, "vector": (3,), "map": (*size, 3)}[case.context]
 
 
+def inputs_of(case, size):
+    """What the layer of a case takes."""
+    return testing.Inputs((*size, case.channels), context_shape(case, size), case.num_values, case.streams)
+
+
 def make_inputs(case, batch, size, dtype="float32"):
     """Random input (or pair) and context for a case of the catalogue."""
-    shape = (*size, case.channels)
-    return testing.random_inputs(batch, shape, context_shape(case, size), case.num_values, case.streams, dtype)
+    return testing.random_inputs(inputs_of(case, size), batch, dtype)
 
 
 def mask_type(case):
@@ -60,15 +64,7 @@ def _build(layer, case, size):
 
 def check_dependence(case, size):
     """The nonzero pattern of the Jacobian is exactly the listed set, and steps equal the whole, in float64."""
-    testing.check_causal_layer(
-        build(case, size, "float64"),
-        (*size, case.channels),
-        context_shape(case, size),
-        mask_type=mask_type(case),
-        num_values=case.num_values,
-        sees=case.sees,
-        streams=case.streams,
-    )
+    testing.check_dependence(build(case, size, "float64"), inputs_of(case, size), case.sees, mask_type(case))
 
 
 def check_config_round_trip(case, size):

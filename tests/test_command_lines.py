@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import pathlib
-import typing
 
 import pytest
 from commands import SAMPLE, run_command
@@ -13,7 +12,7 @@ from pixelvae_tf import config_help, presets
 from pixelvae_tf.config import Config, DataConfig, LevelConfig, ModelConfig, TrainConfig
 from pixelvae_tf.export import client, exporter
 from pixelvae_tf.files import local_path
-from pixelvae_tf.models.config import NetworkConfig
+from pixelvae_tf.models.networks import NETWORKS
 from pixelvae_tf.suggestions import SHOWN, did_you_mean
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -141,7 +140,7 @@ def test_a_preset_is_printed_as_it_would_run(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-KINDS = [Config, DataConfig, TrainConfig, ModelConfig, LevelConfig, *typing.get_args(NetworkConfig)]
+KINDS = [Config, DataConfig, TrainConfig, ModelConfig, LevelConfig, *NETWORKS.values()]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from scripts import ROOT, load_script
 
 import pixelvae_tf
 
-PAGES = [ROOT / "docs" / "python_api.md", ROOT / "docs" / "parts.md", ROOT / "README.md"]
+PAGES = [*(ROOT / "docs" / name for name in ("python_api.md", "parts.md", "extending.md")), ROOT / "README.md"]
 
 
 def _blocks(page):

@@ -10,9 +10,9 @@ from pixelvae_tf import config as config_lib
 from pixelvae_tf import fields, limits, presets, runs
 from pixelvae_tf.bounds import Objective
 from pixelvae_tf.export.options import ServingOptions
+from pixelvae_tf.models.networks import NETWORKS
 
-NETWORKS = typing.get_args(typing.get_type_hints(config_lib.ModelConfig)["pixels"])
-KINDS = (config_lib.TrainConfig, config_lib.ModelConfig, config_lib.LevelConfig, *NETWORKS)
+KINDS = (config_lib.TrainConfig, config_lib.ModelConfig, config_lib.LevelConfig, *NETWORKS.values())
 
 
 def _numeric_fields():

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from pixelvae_tf import layers
-from pixelvae_tf.testing import check_causal_layer
+from pixelvae_tf.testing import Inputs, check_causal_layer, check_dependence
 
 SIZE = (4, 5, 1)
 
@@ -120,9 +120,10 @@ def test_what_a_layer_sees_exactly_may_be_said():
 
     layer = Gated()  # whose gate is closed, but for the check
     with pytest.raises(AssertionError, match="leaks"):
-        check_causal_layer(layer, SIZE, sees=left)
+        check_dependence(layer, Inputs(SIZE), left)
     shifted = layers.HorizontalConv2D(2, 3, "A")
-    assert check_causal_layer(shifted, SIZE, sees=left, streams="horizontal") == []
+    row = Inputs(SIZE, streams="horizontal")
+    check_dependence(shifted, row, left)
 
     def two_to_the_left(output, source, at, place):
         (r, c, _), (i, j, _) = at, place
@@ -131,9 +132,7 @@ def test_what_a_layer_sees_exactly_may_be_said():
     with pytest.raises(
         AssertionError, match=r"has a blind spot, at 12 of 20 .* column 2, unit 0 does not see the input"
     ):
-        check_causal_layer(shifted, SIZE, sees=two_to_the_left, streams="horizontal")
-    with pytest.raises(ValueError, match="sees must be given for the streams 'pair'"):
-        check_causal_layer(layers.GatedBlock(4, 3), (4, 5, 4), streams="pair")
+        check_dependence(shifted, row, two_to_the_left)
 
 
 def test_steps_that_differ_from_the_whole_are_found():

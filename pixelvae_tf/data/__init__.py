@@ -2,14 +2,14 @@
 
 import importlib
 
-from pixelvae_tf.data.sources import DATA_SETS, ImageSet, check_fits, describe, load
+from pixelvae_tf.data.sources import DATA_SETS, ImageSet, Source, check_fits, describe, load
 
 # Where TensorFlow is, which images alone do not need.
 _HOMES = {
     **dict.fromkeys(("check_batch_size", "evaluation_batches", "even_batch_size", "training_batches"), "batches"),
     **dict.fromkeys(("given_images", "given_splits"), "given"),
 }
-__all__ = ["DATA_SETS", "ImageSet", *_HOMES, "check_fits", "describe", "load"]
+__all__ = ["DATA_SETS", "ImageSet", "Source", *_HOMES, "check_fits", "describe", "load"]
 
 
 def __getattr__(name: str):

@@ -88,15 +88,23 @@ class ImageSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Source:
+class Source:
+    """A data set of `DATA_SETS`; docs/extending.md shows one.
+
+    Attributes:
+      read: (name, split, data_dir) -> uint8 images [N, H, W, C], and labels [N] or None.
+      num_values: how many values a channel can take.
+      binarization: how the values came about, as in `ImageSet`.
+      splits: what `read` is given for the splits "train", "validation" and "test"; by default these.
+      tfds_name: what TFDS calls it, where that is another name.
+      grey: whether what is read are probabilities of 1, of which binary values are drawn.
+    """
+
     read: Callable[[str, str, str], tuple[np.ndarray, np.ndarray | None]]
     num_values: int
     binarization: str
-    # TFDS' name of each split; digits does not use it.
     splits: dict[str, str] = dataclasses.field(default_factory=lambda: dict(zip(SPLITS, SPLITS, strict=True)))
-    # What TFDS calls it, where that is another name.
     tfds_name: str = ""
-    # Whether what is read are probabilities of 1, of which binary values are drawn.
     grey: bool = False
 
 
@@ -154,24 +162,24 @@ def _read_nothing(name: str, split: str, data_dir: str) -> NoReturn:
 
 NONE = "none: 256 values"
 _MNIST_SPLITS = {"train": "train[:50000]", "validation": "train[50000:]", "test": "test"}
-DATA_SETS: dict[str, _Source] = {
-    "digits": _Source(_read_digits, 256, "none: 17 grey levels stretched to 0..255"),
-    "binarized_mnist": _Source(_read_tfds, 2, "static: Larochelle's files"),
+DATA_SETS: dict[str, Source] = {
+    "digits": Source(_read_digits, 256, "none: 17 grey levels stretched to 0..255"),
+    "binarized_mnist": Source(_read_tfds, 2, "static: Larochelle's files"),
     # Salakhutdinov and Murray 2008; as most of the field has it since Burda et al. 2016.
-    "dynamically_binarized_mnist": _Source(
+    "dynamically_binarized_mnist": Source(
         _read_tfds, 2, "dynamic: drawn from the grey values; fixed draws to evaluate", _MNIST_SPLITS, "mnist", grey=True
     ),
-    "mnist": _Source(_read_tfds, 256, NONE, _MNIST_SPLITS),
-    "cifar10": _Source(
+    "mnist": Source(_read_tfds, 256, NONE, _MNIST_SPLITS),
+    "cifar10": Source(
         _read_tfds,
         256,
         NONE,
         {"train": "train[:45000]", "validation": "train[45000:]", "test": "test"},
     ),
-    "folder": _Source(_read_nothing, 256, NONE),
-    "imagenet_64": _Source(_read_nothing, 256, NONE),
-    "lsun_32": _Source(_read_nothing, 256, NONE),
-    "lsun_64": _Source(_read_nothing, 256, NONE),
+    "folder": Source(_read_nothing, 256, NONE),
+    "imagenet_64": Source(_read_nothing, 256, NONE),
+    "lsun_32": Source(_read_nothing, 256, NONE),
+    "lsun_64": Source(_read_nothing, 256, NONE),
 }
 
 

@@ -1,152 +1,17 @@
 """What a model is made of, as data. The only place for the defaults of models."""
 
-from typing import Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from pixelvae_tf.fields import Part, Side, Width, check, config_dataclass, count, one_of, share, switch
+from pixelvae_tf.fields import Part, Side, Width, check, config_dataclass, count, switch
+from pixelvae_tf.likelihoods import LIKELIHOODS
 from pixelvae_tf.limits import MAX_LAYERS, MAX_SIDE, MAX_WIDTH
+from pixelvae_tf.models.networks import GatedPixelCNNConfig, NetworkConfig, Place
+from pixelvae_tf.models.networks.base import check_network
 
-# The largest kernel of a masked convolution.
-MAX_KERNEL = 2**10 - 1
 # Encode and fill: rounds of `PixelVAE.complete`.
 COMPLETION_ROUNDS = 8
-
-
-@config_dataclass
-class IndependentConfig(Part):
-    """Locations independent of each other given the level above: a VAE, or a plain diagonal Gaussian p(z_l | z_{l+1}).
-
-    No network but the feature decoder of the level above.
-    """
-
-    network: Literal["independent"] = "independent"
-
-
-@config_dataclass
-class _RasterConfig(Part):
-    """What the networks over a raster of full resolution share.
-
-    Attributes:
-      network: which network; a preset's choice.
-      num_layers: blocks behind the first layer.
-      filters: h, the unit of width; what is that wide is said by the network.
-      first_kernel_size: k of the first layer's k x k kernel, which leaves the pixel itself out.
-      num_output_layers: 1x1 layers before the last 1x1.
-      embedding_dim: length of the vector that stands for an input value; 0 scales the value to
-        [-1, 1] instead.
-    """
-
-    network: str = ""
-    num_layers: int = count(12, most=MAX_LAYERS)
-    filters: int = count(16, 1, MAX_WIDTH)
-    first_kernel_size: int = count(7, 3, MAX_KERNEL)
-    num_output_layers: int = count(2, most=MAX_LAYERS)
-    embedding_dim: int = count(0, most=MAX_WIDTH)
-
-
-@config_dataclass
-class _OneStreamConfig(_RasterConfig):
-    """What the networks of 2016a share.
-
-    Attributes:
-      output_filters: channels of the 1x1 layers before the last.
-    """
-
-    output_filters: int = count(32, 1, MAX_WIDTH)
-
-
-@config_dataclass
-class PixelCNNConfig(_OneStreamConfig):
-    """PixelCNN (2016a): residual blocks of masked convolutions, h channels inside and 2 h between them.
-
-    Attributes:
-      kernel_size: k of the blocks' masked kernels.
-    """
-
-    network: Literal["pixel_cnn"] = "pixel_cnn"
-    kernel_size: int = count(3, 1, MAX_KERNEL)
-
-
-@config_dataclass
-class MaskedResidualConfig(_RasterConfig):
-    """The masked decoders of the hierarchical PixelVAE's program: gated residual blocks in one stream.
-
-    Attributes:
-      kernel_size: k of the blocks' masked kernels.
-    """
-
-    network: Literal["masked_residual"] = "masked_residual"
-    num_layers: int = count(2, most=MAX_LAYERS)
-    filters: int = count(128, 1, MAX_WIDTH)
-    first_kernel_size: int = count(5, 3, MAX_KERNEL)
-    num_output_layers: int = count(0, most=MAX_LAYERS)
-    kernel_size: int = count(3, 1, MAX_KERNEL)
-
-
-@config_dataclass
-class GatedPixelCNNConfig(_RasterConfig):
-    """Gated PixelCNN (2016b): gated blocks of two streams with h channels each.
-
-    Attributes:
-      kernel_size: k of the blocks' kernels.
-      dropout: share of the gated units dropped in training.
-    """
-
-    network: Literal["gated_pixel_cnn"] = "gated_pixel_cnn"
-    kernel_size: int = count(5, 1, MAX_KERNEL)
-    dropout: float = share(0.0)
-
-
-@config_dataclass
-class RowLSTMConfig(_OneStreamConfig):
-    """PixelRNN with Row LSTM layers (2016a): h units, 2 h channels between the layers.
-
-    Attributes:
-      kernel_size: k of the 1 x k kernels, input to state and state to state.
-    """
-
-    network: Literal["row_lstm"] = "row_lstm"
-    num_layers: int = count(7, most=MAX_LAYERS)
-    kernel_size: int = count(3, 1, MAX_KERNEL)
-
-
-@config_dataclass
-class DiagonalBiLSTMConfig(_OneStreamConfig):
-    """PixelRNN with Diagonal BiLSTM layers (2016a): h units, 2 h channels between the layers."""
-
-    network: Literal["diagonal_bilstm"] = "diagonal_bilstm"
-    num_layers: int = count(7, most=MAX_LAYERS)
-
-
-@config_dataclass
-class PixelCNNPPConfig(Part):
-    """PixelCNN++ (2017): two streams at several resolutions.
-
-    Attributes:
-      network: which network; a preset's choice.
-      num_blocks: residual blocks of a resolution on the way down; one more on the way up, but at the lowest.
-      num_scales: resolutions, each half the one before; the image's sides must be divisible accordingly.
-      filters: channels of both streams.
-      dropout: share of the units dropped in training.
-    """
-
-    network: Literal["pixel_cnn_pp"] = "pixel_cnn_pp"
-    num_blocks: int = count(5, 1, MAX_LAYERS)
-    num_scales: int = count(3, 1, 16)
-    filters: int = count(160, 1, MAX_WIDTH)
-    dropout: float = share(0.5)
-
-
-NetworkConfig = (
-    GatedPixelCNNConfig
-    | PixelCNNConfig
-    | RowLSTMConfig
-    | DiagonalBiLSTMConfig
-    | PixelCNNPPConfig
-    | MaskedResidualConfig
-    | IndependentConfig
-)
 
 
 @config_dataclass
@@ -181,7 +46,12 @@ class LevelConfig(Part):
     decoder_filters: tuple[Width, ...] = ()
     num_blocks: int = count(0, most=MAX_LAYERS)
     batch_norm: bool = switch(False)
-    prior: NetworkConfig | None = Field(None, discriminator="network")
+    prior: NetworkConfig | None = None
+
+    @field_validator("prior", mode="plain")
+    @classmethod
+    def _check_prior(cls, value: Any) -> NetworkConfig | None:
+        return None if value is None else check_network(value)
 
     @property
     def is_vector(self) -> bool:
@@ -224,10 +94,22 @@ class ModelConfig(Part):
     image_shape: tuple[Side, Side, Side] = (28, 28, 1)
     num_values: int = count(2, 2, 256)
     levels: list[LevelConfig] = Field(default_factory=list)
-    pixels: NetworkConfig = Field(default_factory=GatedPixelCNNConfig, discriminator="network")
-    likelihood: str = one_of("auto", "bernoulli", "categorical", "quantized_normal", "logistic_mixture")
+    pixels: NetworkConfig = Field(default_factory=GatedPixelCNNConfig)
+    likelihood: str = "auto"
     num_mixtures: int = count(0, most=MAX_LAYERS)
     num_classes: int = count(0, most=MAX_SIDE)
+
+    @field_validator("pixels", mode="plain")
+    @classmethod
+    def _check_pixels(cls, value: Any) -> NetworkConfig:
+        return check_network(value)
+
+    @field_validator("likelihood")
+    @classmethod
+    def _check_likelihood(cls, value: str) -> str:
+        if value not in ("auto", *LIKELIHOODS):
+            raise ValueError(f"must be one of auto, {', '.join(LIKELIHOODS)}")
+        return value
 
     @property
     def resolved_likelihood(self) -> str:
@@ -242,8 +124,8 @@ class ModelConfig(Part):
 
         1 if the likelihood or the network takes a pixel as a whole.
         """
-        whole = isinstance(self.pixels, PixelCNNPPConfig | IndependentConfig)
-        return 1 if whole or self.resolved_likelihood == "logistic_mixture" else self.image_shape[-1]
+        ordered = self.pixels.orders_channels and LIKELIHOODS[self.resolved_likelihood].orders_channels
+        return self.image_shape[-1] if ordered else 1
 
     def validate(self) -> None:
         """Raises a ValueError that names the first field with a wrong type or value."""
@@ -253,7 +135,8 @@ class ModelConfig(Part):
         self._validate_likelihood()
         self._validate_levels()
         first = self.levels[0] if self.levels else None
-        _validate_network(self.pixels, "model.pixels", self.image_shape[:2], self.channel_groups, first)
+        below_map = first is not None and first.upsampling
+        self.pixels.check_place(Place("model.pixels", self.image_shape[:2], self.channel_groups, below_map, first))
 
     def _validate_likelihood(self) -> None:
         if self.likelihood == "bernoulli" and self.num_values != 2:
@@ -267,10 +150,11 @@ class ModelConfig(Part):
                 f"Received: num_mixtures={self.num_mixtures}, likelihood={self.likelihood!r}"
             )
         channels = self.image_shape[-1]
-        if isinstance(self.pixels, PixelCNNPPConfig) and channels > 1 and self.likelihood != "logistic_mixture":
+        whole = self.pixels.reads_values and not self.pixels.orders_channels
+        if whole and channels > 1 and LIKELIHOODS[self.resolved_likelihood].orders_channels:
             raise ValueError(
-                "model.likelihood must be logistic_mixture for pixel_cnn_pp on images of several channels: it makes "
-                "pixels as a whole, and any other likelihood would leave their channels independent. "
+                f"model.likelihood must be logistic_mixture for {self.pixels.network} on images of several channels: "
+                "it makes pixels as a whole, and any other likelihood would leave their channels independent. "
                 f"Received: {self.likelihood!r}, {channels} channels"
             )
 
@@ -310,47 +194,9 @@ class ModelConfig(Part):
                     f"{where}.prior must be a network for every level but the top one, whose prior is N(0, I) and "
                     f"which has None. Received: {level.prior} at level {index + 1} of {len(self.levels)}"
                 )
-            if level.prior is not None:
-                _validate_network(level.prior, f"{where}.prior", size, 1, above)
+            if level.prior is not None and above is not None:
+                level.prior.check_place(Place(f"{where}.prior", size, 1, above.upsampling, above))
                 if embedding_dim := getattr(level.prior, "embedding_dim", 0):
                     raise ValueError(
                         f"{where}.prior.embedding_dim must be 0: latents are real numbers. Received: {embedding_dim}"
                     )
-
-
-def _validate_network(
-    network: NetworkConfig, where: str, size: tuple[int, int], groups: int, above: LevelConfig | None
-) -> None:
-    """Raises a ValueError that names the first field of a network with a wrong value.
-
-    Args:
-      network: the config.
-      where: its name.
-      size: (H, W) of its raster.
-      groups: its channel groups.
-      above: the level that conditions it, or None.
-    """
-    if isinstance(network, IndependentConfig):
-        if above is None or not above.upsampling:
-            raise ValueError(
-                f"{where} may be independent only below a level with upsampling=True: without a feature map nothing "
-                f"would tell one location from another. Received: the level above it is {above}"
-            )
-        return
-    for name in ("kernel_size", "first_kernel_size"):
-        if getattr(network, name, 1) % 2 == 0:
-            raise ValueError(f"{where}.{name} must be odd. Received: {getattr(network, name)}")
-    for name in ("filters", "output_filters"):
-        units = getattr(network, name, groups)
-        if units % groups:
-            raise ValueError(
-                f"{where}.{name} must be a multiple of the image's channels, so that R, G and B "
-                f"get as many units each. Received: {name}={units}, {groups} channel groups"
-            )
-    if isinstance(network, PixelCNNPPConfig):
-        stride = 2 ** (network.num_scales - 1)
-        if size[0] % stride or size[1] % stride:
-            raise ValueError(
-                f"the raster of {where} must have sides that are multiples of {stride} for "
-                f"{where}.num_scales={network.num_scales}. Received: {tuple(size)}"
-            )

@@ -23,10 +23,11 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import checks, distributions, layers, noise, pixels
 from pixelvae_tf.fields import check
-from pixelvae_tf.models import networks
-from pixelvae_tf.models.config import ModelConfig, PixelCNNPPConfig
+from pixelvae_tf.likelihoods import LIKELIHOODS
+from pixelvae_tf.models.config import ModelConfig
 from pixelvae_tf.models.elbo_model import ElboModel
 from pixelvae_tf.models.level import Level
+from pixelvae_tf.models.networks import Raster
 
 # Images of a data-dependent start.
 START_IMAGES = 64
@@ -67,9 +68,8 @@ class Hierarchy(ElboModel):
         config.validate()
         self.config = config
         height, width, channels = config.image_shape
-        self.site = distributions.pixel_site(
-            config.resolved_likelihood, config.num_values, channels, config.num_mixtures
-        )
+        make_site = LIKELIHOODS[config.resolved_likelihood].make
+        self.site = make_site(config.num_values, channels, config.num_mixtures)
         with _default_policy(self.dtype_policy):
             sizes = [(height, width)]
             for level in config.levels:
@@ -78,8 +78,8 @@ class Hierarchy(ElboModel):
                 Level(level, size, 0 if index else config.num_classes, name=f"level_{index + 1}")
                 for index, (level, size) in enumerate(zip(config.levels, sizes, strict=False))
             ]
-            raster = networks.Raster(config.num_values, config.channel_groups, self.site.units)
-            self.network = networks.make(config.pixels, raster, name="pixels")
+            raster = Raster(config.num_values, config.channel_groups, self.site.units)
+            self.network = layers.Chain(config.pixels.make_layers(raster), name="pixels")
         self._prior_sites = [distributions.GaussianSite(level.dim, dtype=self.latent_dtype) for level in config.levels]
         self.track_parts(self.num_levels)
         self.build()
@@ -120,7 +120,7 @@ class Hierarchy(ElboModel):
         images = np.asarray(images)
         params = self.network.layers[-1]
         marginal = self.site.marginal_params(images)
-        if not isinstance(self.config.pixels, PixelCNNPPConfig):
+        if not self.config.pixels.starts_from_data:
             params.bias.assign(marginal)
             return
         # From all parts of the set, which may be sorted.

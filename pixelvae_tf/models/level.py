@@ -12,8 +12,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from pixelvae_tf import distributions, layers
-from pixelvae_tf.models import networks
 from pixelvae_tf.models.config import LevelConfig
+from pixelvae_tf.models.networks import Raster
 
 
 class Level(keras.layers.Layer):
@@ -38,8 +38,8 @@ class Level(keras.layers.Layer):
             self.decoder = layers.FeatureDecoder(size, filters, config.filters[-1], name="decoder", **options)
         self.prior_network = None
         if config.prior is not None:
-            raster = networks.Raster(0, 1, distributions.GaussianSite(config.dim).units)
-            self.prior_network = networks.make(config.prior, raster, name="prior")
+            raster = Raster(0, 1, distributions.GaussianSite(config.dim).units)
+            self.prior_network = layers.Chain(config.prior.make_layers(raster), name="prior")
 
     def build(self, features_shape, above_shape=None) -> None:
         """Builds for the features of the level below, [B, H, W, C], and the context that the level above gives."""
