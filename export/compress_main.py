@@ -8,7 +8,7 @@ The images are the model's: a .npy file of uint8 [N, H, W, C], a folder of files
 cropped, scaled or converted. docs/codec.md has the format of the file.
 """
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
 from pixelvae_tf import console
@@ -36,8 +36,7 @@ _JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and compresses."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    console.refuse_arguments(argv)
     absl_logging.set_verbosity(absl_logging.WARNING)
     console.start_tensorflow()
     from pixelvae_tf import codec
@@ -58,12 +57,12 @@ def main(argv: list[str]) -> None:
             jobs=_JOBS.value,
         )
         with progress.shown("image") as show:
-            made = codec.compress(model.networks, images, labels, options, show)
-        write_atomically(_OUTPUT.value, made.content)
+            compressed = codec.compress(model.networks, images, labels, options, show)
+        write_atomically(_OUTPUT.value, compressed.content)
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-compress: {error}") from error
-    size, number = len(made.content), max(images.size, 1)
-    raw = f", {made.statistics.raw} of them stored as they are" if made.statistics.raw else ""
+    size, number = len(compressed.content), max(images.size, 1)
+    raw = f", {compressed.statistics.raw} of them stored as they are" if compressed.statistics.raw else ""
     print(f"compressed: {len(images)} images{raw}, {size} bytes, {8 * size / number:.4f} bits/dim: {_OUTPUT.value}")
 
 

@@ -9,7 +9,7 @@ does not decode to the images that were coded gives none: the message names the 
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
 from pixelvae_tf import console
@@ -26,8 +26,7 @@ _JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and decompresses."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    console.refuse_arguments(argv)
     absl_logging.set_verbosity(absl_logging.WARNING)
     console.start_tensorflow()
     from pixelvae_tf import codec, pictures

@@ -14,7 +14,7 @@ import sys
 import threading
 import webbrowser
 
-from absl import app, flags
+from absl import flags
 
 from pixelvae_tf import console
 from pixelvae_tf.export import client
@@ -32,8 +32,7 @@ _NO_BROWSER = flags.DEFINE_bool("no_browser", False, "Print the address alone.")
 
 def main(argv: list[str]) -> None:
     """Parses the flags and serves the page until it is stopped."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    console.refuse_arguments(argv)
     # By itself it ends a process without its `finally`s, which remove what was uploaded.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

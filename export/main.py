@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from pixelvae_tf import console, hub
 from pixelvae_tf.export.options import ServingOptions
@@ -48,8 +48,7 @@ SERVING = ("max_batch", "completion_rounds", "warmup", "xla", "xla_parts")
 
 def main(argv: list[str]) -> None:
     """Parses the flags and exports."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    console.refuse_arguments(argv)
     logging.set_verbosity(logging.ERROR)  # TensorFlow warns of retracing where every endpoint is traced once
     # By default these end a process without its `finally` blocks, which remove unfinished files.
     for ending in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP

@@ -9,7 +9,7 @@ ordinary images with their maps. Images are read as `--config.data.folder` reads
 be read are named and left out. Interrupted, the same command goes on.
 """
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
 from pixelvae_tf import console
@@ -40,8 +40,7 @@ SHOWN = 10
 
 def main(argv: list[str]) -> None:
     """Parses the flags and scores."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    console.refuse_arguments(argv)
     absl_logging.set_verbosity(absl_logging.WARNING)
     console.start_tensorflow()
     from pixelvae_tf.export import local

@@ -133,6 +133,12 @@ def _reason(error: Exception) -> str:
     return ""
 
 
+def refuse_arguments(argv: list[str]) -> None:
+    """Raises a usage error for arguments beside the flags."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+
+
 def command() -> str:
     """The name of the command that runs, for its messages."""
     return pathlib.Path(sys.argv[0]).stem

@@ -10,7 +10,7 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from pixelvae_tf import console, files, limits, onednn
 
@@ -34,8 +34,7 @@ flags.mark_flags_as_mutual_exclusive(["folder", "data_dir"])
 
 def main(argv: list[str]) -> None:
     """Parses the flags and evaluates."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    console.refuse_arguments(argv)
     onednn.switch_on()
     console.start_tensorflow()
     from pixelvae_tf import data, pretrained, runs

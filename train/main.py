@@ -51,8 +51,7 @@ _LIST = flags.DEFINE_bool("list", False, "Print the presets and stop.")
 def main(argv: list[str]) -> None:
     """Parses the flags and trains."""
     signal.signal(signal.SIGTERM, _stop)  # during start-up; `Interruption` takes over for training
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    console.refuse_arguments(argv)
     if _LIST.value:
         print(f"{'preset':46} {'cost (an evaluation of the bound, an image)':44} should give\n    what it is\n")
         for name in presets.names():
