@@ -57,7 +57,7 @@ def _check_params(shape: tuple, expected: tuple) -> None:
         )
 
 
-class AutoregressiveGrid(tfd.Distribution):
+class AutoregressiveGrid(tfp.distributions.Distribution):
     """The distribution over [H, W, C] that a causal network and a site define.
 
     It holds tensors and layers but owns no variables: models own the layers.
@@ -111,9 +111,9 @@ class AutoregressiveGrid(tfd.Distribution):
             raise ValueError(
                 f"event_shape must be (H, W, {site.channels}), of the channels of the site. Received: {event_shape}"
             )
-        self._site, self._grid_shape = site, tuple(event_shape)
+        self._site, self._grid_shape = site, (event_shape[0], event_shape[1], event_shape[2])
         self._one_context = context is not None and context.shape.rank == 1
-        self._context = context[None] if self._one_context else context
+        self._context = context[None] if context is not None and self._one_context else context
         self._network = self._ready(network)
         self._temperature, self._dropout_seed = temperature, dropout_seed
         # Whatever has the batch as its first dimension.
@@ -179,7 +179,7 @@ class AutoregressiveGrid(tfd.Distribution):
         training = self._dropout_seed is not None
         return self._network(value, context=context, training=training, seed=self._dropout_seed)
 
-    def conditionals(self, value: tf.Tensor) -> tfd.Distribution:
+    def conditionals(self, value: tf.Tensor) -> tfp.distributions.Distribution:
         """The distribution of every location given the locations before it in `value`, all together.
 
         Its KL divergence from a Gaussian is analytic where this distribution's own is not: for a z from q, the mean of

@@ -53,7 +53,7 @@ def at_least_float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
 
 
-def posterior_gaussian(params: tf.Tensor, bounded: bool = False) -> tfd.Distribution:
+def posterior_gaussian(params: tf.Tensor, bounded: bool = False) -> tfp.distributions.Distribution:
     """The diagonal Gaussian of a vector, or of a grid of vectors, from a network's raw output.
 
     Args:
@@ -68,7 +68,9 @@ def posterior_gaussian(params: tf.Tensor, bounded: bool = False) -> tfd.Distribu
     return over_grid(tfd.Independent(tfd.Normal(loc, scale), 1))
 
 
-def standard_gaussian(shape: tuple[int, ...], dtype: str = "float32", temperature=1.0) -> tfd.Distribution:
+def standard_gaussian(
+    shape: tuple[int, ...], dtype: str = "float32", temperature=1.0
+) -> tfp.distributions.Distribution:
     """N(0, I) on a vector (D,) or a grid (H, W, D): the prior of the top level.
 
     Args:
@@ -83,7 +85,7 @@ def standard_gaussian(shape: tuple[int, ...], dtype: str = "float32", temperatur
     return over_grid(tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), sigma), 1), len(shape) - 1)
 
 
-def over_grid(locations: tfd.Distribution, rank: int | None = None) -> tfd.Distribution:
+def over_grid(locations: tfp.distributions.Distribution, rank: int | None = None) -> tfp.distributions.Distribution:
     """The product over the grid's locations, if there is a grid.
 
     Args:

@@ -9,6 +9,8 @@ there, and a_kcd goes through tanh.
 Legend: C channels, K components.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -21,7 +23,7 @@ from pixelvae_tf.distributions.sites import Site, inverse_cdf, per_batch
 tfd = tfp.distributions
 
 
-class LogisticMixture(tfd.Distribution):
+class LogisticMixture(tfp.distributions.Distribution):
     """The distribution of a pixel's channels; see the module.
 
     Args:
@@ -132,7 +134,8 @@ class LogisticMixture(tfd.Distribution):
 
         loc, log_scale, coefficients = chosen(self.loc), chosen(self.log_scale), chosen(self.coefficients)
         # One factor serves all components.
-        factor = self.scale_factor[..., 0] if tf.convert_to_tensor(self.scale_factor).shape.rank else self.scale_factor
+        scale_factor: Any = self.scale_factor
+        factor = scale_factor[..., 0] if tf.convert_to_tensor(scale_factor).shape.rank else scale_factor
         values: list[tf.Tensor] = []
         for channel in range(self.loc.shape[-1]):
             before = tf.stack(values, axis=-1) if values else tf.zeros([*([1] * component.shape.rank), 0], tf.int32)

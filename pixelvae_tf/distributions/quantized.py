@@ -47,7 +47,7 @@ class Marginal:
         return self.places[np.searchsorted(np.cumsum(self.frequencies), levels - 1e-12)]
 
 
-class Quantized(tfd.Distribution):
+class Quantized(tfp.distributions.Distribution):
     """A real variable rounded to 0 .. V - 1; the batch shape is that of `loc`, the event shape ().
 
     TFP's QuantizedDistribution, which serves every family, loses four digits where the scale is large and

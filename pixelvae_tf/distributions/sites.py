@@ -41,7 +41,7 @@ class Site(abc.ABC):
     num_values: int | None = None
 
     @abc.abstractmethod
-    def distribution(self, params: tf.Tensor, temperature=1.0) -> tfd.Distribution:
+    def distribution(self, params: tf.Tensor, temperature=1.0) -> tfp.distributions.Distribution:
         """The distribution of a location.
 
         Args:
@@ -106,7 +106,7 @@ class ChannelwiseSite(Site):
         return tf.linalg.matrix_transpose(tf.reshape(at_least_float32(params), shape))
 
     @abc.abstractmethod
-    def channel_distribution(self, params: tf.Tensor, temperature=1.0) -> tfd.Distribution:
+    def channel_distribution(self, params: tf.Tensor, temperature=1.0) -> tfp.distributions.Distribution:
         """As `distribution`, with batch shape [..., C] and event shape []."""
 
     def distribution(self, params, temperature=1.0):

@@ -227,21 +227,10 @@ class Chain(CausalLayer):
     def __init__(self, layers: list[CausalLayer], **kwargs):
         super().__init__(**kwargs)
         self.layers = list(layers)
-
-    @property
-    def channel_groups(self) -> int:
-        """Those of the layer that orders them."""
-        return max(layer.channel_groups for layer in self.layers)
-
-    @property
-    def scans_rows(self) -> bool:
-        """Whether one of them does."""
-        return any(layer.scans_rows for layer in self.layers)
-
-    @property
-    def reads_values(self) -> bool:
-        """False if one layer forgets what those below it made."""
-        return all(layer.reads_values for layer in self.layers)
+        self.groups = max(layer.channel_groups for layer in self.layers)
+        self.scans_rows = any(layer.scans_rows for layer in self.layers)
+        # One layer may forget what those below it made.
+        self.reads_values = all(layer.reads_values for layer in self.layers)
 
     def build(self, x_shape, context_shape=None) -> None:
         for layer in self.layers:

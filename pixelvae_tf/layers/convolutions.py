@@ -28,7 +28,7 @@ from pixelvae_tf.layers.shifts import head, shift_down
 from pixelvae_tf.layers.weight_norm import WeightNormConv2D, add_optional
 
 
-class StridedCausalConv2D(WeightNormConv2D, CausalLayer):
+class StridedCausalConv2D(WeightNormConv2D, CausalLayer):  # type: ignore[misc]  # `call` of a layer without context
     """What the causal convolutions that may skip rows and columns share: shapes, and weights for x [B, H, W, C]."""
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:

@@ -185,7 +185,7 @@ class FeatureDecoder(_Blocks):
         for index, f in enumerate(self.filters):
             self.blocks += [self._block(f, "up", f"block_{index}"), *self._keeping(f, f"block_{index}_block")]
 
-    def _sized_blocks(self) -> Iterator[tuple[tuple[int, int], ResidualBlock]]:
+    def _sized_blocks(self) -> Iterator[tuple[tuple[int, ...], ResidualBlock]]:
         """The blocks, each with the (H, W) of what it makes."""
         sizes = iter(self.sizes)
         size = next(sizes)

@@ -7,11 +7,12 @@ random numbers, and two threads that build models at the same time would draw fr
 import contextlib
 import contextvars
 import random
+from typing import Any
 
 import keras
 
 # Without `seeded_weights`, Python's global generator, as everywhere in Keras.
-_generator = contextvars.ContextVar("generator", default=random)
+_generator: contextvars.ContextVar[Any] = contextvars.ContextVar("generator", default=random)
 
 
 @contextlib.contextmanager

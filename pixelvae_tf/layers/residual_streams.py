@@ -6,7 +6,7 @@ Legend: B batch, H height, W width, C channels, F filters.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -81,7 +81,7 @@ class ResidualStream(Conditioned):
         self.filters = filters
         self.first = convolution(filters, 1.0, "first")
         self.second = convolution(2 * filters, SECOND_CONV_GAIN, "second")
-        self.others = [
+        self.others: list[Any] = [
             WeightNormConv2D(filters, use_bias=False, name=f"other_{index}", dtype=self.dtype_policy)
             for index in range(num_others)
         ]
@@ -122,8 +122,8 @@ class StreamStepper(Stepper):
       context: the projected context, or None.
     """
 
-    first: Stepper
-    second: Stepper
+    first: Any
+    second: Any
     others: tuple[tf.Tensor, ...]
     context: tf.Tensor | None
 
