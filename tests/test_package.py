@@ -54,6 +54,27 @@ def test_public_things_have_docstrings(path):
             assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
 
 
+def _functions(node, name="", public=True):
+    """(name, node, whether it is public) of every function below a node; one inside a function is not public."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+            inside = public and (not child.name.startswith("_") or child.name == "__init__")
+            if isinstance(child, ast.FunctionDef):
+                yield f"{name}{child.name}", child, inside
+            yield from _functions(child, f"{name}{child.name}.", inside and isinstance(child, ast.ClassDef))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path):
+    """350 lines a file, 60 a function, six parameters of what is public, beside self."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    for name, function, public in _functions(ast.parse(text)):
+        parameters = [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)]
+        assert function.end_lineno - function.lineno < 60, name
+        assert not public or len([one for one in parameters if one not in ("self", "cls")]) <= 6, (name, parameters)
+
+
 def test_flags_are_defined_in_the_mains_alone():
     for path in SOURCES:
         if path.stem == "console":  # It shows those of the mains, and defines some for them.

@@ -3,7 +3,7 @@
 Legend: B batch, H height, W width, C channels, D dimensions of a latent, L levels, N steps.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -17,8 +17,7 @@ from pixelvae_tf.models.hierarchy import Hierarchy
 from pixelvae_tf.models.preset import Presets
 
 
-@dataclasses.dataclass(frozen=True)
-class _Request:
+class _Request(NamedTuple):
     """What images are drawn from, checked.
 
     Attributes:
@@ -310,12 +309,7 @@ class PixelVAE(Presets, Hierarchy):
             return value if value is None or np.ndim(value) == 0 else tf.repeat(value, steps, axis=0)
 
         # All in one batch.
-        request = dataclasses.replace(
-            request,
-            seeds=repeated(request.seeds),
-            temperature=repeated(request.temperature),
-            one_hot=repeated(request.one_hot),
-        )
+        request = _Request(*map(repeated, request))
         images = self._decode([tf.reshape(latents, (-1, *start.shape[1:]))], request)
         return tf.reshape(images, (-1, steps, *images.shape[1:]))
 
