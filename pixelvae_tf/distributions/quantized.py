@@ -60,7 +60,7 @@ class Quantized(tfp.distributions.Distribution):
     """
 
     def __init__(self, loc: tf.Tensor, scale: tf.Tensor, num_values: int):
-        self.loc, self.scale, self.num_values = loc, scale, num_values
+        self.loc, self.scale, self.num_values = tf.convert_to_tensor(loc), tf.convert_to_tensor(scale), num_values
         super().__init__(
             dtype=tf.int32,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
