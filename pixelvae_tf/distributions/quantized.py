@@ -137,7 +137,7 @@ class QuantizedNormal(Quantized):
     """A normal variable, rounded.
 
     Examples:
-      >>> normal = distributions.QuantizedNormal(loc=[0.0], scale=[0.1], num_values=3)  # of the values 0, 1, 2
+      >>> normal = distributions.QuantizedNormal(loc=[1.0], scale=[0.1], num_values=3)  # of the values 0, 1, 2
       >>> normal.prob([1]).numpy().round(3).tolist()
       [1.0]
     """
