@@ -22,6 +22,8 @@ NAMES = {
     "options": options,
     "evaluation": evaluation,
 }
+# A whole split, which `test_pretrained.py` evaluates too.
+SLOW = {"Evaluator"}
 
 
 def _public():
@@ -50,7 +52,9 @@ def _examples() -> dict[str, doctest.DocTest]:
 EXAMPLES = _examples()
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in sorted(EXAMPLES)]
+)
 def test_an_example_gives_what_it_shows(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     failures = []

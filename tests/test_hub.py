@@ -14,14 +14,26 @@ from pixelvae_tf import console, hub, pretrained, runs
 from pixelvae_tf.train import initial_weights
 
 DIGITS = "digits/gated_pixel_vae"
-FETCH = "import sys; from pixelvae_tf import hub; print(hub.fetch(sys.argv[1])); assert 'tensorflow' not in sys.modules"
+PRESET, MISSING = "hf://someone/digits", "hf://someone/else"
+FETCH = """
+import sys
+from pixelvae_tf import hub
+print(hub.fetch(sys.argv[1]))
+try:
+    hub.fetch(sys.argv[2])
+except OSError as error:
+    print(error)
+assert "tensorflow" not in sys.modules
+"""
 
 
-def _fetch(preset, endpoint, home, **environment):
-    """What `hub.fetch` gives in a process of its own: huggingface_hub reads its environment when it is imported."""
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), **environment}
-    outcome = subprocess.run([sys.executable, "-c", FETCH, preset], env=environment, capture_output=True, text=True)
-    return outcome.stdout.strip(), outcome.stderr.strip().rpartition("\n")[2]
+def _fetch(endpoint, home):
+    """What `hub.fetch` says of both in a process of its own: huggingface_hub reads its environment on import."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home)}
+    command = [sys.executable, "-c", FETCH, PRESET, MISSING]
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +42,18 @@ def fetched(tmp_path_factory):
     served, home = tmp_path_factory.mktemp("served") / "digits", tmp_path_factory.mktemp("home")
     shutil.copytree(hub.FOLDER / DIGITS, served)
     (served / "unasked.bin").write_bytes(b"large")
-    with serving("someone/digits", served) as server:
+    with serving(PRESET.removeprefix("hf://"), served) as server:
         endpoint = f"http://127.0.0.1:{server.server_port}"
-        folder, error = _fetch("hf://someone/digits", endpoint, home)
-        assert folder, error
-        first = list(server.asked)
-        refused = _fetch("hf://someone/else", endpoint, home)[1]
-    again, _ = _fetch("hf://someone/digits", endpoint, home)  # the server is gone
-    unreachable = _fetch("hf://someone/else", endpoint, home)[1]
-    return types.SimpleNamespace(folder=folder, again=again, asked=first, refused=refused, unreachable=unreachable)
+        folder, refused = _fetch(endpoint, home)
+        asked = list(server.asked)
+    again, unreachable = _fetch(endpoint, home)  # the server is gone
+    return types.SimpleNamespace(folder=folder, again=again, asked=asked, refused=refused, unreachable=unreachable)
 
 
 def test_a_model_of_a_hub_is_the_one_that_was_saved(fetched):
     model, config, card = pretrained.load(fetched.folder)
     original, its_config, its_card = pretrained.load(DIGITS)
     assert runs.fingerprint(model) == runs.fingerprint(original) and config == its_config and card == its_card
-    assert (model.sample(2).numpy() == original.sample(2).numpy()).all()
 
 
 def test_only_its_own_files_are_downloaded(fetched):
@@ -58,10 +66,10 @@ def test_what_was_downloaded_needs_no_network(fetched):
 
 
 def test_what_a_hub_refuses_is_said(fetched):
-    assert fetched.refused.startswith("OSError: preset must be a model that the hub gives you: public, or yours after ")
-    assert "Received: 'hf://someone/else': 404" in fetched.refused
-    assert fetched.unreachable.startswith("OSError: the hub must be reachable for weights that are not in its cache ")
-    assert "Received: 'hf://someone/else'" in fetched.unreachable
+    assert fetched.refused.startswith("preset must be a model that the hub gives you: public, or yours after ")
+    assert f"Received: '{MISSING}': 404" in fetched.refused
+    assert fetched.unreachable.startswith("the hub must be reachable for weights that are not in its cache ")
+    assert f"Received: '{MISSING}'" in fetched.unreachable
 
 
 @pytest.mark.parametrize(("scheme", "module"), [("hf", "huggingface_hub"), ("kaggle", "kagglehub")])
