@@ -1,6 +1,8 @@
 """The wheel on each Python: installed without constraints and extras, it runs every command; extras are named."""
 
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +44,23 @@ def test_what_readers_are_told_of_python_is_what_pip_is_told():
     for page in ("README.md", "BUILD.md"):
         assert "Python 3.11, 3.12 or 3.13" in (ROOT / page).read_text(), page
     assert set(COMMANDS) == set(PROJECT["scripts"])
+
+
+def test_the_readme_of_a_release_links_to_its_repository():
+    url = "https://example.org/someone/pixelvae_tf"
+    command = [sys.executable, "setup.py", "--quiet", "--long-description"]
+    plain, released = (
+        subprocess.run(command, cwd=ROOT, env=os.environ | more, capture_output=True, text=True, check=True).stdout
+        for more in ({"PROJECT_URL": ""}, {"PROJECT_URL": url})
+    )
+    assert plain.strip() == (ROOT / "README.md").read_text().strip()
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]*)\)", released)
+    assert all(link.startswith("https://") for _, link in links) and f"git clone {url} " in released
+    ours = [(picture, link.removeprefix(url)) for picture, link in links if link.startswith(url)]
+    assert len(ours) > 15
+    for picture, link in ours:
+        assert link.startswith(f"/{'raw' if picture else 'blob'}/v{PROJECT['version']}/"), link
+        assert (ROOT / link.split("/", 3)[3]).exists(), link
 
 
 @pytest.mark.parametrize("name", ["mnist", "a_set_of_tfds"])
