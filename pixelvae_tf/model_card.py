@@ -130,7 +130,7 @@ def _classes(number: int, names: list[str]) -> str:
 
 
 def _shape(level: dict) -> list[int]:
-    return [level["dim"]] if level["grid"] == [1, 1] else [*level["grid"], level["dim"]]
+    return [level["dim"]] if tuple(level["grid"]) == (1, 1) else [*level["grid"], level["dim"]]
 
 
 def _evaluation(card: dict) -> list[str]:

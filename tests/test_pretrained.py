@@ -187,7 +187,7 @@ def test_a_model_travels_as_a_folder(tmp_path):
     assert config.data.name == "arrays" and config.train.dtype == saved.dtype_policy.name and step == 0
     card = huggingface_hub.ModelCard.load(tmp_path / "mine" / hub.README)
     assert card.data.library_name == "pixelvae_tf" and card.data.eval_results is None
-    assert card.text.strip().startswith("# mine\n")
+    assert card.text.strip().startswith("# mine\n") and f"| latents | {saved.config.levels[0].dim} |" in card.text
 
     # By Keras' own means, as KerasHub reads it.
     serialized = json.loads((tmp_path / "mine" / hub.CONFIG).read_text())
