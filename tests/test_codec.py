@@ -397,6 +397,11 @@ def _resealed(index, header, words):
     return start + zlib.crc32(start).to_bytes(4, "little") + words
 
 
+def _stop_at_100(done: int, total: int) -> None:
+    if done >= 100:
+        pytest.fail(f"it decodes on: {done} of {total}")
+
+
 @contextlib.contextmanager
 def _memory_of_at_most(most: int):
     """Of Python and NumPy, in bytes."""
@@ -427,7 +432,7 @@ def test_what_stands_behind_the_last_chunk_is_refused():
     ],
 )
 def test_counts_that_lie_cost_neither_time_nor_memory(integers, message):
-    stack, told = Stack(), []
+    stack = Stack()
     for integer in integers:
         stack.push_integer(integer)
     words = stack.words().astype("<u4").tobytes()
@@ -436,8 +441,7 @@ def test_counts_that_lie_cost_neither_time_nor_memory(integers, message):
     content = _resealed([entry], header, words)
     # 8 bytes a few times for each of the 2**20 images.
     with _memory_of_at_most(2**26), pytest.raises(codec.DamagedError, match=message):
-        codec.decompress(PlainNetworks(), content, progress=lambda done, total: told.append(done))
-    assert not told or told[-1] < 100
+        codec.decompress(PlainNetworks(), content, progress=_stop_at_100)
     empty = (2**20, 0, 0)
     with pytest.raises(ValueError, match=r"input must have at most 16777216 images\. Received: 20971520"):
         codec.decompress(PlainNetworks(), _resealed([empty] * 20, header, b""))

@@ -17,7 +17,7 @@ import servers
 from PIL import Image
 
 from pixelvae_tf import bounds, pictures
-from pixelvae_tf.export import client
+from pixelvae_tf.export import client, local
 from pixelvae_tf.export.explore import (
     as_python,
     choices,
@@ -67,8 +67,12 @@ def as_shown(explored, images) -> np.ndarray:
     return pictures.to_uint8_picture(np.asarray(images), explored.facts.num_values)[..., 0]
 
 
-def run_script(script: str, monkeypatch, folder) -> None:
+def run_script(script: str, monkeypatch, folder, explored=None) -> None:
+    """Runs lines of Python; with a model that is loaded already, for that which they load."""
     monkeypatch.chdir(folder)
+    if explored:
+        assert f"local.SavedModel({str(explored.model.path)!r})" in script
+        monkeypatch.setattr(local, "SavedModel", lambda path: explored.model)
     exec(compile(script, "script", "exec"), {})
 
 
@@ -120,7 +124,7 @@ def test_a_unit_that_is_moved_gives_the_pixels_of_decode(models, monkeypatch, tm
     other = explored.image(origins.given(np.full(explored.facts.image_shape, 1)))
     between = shown(latents.draw_between(explored, other, moved, 3))
     parts = latents.script_parts(explored, moved, still, other, 3)
-    run_script(as_python.script(explored, *parts), monkeypatch, tmp_path)
+    run_script(as_python.script(explored, *parts), monkeypatch, tmp_path, explored)
     for name, images in {"latents": expected, "sweep": row, "between": between}.items():
         tiled = pictures.tile(np.stack(images)[..., None], 256, len(images), markup.SAVED_SCALE)
         np.testing.assert_array_equal(Image.open(tmp_path / f"{name}.png"), tiled[..., 0], err_msg=name)
@@ -183,7 +187,7 @@ def test_noise_that_is_redrawn_changes_along_a_row_and_the_rest_is_held(models, 
     expected = model.sample(new, 0.9, labels=[1] * 3, level_seeds=[fixed, new, fixed])
     np.testing.assert_array_equal(shown(row), as_shown(explored, expected))
     assert shown(levels.draw(explored, held, ["z2", "pixels"], 2, 2)[1])[1].tolist() != shown(row)[1].tolist()
-    run_script(script, monkeypatch, tmp_path)
+    run_script(script, monkeypatch, tmp_path, explored)
     tiled = pictures.tile(expected.numpy(), explored.facts.num_values, 3, markup.SAVED_SCALE)
     np.testing.assert_array_equal(Image.open(tmp_path / "levels.png"), tiled[..., 0])
     given = origins.given(np.zeros(explored.facts.image_shape), 2)
@@ -209,7 +213,7 @@ def test_an_image_is_measured_as_log_prob_does(models, tmp_path, monkeypatch, ca
     # Behind the image and its map.
     np.testing.assert_array_equal(shown(pictures_html)[2:], as_shown(explored, drawn))
     np.testing.assert_array_equal(shown(pictures_html)[0][..., 0], as_shown(explored, pixels[None])[0])
-    run_script(script, monkeypatch, tmp_path)
+    run_script(script, monkeypatch, tmp_path, explored)
     assert float(capsys.readouterr().out) == pytest.approx(float(log_prob), rel=1e-5)
     tiled = pictures.tile(drawn.numpy(), facts.num_values, 2, markup.SAVED_SCALE)
     np.testing.assert_array_equal(Image.open(tmp_path / "reconstructions.png"), tiled[..., 0])
@@ -233,7 +237,7 @@ def test_a_mask_is_kept_and_the_rest_completed(models, monkeypatch, tmp_path):
     np.testing.assert_array_equal(shown(grid), as_shown(explored, expected))
     kept = np.broadcast_to(mask[..., 0], (3, height, width)) > 0
     np.testing.assert_array_equal(np.stack(shown(grid))[kept], as_shown(explored, [image.pixels] * 3)[kept])
-    run_script(script, monkeypatch, tmp_path)
+    run_script(script, monkeypatch, tmp_path, explored)
     tiled = pictures.tile(expected.numpy(), explored.facts.num_values, 3, markup.SAVED_SCALE)
     np.testing.assert_array_equal(Image.open(tmp_path / "completions.png"), tiled[..., 0])
 
@@ -315,6 +319,23 @@ def test_a_link_restores_its_choices_and_passes_over_what_is_wrong(models):
     assert 7 in chosen and 0.5 in chosen and True in chosen and ["z3", "z1"] in chosen
     assert "0_1.0" in chosen and "nothing" not in chosen and 99 not in chosen
     assert restore.fn("")[-2] == "samples"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (VECTOR, "Rounds cannot be chosen: this export was made before they could be. Export the model again."),
+        (WITHOUT, "Rounds cannot be chosen: without latents there are none."),
+    ],
+)
+def test_where_rounds_cannot_be_chosen_the_page_says_why(models, name, said):
+    explored, _ = models(name)
+    facts = dataclasses.replace(explored.facts, rounds=None)
+    without = explored_model.ExploredModel(explored.model, facts, "", ("", ""))
+    blocks = page.build(without, Preparation(without))
+    assert said in [block.value for block in blocks.blocks.values() if isinstance(block, gradio.Markdown)]
+    shown = [block.label for block in blocks.blocks.values() if isinstance(block, gradio.Slider) and block.visible]
+    assert "Completions" in shown and "Rounds of encoding and filling in" not in shown
 
 
 def test_choices_read_what_javascript_writes():
