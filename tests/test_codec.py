@@ -424,7 +424,8 @@ def test_what_stands_behind_the_last_chunk_is_refused():
         # In the order in which they are pushed: words of the digest, buckets, runs of waves, raw images.
         ((chunks.DIGEST_WORDS, 0, 2**18, 4, 1, 0), "it ends before its images do"),
         ((chunks.DIGEST_WORDS, 2**60, 2**18, 4, 1, 0), "its tables are longer than it"),
-        ((chunks.DIGEST_WORDS, 5, 2**18, 4, 1, 0), "its tables are longer than it"),  # by a byte each
+        # Buckets of no bits, beyond the last of which an empty stack gives zeros.
+        ((127, 7, 0, 0, 0, 0, 30, 2**18, 4, 1, 0), "its tables are longer than it"),
         ((1, 0, 2**18, 4, 1, 0), "its digest has 1 words"),
         ((chunks.DIGEST_WORDS, 0, 2**60, 4, 1, 0), "its waves are not of its images"),
         ((2**60, 0), "its waves are not of its images"),

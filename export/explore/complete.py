@@ -61,13 +61,13 @@ def build(page: Page) -> None:
     page.draws(ID, redraw, [page.hand, brush, *chosen], [brush, shown, page.python], triggers)
 
 
-def _rounds(page: Page) -> gr.Slider:
+def _rounds(page: Page) -> gr.components.Component:
     """A choice of the rounds; where there is none, why."""
     facts = page.model.facts
     if facts.rounds is None:
         old = "this export was made before they could be. Export the model again."
         gr.Markdown(f"Rounds cannot be chosen: {old if facts.num_levels else 'without latents there are none.'}")
-        return gr.Slider(0, 0, 0, visible=False)
+        return gr.Number(0, visible=False)
     start = min(facts.rounds, MAX_CHOSEN_ROUNDS)
     return page.count("rounds", "Rounds of encoding and filling in", 0, MAX_CHOSEN_ROUNDS, start)
 
