@@ -12,7 +12,7 @@ from family import MODELS, make_model
 from small_run import small_config
 
 import pixelvae_tf
-from pixelvae_tf import data, hub, pretrained, runs
+from pixelvae_tf import data, hub, model_card, pretrained, runs
 from pixelvae_tf.config import Config
 from pixelvae_tf.export import card as card_lib
 from pixelvae_tf.export import store_pretrained
@@ -206,6 +206,7 @@ def test_a_model_travels_as_a_folder(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_hubs_library_finds_the_results_in_the_card(name):
     card = pretrained.find(name).card
+    assert (_folder(name) / hub.README).read_text() == model_card.hub_page(card)
     read = huggingface_hub.ModelCard.load(_folder(name) / hub.README)
     assert read.data.model_name == name and read.data.pipeline_tag == "unconditional-image-generation"
     results = {(result.metric_type, str(result.metric_args)): result for result in read.data.eval_results}
