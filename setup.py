@@ -12,7 +12,6 @@ import tomllib
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 # The address of the repository, which whoever releases knows.
 URL = os.environ.get("PROJECT_URL", "").rstrip("/")
 
@@ -22,8 +21,9 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text()
     if not URL:
         return text
-    text = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\g<1>{URL}/raw/v{VERSION}/", text)
-    text = re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:)", rf"\g<1>{URL}/blob/v{VERSION}/", text)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    text = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\g<1>{URL}/raw/v{version}/", text)
+    text = re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:)", rf"\g<1>{URL}/blob/v{version}/", text)
     return text.replace("REPOSITORY", URL, 1)
 
 

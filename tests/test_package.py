@@ -96,7 +96,7 @@ def test_the_installed_package_has_train_and_export():
 
 def test_what_is_installed_holds_the_trained_weights_and_the_costs(tmp_path):
     # setup.py by itself: what pyproject.toml says takes a newer setuptools than TensorFlow brings along.
-    for name in ("setup.py", "pixelvae_tf", "train", "export"):
+    for name in ("setup.py", "README.md", "pixelvae_tf", "train", "export"):
         (tmp_path / name).symlink_to(ROOT / name)
     command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib=build"]
     subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)
