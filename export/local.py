@@ -140,8 +140,8 @@ def pretrained(name: str | os.PathLike) -> Weights:
     """
     from pixelvae_tf import pretrained as pretrained_lib
 
-    found = pretrained_lib.find(name)
-    return Weights(lambda: (found.load(),), found.config, found.card["data"].get("classes", ()))
+    trained = pretrained_lib.find(name)
+    return Weights(lambda: (trained.load(),), trained.config, trained.card["data"].get("classes", ()))
 
 
 def run(workdir: str | pathlib.Path, weights: str) -> Weights:

@@ -128,11 +128,11 @@ def _from_kaggle(preset: str) -> str:
         raise ValueError(
             f"kaggle:// needs kagglehub: pip install 'pixelvae_tf[kaggle]'. Received: {preset!r}; {error}"
         ) from error
-    told = (exceptions.BackendError, exceptions.CredentialError, exceptions.DataCorruptionError)
-    told += (exceptions.NotFoundError, exceptions.UnauthenticatedError, OSError, ValueError)
+    errors = (exceptions.BackendError, exceptions.CredentialError, exceptions.DataCorruptionError)
+    errors += (exceptions.NotFoundError, exceptions.UnauthenticatedError, OSError, ValueError)
     try:
         return kagglehub.model_download(preset.removeprefix("kaggle://"))
-    except told as error:  # what requests raises is an OSError
+    except errors as error:  # what requests raises is an OSError
         raise OSError(f"Kaggle must give its files. Received: {preset!r}: {_first_line(error)}") from error
 
 

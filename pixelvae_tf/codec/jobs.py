@@ -49,5 +49,5 @@ def _start(pickled: bytes) -> None:
 
 def _work(work: Work, task: tuple) -> tuple[Any, int]:
     """What a process does; the result, and how many images it was."""
-    told: list[int] = []
-    return work(_networks, *task, told.append), sum(told)
+    counts: list[int] = []
+    return work(_networks, *task, counts.append), sum(counts)

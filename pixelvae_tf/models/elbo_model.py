@@ -120,7 +120,7 @@ class ElboModel(keras.Model):
         if not self.compiled:
             raise ValueError(
                 "compile must come before a call with training=True: the noise is that of the optimizer's step. "
-                "In a training loop of your own, call bounds.elbo with seeds"
+                "In a training loop of your own, call bounds.elbo with seeds and a dropout_seed"
             )
         # `iterations` counts updates: it would repeat the noise of batches whose gradients are accumulated.
         step, seed = tf.cast(self.optimizer._iterations, tf.int64), self._fit_options["seed"]

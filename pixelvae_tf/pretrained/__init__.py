@@ -38,10 +38,10 @@ class Pretrained(typing.NamedTuple):
 
 def find(preset: str | os.PathLike) -> Pretrained:
     """Trained weights by name, which are not read yet; arguments and errors of `PixelVAE.from_preset`."""
-    found = preset_lib.read(preset)
-    without_run = {"data": {"name": config_lib.GIVEN}, "train": {"dtype": found.dtype}}
-    parts = {**found.card.get("config", without_run), "model": dataclasses.asdict(found.config)}
-    with preset_lib.as_saved(found.name, found.folder):
+    stored = preset_lib.read(preset)
+    without_run = {"data": {"name": config_lib.GIVEN}, "train": {"dtype": stored.dtype}}
+    parts = {**stored.card.get("config", without_run), "model": dataclasses.asdict(stored.config)}
+    with preset_lib.as_saved(stored.name, stored.folder):
         config = config_lib.from_json(json.dumps(parts))
     name, binarization = data.describe(config.data)
     unknown = {
@@ -49,16 +49,16 @@ def find(preset: str | os.PathLike) -> Pretrained:
         "step": 0,
         "data": {"name": name, "binarization": binarization},
         "evaluations": [],
-        "commands": {"train": None, "evaluate": f"pixelvae-evaluate --pretrained={found.name}"},
+        "commands": {"train": None, "evaluate": f"pixelvae-evaluate --pretrained={stored.name}"},
         "lineage": [],
     }
-    return Pretrained(config, {**unknown, **found.card, "config": json.loads(config_lib.to_json(config))}, found.load)
+    return Pretrained(config, {**unknown, **stored.card, "config": json.loads(config_lib.to_json(config))}, stored.load)
 
 
 def load(preset: str | os.PathLike) -> tuple["PixelVAE", config_lib.Config, dict]:
     """The model, its config and its card; arguments and errors of `PixelVAE.from_preset`."""
-    found = find(preset)
-    return found.load(), found.config, found.card
+    trained = find(preset)
+    return trained.load(), trained.config, trained.card
 
 
 def load_pretrained(preset: str | os.PathLike) -> tuple["PixelVAE", config_lib.Config, int]:
