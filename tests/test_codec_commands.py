@@ -47,7 +47,7 @@ def test_chunks_at_a_time_make_the_same_file(exported, tmp_path):
     assert (tmp_path / "1.pvc").read_bytes() == (tmp_path / "2.pvc").read_bytes()
     decoded = [f"--input={tmp_path}/2.pvc", f"--output={tmp_path}/all", "--jobs=2"]
     status, _, errors = run_command(DECOMPRESS, f"--saved_model={exported.path}", *decoded)
-    assert status == 0 and len(errors.splitlines()) < 10, errors
+    assert status == 0, errors
     np.testing.assert_array_equal(np.load(tmp_path / "all" / "images.npy"), images)
 
 

@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pixelvae_tf import console, streams
 from pixelvae_tf.codec.networks import Networks
 
 # From the model, a task's own arguments, and a function that is told how many images more are done.
@@ -41,10 +40,9 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
 
 
 def _start(pickled: bytes) -> None:
-    """Loads the model, without what TensorFlow says of itself."""
+    """Loads the model. What TensorFlow says of itself comes before, when it is imported with this module."""
     global _networks
-    with streams.without(console.NOISE):
-        _networks = pickle.loads(pickled)
+    _networks = pickle.loads(pickled)
 
 
 def _work(work: Work, task: tuple) -> tuple[Any, int]:
