@@ -131,6 +131,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         meant = did_you_mean(f"--{error.flagname}", [*(f"--{name}" for name in flags.FLAGS), *_field_flags()])
         raise SystemExit(f"pixelvae-train: --{error.flagname} is no flag{meant} --help explains them") from error
     except flags.Error as error:  # absl's own handler parses again, and finds every field already defined
+        if re.search("as instance of|marked as optional|supported for overriding", str(error)):
+            _refuse_part(fields, error)
         raise SystemExit(f"pixelvae-train: {error}. --help explains the flags") from error
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         unknown = [name for name in (field.partition("=")[0] for field in fields) if name not in _field_flags()]
@@ -140,10 +142,14 @@ def _parse_flags(argv: list[str]) -> list[str]:
             f"Received: {' '.join(fields)}: {error.args[0]}{meant}"
         ) from error
     except TypeError as error:
-        raise SystemExit(
-            "pixelvae-train: every --config.FIELD must name a number, a text or a tuple of them; a whole network or "
-            f"level is the preset's choice. Received: {' '.join(fields)}"
-        ) from error
+        _refuse_part(fields, error)
+
+
+def _refuse_part(fields: list[str], error: Exception) -> NoReturn:
+    raise SystemExit(
+        "pixelvae-train: every --config.FIELD must name a number, a text or a tuple of them; a whole network or "
+        f"level is the preset's choice. Received: {' '.join(fields)}"
+    ) from error
 
 
 def _field_flags() -> list[str]:

@@ -116,9 +116,10 @@ class Preset:
         from pixelvae_tf import keras_backend
 
         keras_backend.check()
-        from pixelvae_tf import layers
+        from pixelvae_tf import checks, layers
         from pixelvae_tf.models import PixelVAE, weights
 
+        checks.check_eager()  # no fault of the files
         with as_saved(self.name, self.folder):
             with layers.seeded_weights(0):  # leaves Python's random numbers, which Keras draws from, as they are
                 model = PixelVAE(self.config, dtype=self.dtype)
