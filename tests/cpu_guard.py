@@ -7,6 +7,7 @@ A case answers for its own set-up and tear-down. What a module or the whole run 
 happens to come first would pay for all: the summary shows it beside that case.
 """
 
+import collections
 import os
 import pathlib
 import time
@@ -94,7 +95,7 @@ class CpuGuard:
         self.workers += getattr(node, "workeroutput", {}).get(OWN, 0.0)
 
     def pytest_terminal_summary(self, terminalreporter) -> None:
-        """Prints the slowest cases and the sum."""
+        """Prints the slowest cases and files, and the sum."""
         costs = {name: (case.get(OWN, 0.0), case.get(SHARED, 0.0)) for name, case in self.cases.items()}
         slowest = sorted(costs, key=lambda name: sum(costs[name]), reverse=True)[:SHOWN]
         terminalreporter.section("CPU seconds")
@@ -102,6 +103,11 @@ class CpuGuard:
             own, shared = costs[name]
             beside = f" (and {shared:.1f} s for what it shares)" if shared >= 0.1 else ""
             terminalreporter.write_line(f"{own:6.1f}  {name}{beside}")
+        files = collections.Counter()
+        for name, cost in costs.items():
+            files[name.partition("::")[0]] += sum(cost)
+        for name, cost in files.most_common(SHOWN):
+            terminalreporter.write_line(f"{cost:6.1f}  {name}")
         # The workers, which have ended, reported theirs.
         total = sum(os.times()[:2]) + self.workers if self.workers else cpu_seconds()
         terminalreporter.write_line(f"{total:6.1f}  in all, for {len(costs)} cases")
