@@ -11,6 +11,7 @@ import numpy as np
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import limits
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.export import client
 from pixelvae_tf.model_card import CARD
 from pixelvae_tf.models.config import COMPLETION_ROUNDS
@@ -72,8 +73,7 @@ class SavedModel(Local):
         try:
             return tf.saved_model.load(str(self.path))
         except (OSError, ValueError, tf.errors.OpError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"saved_model must be whole. Received: {str(self.path)!r}: {reason}") from error
+            raise ValueError(f"saved_model must be whole. Received: {str(self.path)!r}: {first_line(error)}") from error
 
     def signature(self, name: str) -> client.Signature:
         """See `client.Model`."""

@@ -130,7 +130,7 @@ def _model_and_card() -> tuple:
 def _forget_places(config) -> None:
     """Takes from a config where this machine keeps images and weights: nobody else has it."""
     config.data.data_dir, config.data.folder = "", pathlib.PurePath(config.data.folder).name
-    if not hub.is_handle(config.train.initial_weights) and config.train.initial_weights not in hub.names():
+    if not hub.is_portable(config.train.initial_weights):
         config.train.initial_weights = pathlib.PurePath(config.train.initial_weights).name
 
 

@@ -44,7 +44,7 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
             f"run `pixelvae-evaluate --workdir={workdir}`. Received: {[report['data'] for report in evaluations]}"
         )
     start = config.train.initial_weights
-    if start not in ("", *hub.names()) and not hub.is_handle(start):
+    if start and not hub.is_portable(start):
         raise ValueError(
             "train.initial_weights of the run must be none, or a pretrained model that others have too. "
             f"Received: {start!r}"

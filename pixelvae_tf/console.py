@@ -14,6 +14,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from pixelvae_tf import hub, keras_backend, streams
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.files import local_path, require_outside
 
 flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
@@ -123,8 +124,7 @@ def leave_out_onednn() -> None:
 def _reason(error: Exception) -> str:
     """The message for an unexpected error that is not a bug; empty for a bug."""
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's
-        first_line = str(error).partition("\n")[0]
-        return f"there must be enough memory; smaller batches or fewer images take less. {first_line}"
+        return f"there must be enough memory; smaller batches or fewer images take less. {first_line(error)}"
     try:
         # Whatever imports Keras first fails in a way of its own.
         keras_backend.check()
@@ -188,7 +188,7 @@ class _PretrainedParser(flags.ArgumentParser):
     def parse(self, argument: str) -> str:
         """The name, or the folder with ~ expanded."""
         hub.check(argument)
-        return argument if argument in hub.names() or hub.is_handle(argument) else str(local_path(argument, "it"))
+        return argument if hub.is_portable(argument) else str(local_path(argument, "it"))
 
     def flag_type(self) -> str:
         """As absl's --help calls it."""

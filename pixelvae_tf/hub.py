@@ -15,9 +15,10 @@ import os
 import pathlib
 import re
 
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.files import local_path
 
-__all__ = ["fetch", "is_handle", "is_preset", "names"]
+__all__ = ["fetch", "is_portable", "is_preset", "names"]
 
 CONFIG, METADATA, WEIGHTS, README = "config.json", "metadata.json", "model.weights.h5", "README.md"
 FILES = (CONFIG, METADATA, WEIGHTS, README)
@@ -37,14 +38,14 @@ def names() -> list[str]:
     return sorted(path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.glob(f"*/*/{METADATA}"))
 
 
-def is_handle(source: str) -> bool:
-    """Whether it says where on a hub weights are: "hf://..." or "kaggle://..."."""
-    return source.startswith(tuple(HANDLES))
+def is_portable(source: str) -> bool:
+    """Whether it names the same weights on every machine: those of the package, or "hf://..." or "kaggle://..."."""
+    return source in names() or source.startswith(tuple(HANDLES))
 
 
 def is_preset(source: str) -> bool:
     """Whether it names weights that `fetch` would look for: those of the package, of a hub, or a folder of them."""
-    return source in names() or is_handle(source) or (bool(source) and _is_folder(source))
+    return is_portable(source) or (bool(source) and _is_folder(source))
 
 
 def _is_folder(source: str) -> bool:
@@ -109,15 +110,15 @@ def _from_hugging_face(preset: str) -> str:
     except errors.RepositoryNotFoundError as error:  # and those that want a token, or their terms accepted
         raise OSError(
             f"preset must be a model that the hub gives you: public, or yours after `hf auth login`. "
-            f"Received: {preset!r}: {_first_line(error)}"
+            f"Received: {preset!r}: {first_line(error)}"
         ) from error
     except errors.LocalEntryNotFoundError as error:
-        reason = _first_line(error.__cause__ or error)
+        reason = first_line(error.__cause__ or error)
         raise OSError(
             f"the hub must be reachable for weights that are not in its cache yet. Received: {preset!r}: {reason}"
         ) from error
     except (errors.HFValidationError, errors.HfHubHTTPError) as error:
-        raise OSError(f"the hub must give its files. Received: {preset!r}: {_first_line(error)}") from error
+        raise OSError(f"the hub must give its files. Received: {preset!r}: {first_line(error)}") from error
 
 
 def _from_kaggle(preset: str) -> str:
@@ -133,8 +134,4 @@ def _from_kaggle(preset: str) -> str:
     try:
         return kagglehub.model_download(preset.removeprefix("kaggle://"))
     except errors as error:  # what requests raises is an OSError
-        raise OSError(f"Kaggle must give its files. Received: {preset!r}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+        raise OSError(f"Kaggle must give its files. Received: {preset!r}: {first_line(error)}") from error

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import layers
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.files import local_path, write_atomically
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.models.weights import fingerprint, weights_of
@@ -98,11 +99,6 @@ def read_newest(folder: str | pathlib.Path, read: Callable[[str], None]) -> str 
             continue
         return path
     return None
-
-
-def first_line(error: Exception) -> str:
-    """The message of a TensorFlow error, without its place in the graph."""
-    return str(error).partition("\n")[0]
 
 
 def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> pathlib.Path:

@@ -9,6 +9,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from pixelvae_tf import runs
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.train import workdir as workdir_lib
 
 LOGGER = logging.getLogger("pixelvae_tf")
@@ -138,7 +139,7 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             raise OSError(
                 f"workdir must be writable and have room for the run. Received: {str(self.workdir)!r}: "
-                f"{runs.first_line(error)}. The last good checkpoint, {self.good or 'none yet'}, is kept; when there "
+                f"{first_line(error)}. The last good checkpoint, {self.good or 'none yet'}, is kept; when there "
                 "is room, the same command goes on"
             ) from error
 

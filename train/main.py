@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import config_help, console, limits, onednn, presets
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.suggestions import did_you_mean
 
 _CONFIG = config_flags.DEFINE_config_dataclass(
@@ -74,7 +75,6 @@ def main(argv: list[str]) -> None:
     console.start_tensorflow(devices_follow=True)
     import tensorflow as tf
 
-    from pixelvae_tf import runs
     from pixelvae_tf.train import strategies, trainer
     from pixelvae_tf.train.interruption import Interruption
 
@@ -99,11 +99,11 @@ def main(argv: list[str]) -> None:
             raise
         _fail_for_now(
             "this worker's port must be free; TF_CONFIG names it. Received: "
-            f"{os.environ.get('TF_CONFIG')}: {runs.first_line(error)}"
+            f"{os.environ.get('TF_CONFIG')}: {first_line(error)}"
         )
     except tf.errors.UnavailableError as error:
         aborted = re.search("aborted by: (.*)", error.message)
-        reason = aborted[1] if aborted else runs.first_line(error)
+        reason = aborted[1] if aborted else first_line(error)
         _fail_for_now(f"another worker was lost ({reason}). What was saved is kept; the same commands go on")
     print(f"trained: {pathlib.Path(_WORKDIR.value)}")
 

@@ -86,7 +86,7 @@ def with_absolute_paths(config: config_lib.Config, follow_links: bool = False) -
     """
     config = copy.deepcopy(config)
     fields: list[tuple[Any, str]] = [(config.data, "folder"), (config.data, "data_dir")]
-    if config.train.initial_weights not in hub.names() and not hub.is_handle(config.train.initial_weights):
+    if not hub.is_portable(config.train.initial_weights):
         fields.append((config.train, "initial_weights"))
     for part, name in fields:
         if value := getattr(part, name):

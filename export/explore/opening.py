@@ -12,7 +12,7 @@ from pixelvae_tf.model_card import PAGE, page
 def pretrained(name: str) -> ExploredModel:
     """Trained weights by name; errors of `local.pretrained`."""
     folder = hub.fetch(name)
-    place = name if name in hub.names() or hub.is_handle(name) else str(folder.absolute())
+    place = name if hub.is_portable(name) else str(folder.absolute())
     code = ("local", f"local.pretrained({place!r})")
     return _local(local.pretrained(folder), name, code, page(pretrained_lib.find(folder).card))
 

@@ -17,6 +17,7 @@ import numpy as np
 from pixelvae_tf.config import FOLDERS, GIVEN, DataConfig, ModelConfig
 from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.data import prepared, records, shards
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.files import local_path
 
 SPLITS = folder_lib.SPLITS
@@ -149,8 +150,7 @@ def _import_tfds(module: str, name: str) -> types.ModuleType:
 
 
 def _tfds_says(error: Exception) -> str:
-    reason = str(error).partition("\n")[0]
-    return f"TFDS says {type(error).__name__}: {reason}"
+    return f"TFDS says {type(error).__name__}: {first_line(error)}"
 
 
 def _read_nothing(name: str, split: str, data_dir: str) -> NoReturn:
