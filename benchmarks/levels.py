@@ -2,11 +2,12 @@
 
     python benchmarks/levels.py --data_dir=DIR --layers=0 --output=levels_0.jsonl
 
-A scene is 32x32, binary, and holds four digits of MNIST that have nothing to do with each other: more structure at a
-distance than a few small masked layers see, and more of it than one vector tells easily. Trained are
+A scene is 32x32, binary, and holds four digits of MNIST: more structure at a distance than a few small masked layers
+see, and more of it than one vector tells easily. With --common they are of one class and size, which the vector can
+tell for all of them; without, nothing is common. Trained are
 
 - two levels: an 8x8 grid of latents, with an autoregressive prior, under a vector;
-- one level: the vector alone, through an encoder and a decoder of the same widths;
+- one level: the vector alone, through an encoder and a decoder so much wider that it has as many weights;
 - two-level VAE: pixels independent of each other given the latents;
 - Gaussian prior: two levels, with a plain Gaussian at each location for p(z1 | z2).
 
@@ -20,6 +21,7 @@ import statistics
 import numpy as np
 import short_runs
 from absl import app, flags
+from ml_collections.config_flags import config_path
 from PIL import Image
 
 from pixelvae_tf import data, presets
@@ -28,34 +30,36 @@ from pixelvae_tf.config import Config, DataConfig, MaskedResidualConfig, TrainCo
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS' data directory, for MNIST.")
 _LAYERS = flags.DEFINE_integer("layers", 0, "Masked residual blocks behind the first masked layer.", lower_bound=0)
 _FIRST = flags.DEFINE_integer("first_kernel_size", 3, "Of the first masked layer.", lower_bound=3)
+_COMMON = flags.DEFINE_bool("common", False, "The digits of a scene are of one class and size.")
 _STEPS = flags.DEFINE_integer("steps", 2000, "Steps of 32 scenes.")
 _EVERY = flags.DEFINE_integer("every", 500, "Steps between two evaluations.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.")
 _OUTPUT = flags.DEFINE_string("output", None, "Outcomes, a line of JSON each.", required=True)
 SIZE, NUM_TRAINING, NUM_VALIDATION, BATCH = 32, 30_000, 1000, 32
-KINDS = {
-    "two levels": lambda config: config,
-    "one level": presets.variants.one_level,
-    "two-level VAE": presets.variants.two_level_vae,
-    "Gaussian prior": presets.variants.gaussian_prior,
-}
+KINDS = ("two levels", "one level", "two-level VAE", "Gaussian prior")
+# Of the one-level model's widths, so that it has as many weights as two levels have.
+WIDER = 1.125
 
 
-def scenes(digits: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """Draws scenes from grey digits [N, 28, 28, 1]: values 0 and 1, uint8 [number, SIZE, SIZE, 1].
+def scenes(images: np.ndarray, labels: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """Scenes of grey digits [N, 28, 28, 1] and their classes [N]: values 0 and 1, uint8 [number, SIZE, SIZE, 1].
 
     A quarter of the scene each, from 15 to 20 pixels high, up to two off its centre, cut off at the scene's edge.
     """
     rng = np.random.default_rng(seed)
     result, half = np.zeros((number, SIZE, SIZE, 1), np.uint8), SIZE // 2
+    of_classes = [np.flatnonzero(labels == label) for label in range(10)]
     for scene in result[..., 0]:
+        common, common_side = of_classes[rng.integers(10)], int(rng.integers(15, 21))
         for centre in np.mgrid[half // 2 : SIZE : half, half // 2 : SIZE : half].reshape(2, -1).T:
-            digit = Image.fromarray(digits[rng.integers(len(digits)), ..., 0])
-            side = int(rng.integers(15, 21))
-            ink = np.asarray(digit.resize((side, side), Image.Resampling.BOX)) >= 100
+            digit = rng.choice(common) if _COMMON.value else rng.integers(len(images))
+            side = common_side if _COMMON.value else int(rng.integers(15, 21))
+            resized = Image.fromarray(images[digit, ..., 0]).resize((side, side), Image.Resampling.BOX)
             start = centre - side // 2 + rng.integers(-2, 3, 2)
             low, high = np.maximum(start, 0), np.minimum(start + side, SIZE)
-            scene[tuple(map(slice, low, high))] |= ink[tuple(map(slice, low - start, high - start))]
+            scene[tuple(map(slice, low, high))] |= (np.asarray(resized) >= 100)[
+                tuple(map(slice, low - start, high - start))
+            ]
     return result
 
 
@@ -78,18 +82,43 @@ def two_levels() -> Config:
     return config
 
 
+def of_kind(kind: str) -> Config:
+    """The config of one of the kinds."""
+    config = two_levels()
+    changes = {
+        "two levels": {},
+        "one level": presets.variants.one_level(config),
+        "two-level VAE": presets.variants.TWO_LEVEL_VAE,
+        "Gaussian prior": presets.variants.GAUSSIAN_PRIOR,
+    }[kind]
+    for field, value in changes.items():
+        config_path.set_value(field, config, value)
+    if kind == "one level":
+        (level,) = config.model.levels
+        level.filters, level.decoder_filters = (
+            tuple(round(WIDER * filters) for filters in widths) for widths in (level.filters, level.decoder_filters)
+        )
+    return config
+
+
 def main(_) -> None:
     """Runs what is missing, and prints the table."""
     outcomes = short_runs.Outcomes(_OUTPUT.value)
-    mnist = {split: data.load(two_levels().data, split).images for split in ("train", "validation")}
+    mnist = {split: data.load(two_levels().data, split) for split in ("train", "validation")}
     images, validation = (
-        data.ImageSet(scenes(mnist[split], number, seed), None, f"scenes/{split}", 2, "ink is 100 of 255 or more")
+        data.ImageSet(
+            scenes(mnist[split].images, mnist[split].labels, number, seed),
+            None,
+            f"scenes/{split}",
+            2,
+            "ink is 100 of 255",
+        )
         for seed, (split, number) in enumerate({"train": NUM_TRAINING, "validation": NUM_VALIDATION}.items())
     )
     for seed in range(_SEEDS.value):
-        for kind, vary in KINDS.items():
+        for kind in KINDS:
             if not outcomes.has(seed, kind=kind):
-                config = vary(two_levels())
+                config = of_kind(kind)
                 config.train.seed = seed
                 reports = short_runs.train(kind, config, images, validation, _STEPS.value, _EVERY.value)
                 outcomes.add(seed, reports, kind=kind)

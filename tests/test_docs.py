@@ -12,6 +12,7 @@ from scripts import ROOT, load_script
 
 import pixelvae_tf
 from pixelvae_tf.data import DATA_SETS
+from pixelvae_tf.export import exporter
 from pixelvae_tf.likelihoods import LIKELIHOODS
 from pixelvae_tf.models.networks import NETWORKS
 
@@ -45,6 +46,8 @@ class Page:
         os.chdir(self.folder)
         with contextlib.ExitStack() as stack:
             stack.callback(os.chdir, before)
+            # In a process of its own, see test_export_commands.py.
+            stack.enter_context(mock.patch.object(exporter, "check"))
             for table, own in zip(TABLES, self._tables, strict=True):
                 stack.enter_context(mock.patch.dict(table, own))
             while self._left and (last is None or self._left[0].start() <= last.start()):

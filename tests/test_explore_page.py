@@ -13,16 +13,16 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+from unittest import mock
 
 import numpy as np
 import pytest
-import servers
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from pixelvae_tf import pictures
-from pixelvae_tf.export import local
+from pixelvae_tf.export import client, local
 from pixelvae_tf.export.explore import interpolation, levels, masks, opening, serving, uploads
 from pixelvae_tf.export.explore.preparation import Preparation
 
@@ -125,6 +125,11 @@ def decoded(page: Page, name: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.get_attribute("src").partition(",")[2]))))
 
 
+def answer(explored, signature: str, **inputs) -> dict[str, np.ndarray]:
+    """What the SavedModel answers; that it answers as the model does is shown by test_export.py."""
+    return explored.model.predict(signature, inputs)
+
+
 def as_shown(explored, image) -> np.ndarray:
     return pictures.to_uint8_picture(np.asarray(image), explored.facts.num_values)[..., 0]
 
@@ -155,12 +160,12 @@ def check_python(page: Page, explored, folder: pathlib.Path) -> None:
         np.testing.assert_array_equal(np.asarray(Image.open(folder / name)), pixels, err_msg=name)
 
 
-def test_a_seed_that_is_typed_gives_its_samples(new_page, address, explored, model):
+def test_a_seed_that_is_typed_gives_its_samples(new_page, address, explored):
     page = new_page(address)
     type_in(page, "Seed of the first image", 40)
     page.get_by_label("number input for Temperature").first.fill("0.5")
     page.keyboard.press("Tab")
-    images = model.sample(range(40, 56), 0.5)
+    images = answer(explored, "sample", seed=range(40, 56), temperature=[0.5] * 16)["images"]
     for index in (0, 15):
         name = f"sample of seed {40 + index}, temperature 0.5"
         np.testing.assert_array_equal(decoded(page, name), as_shown(explored, images[index]))
@@ -186,9 +191,8 @@ def test_by_keyboard_a_sample_is_taken_and_its_latents_moved(new_page, address, 
     expect(link_of(page)).to_have_attribute("href", re.compile(rf"moves={unit}_{value:g}"))
     z1 = model.sample_prior([3])[0].numpy()
     z1[0, unit] = value
-    np.testing.assert_array_equal(
-        decoded(page, "image of these latents"), as_shown(explored, model.decode([z1], [3])[0])
-    )
+    expected = answer(explored, "decode", z1=z1, seed=[3], temperature=[1.0])["images"][0]
+    np.testing.assert_array_equal(decoded(page, "image of these latents"), as_shown(explored, expected))
     page.get_by_text("As Python").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_label("As Python")).to_contain_text(f"z1[0, {unit}] = ")
@@ -208,13 +212,13 @@ def test_a_mask_that_is_painted_is_kept(new_page, address, explored):
     expect(link).to_have_attribute("href", re.compile(r"mask=(?!f+0*&)[0-9a-f]+&"))
     mask = masks.read(re.search(r"mask=([0-9a-f]+)", link.get_attribute("href"))[1], height, width)[..., 0]
     assert mask.all(axis=1).any() and not mask[height // 2, width // 4 : -width // 4].any()
-    inputs = {"images": explored.model.predict("sample", {"seed": [2], "temperature": [1.0]})["images"]}
+    images = answer(explored, "sample", seed=[2], temperature=[1.0])["images"]
     noise = {"seed": [0], "temperature": [1.0], "mask": mask[None, ..., None]}
-    expected = explored.model.predict("complete", inputs | noise)["images"][0]
+    expected = answer(explored, "complete", images=images, **noise)["images"][0]
     page.wait_for_timeout(500)
     completed = decoded(page, "completion of seed 0")
     np.testing.assert_array_equal(completed, as_shown(explored, expected))
-    np.testing.assert_array_equal(completed[mask > 0], as_shown(explored, inputs["images"][0])[mask > 0])
+    np.testing.assert_array_equal(completed[mask > 0], as_shown(explored, images[0])[mask > 0])
     # By keyboard: the pixel at the cursor, and what it is now is said.
     canvas.focus()
     page.keyboard.press("ArrowRight")
@@ -222,14 +226,14 @@ def test_a_mask_that_is_painted_is_kept(new_page, address, explored):
     expect(page.locator(".brush [role=status]")).to_have_text("row 1, column 2: erased")
 
 
-def test_an_upload_is_measured_and_its_link_restores_the_page(new_page, address, explored, model, tmp_path):
+def test_an_upload_is_measured_and_its_link_restores_the_page(new_page, address, explored, tmp_path):
     page = new_page(f"{address}#tab=your_image&measured=4")
     height, width, _ = explored.facts.image_shape
     values = np.random.default_rng(0).integers(0, explored.facts.num_values, (height, width, 1), np.uint8)
     pictures.write_png(tmp_path / "mine.png", pictures.to_uint8_picture(values, explored.facts.num_values))
     page.locator("input[type=file]").set_input_files(tmp_path / "mine.png")
     expect(page.locator("#strip")).to_contain_text("image that was given")
-    log_prob = float(model.log_prob(values[None], [4])[0])
+    log_prob = answer(explored, "log_prob", images=values[None], seed=[4])["log_prob"][0]
     expect(page.locator(".tables")).to_contain_text(f"{log_prob:.3f} nats")
     expect(link_of(page)).to_have_attribute("href", re.compile(r"image=\*"))
     link = link_of(page).get_attribute("href")
@@ -255,7 +259,9 @@ def test_a_sample_that_is_clicked_on_goes_to_the_other_tabs(new_page, address, e
     assert download.value.suggested_filename == "samples_1.png"
     np.testing.assert_array_equal(np.asarray(Image.open(download.value.path())), saved_of(page)["samples_1.png"])
     check_python(page, explored, tmp_path)
-    z1, ends = model.sample_prior([5])[0].numpy(), model.encode(model.sample([0, 5]))["z1_mean"].numpy()
+    z1 = model.sample_prior([5])[0].numpy()
+    drawn = answer(explored, "sample", seed=[0, 5], temperature=[1.0, 1.0])["images"]
+    ends = answer(explored, "encode", images=drawn)["z1_mean"]
 
     page.get_by_role("tab", name="Latents").click()
     swept = page.locator("img[alt$=', swept: +3']")
@@ -263,10 +269,12 @@ def test_a_sample_that_is_clicked_on_goes_to_the_other_tabs(new_page, address, e
     name = swept.get_attribute("alt").removesuffix("+3")
     moved = z1.repeat(2, axis=0)
     moved[:, int(re.match(r"z1\[(\d+)\]", name)[1])] = -3.0, 3.0
-    for value, image in zip(("-3", "+3"), model.decode([moved], [5, 5]), strict=True):
+    images = answer(explored, "decode", z1=moved, seed=[5, 5], temperature=[1.0, 1.0])["images"]
+    for value, image in zip(("-3", "+3"), images, strict=True):
         np.testing.assert_array_equal(decoded(page, f"{name}{value}"), as_shown(explored, image))
-    between = model.decode([interpolation.interpolate(*ends, 3)], [5] * 3)
-    for share, image in zip(("0%", "50%", "100%"), between, strict=True):
+    between = interpolation.interpolate(*ends, 3)
+    images = answer(explored, "decode", z1=between, seed=[5] * 3, temperature=[1.0] * 3)["images"]
+    for share, image in zip(("0%", "50%", "100%"), images, strict=True):
         shown = decoded(page, f"From the image at hand before to this one: {share}")
         np.testing.assert_array_equal(shown, as_shown(explored, image))
     check_python(page, explored, tmp_path)
@@ -274,7 +282,8 @@ def test_a_sample_that_is_clicked_on_goes_to_the_other_tabs(new_page, address, e
     page.get_by_role("tab", name="Levels").click()
     new = 5 + levels.MOST + 1
     redrawn = decoded(page, f"sample of seeds 5, {new}, temperature 1")
-    np.testing.assert_array_equal(redrawn, as_shown(explored, model.sample([new], level_seeds=[[5]])[0]))
+    expected = answer(explored, "sample_by_level", seed_z1=[5], seed_pixels=[new], temperature=[1.0])["images"][0]
+    np.testing.assert_array_equal(redrawn, as_shown(explored, expected))
     expect(page.locator("#python pre")).to_contain_text("levels.png")
     check_python(page, explored, tmp_path)
 
@@ -283,7 +292,8 @@ def test_a_sample_that_is_clicked_on_goes_to_the_other_tabs(new_page, address, e
     page.keyboard.press("Tab")
     expect(page.locator("#python pre")).to_contain_text("'rounds': [1] * 8")
     height, width, _ = explored.facts.image_shape
-    expected = model.complete(model.sample([5]), pictures.halves(height, width)["top"][None], [0], num_rounds=1)
+    noise = {"seed": [0], "temperature": [1.0], "mask": pictures.halves(height, width)["top"][None]}
+    expected = answer(explored, "complete_in_rounds", images=drawn[1:], rounds=[1], **noise)["images"]
     page.wait_for_function("!document.querySelector('.pending')")
     np.testing.assert_array_equal(decoded(page, "completion of seed 0"), as_shown(explored, expected[0]))
     check_python(page, explored, tmp_path)
@@ -336,18 +346,15 @@ def test_what_cannot_be_read_is_said_in_the_page(new_page, address, tmp_path):
     expect(page.locator("body")).to_contain_text("image must be a picture file. Received: 'notes.png'")
 
 
-def test_a_model_that_went_away_is_said_in_the_page(new_page, export, tmp_path):
-    with servers.serve_rest({"shown": servers.Model(export(MODEL).path)}) as where:
-        served = opening.server(where, "shown", 5.0)
-        with serving.served(served, Preparation(served)) as of_server:
-            page = new_page(of_server)
-            expect(page.locator("img[alt='sample of seed 15, temperature 1']")).to_be_visible()
-            expect(page.locator("#status .message")).to_have_count(0)
-            served._kept.clear()
-            with pytest.MonkeyPatch.context() as patch:  # what a closed port does, without waiting for the system
-                patch.setattr(served.model, "_server", "127.0.0.1:9")
-                type_in(page, "Seed of the first image", 7)
-                expect(page.locator("body")).to_contain_text("server must be the host:port of one that answers")
+def test_a_model_that_went_away_is_said_in_the_page(new_page, address, explored, export, monkeypatch, tmp_path):
+    page = new_page(address)
+    expect(page.locator("img[alt='sample of seed 15, temperature 1']")).to_be_visible()
+    expect(page.locator("#status .message")).to_have_count(0)
+    with monkeypatch.context() as patch:
+        refused = client.ServerError("server must be the host:port of one that answers. Received: 'there:1'")
+        patch.setattr(explored.model, "predict", mock.Mock(side_effect=refused))
+        type_in(page, "Seed of the first image", 7000)
+        expect(page.locator("body")).to_contain_text(str(refused))
     shutil.copytree(export(MODEL).path, tmp_path / "1")
     gone = opening.saved_model(tmp_path / "1")
     shutil.rmtree(tmp_path / "1")

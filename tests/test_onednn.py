@@ -54,24 +54,29 @@ def test_after_tensorflow_nothing_is_set(processor):
 
 
 COMMANDS = {"train.main": ["--config=digits/vae"], "train.evaluate_main": ["--verbosity=0"]}
-# A main with a file for its workdir, which it refuses once TensorFlow is imported.
+# Stands for TensorFlow, or Keras, which imports it; says what it finds when it is imported.
+STAND_IN = f"import os\nprint(os.environ.get({onednn.VARIABLE!r}), flush=True)\nos._exit(0)\n"
 CODE = """
-import os, pathlib, sys
+import pathlib
 from pixelvae_tf import onednn
 from pixelvae_tf.{module} import run
 onednn.CPUINFO = pathlib.Path({cpuinfo!r})
-try:
-    run()
-finally:
-    print("tensorflow" in sys.modules, os.environ.get(onednn.VARIABLE))
+run()
 """
 
 
 @pytest.mark.parametrize("module", COMMANDS)
 def test_commands_switch_it_on_before_tensorflow_is_imported(processor, module, tmp_path):
     processor(OLD)
+    for name in ("tensorflow", "keras"):
+        (tmp_path / f"{name}.py").write_text(STAND_IN)
     code = CODE.format(module=module, cpuinfo=str(onednn.CPUINFO))
-    command = [sys.executable, "-c", code, f"--workdir={onednn.CPUINFO}", *COMMANDS[module]]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert outcome.stdout == "True 1\n", outcome.stderr
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, f"--workdir={tmp_path}", *COMMANDS[module]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert outcome.stdout == "1\n", outcome.stderr
     assert outcome.stderr.count("oneDNN is on, which is faster here; TF_ENABLE_ONEDNN_OPTS=0 leaves it off") == 1
