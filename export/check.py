@@ -1,9 +1,11 @@
 """Runs a SavedModel's signatures on recorded inputs and compares with recorded outputs; answers its warm-up requests.
 
-Run by path with a SavedModel and an .npz of cases. Needs TensorFlow and NumPy, for a warm-up the messages of
-TensorFlow Serving, and must not need pixelvae_tf: that is what it shows.
+Run by path. It reads two lines, a path in JSON each: of the SavedModel, which it loads, and of an .npz of cases. Needs
+TensorFlow and NumPy, for a warm-up the messages of TensorFlow Serving, and must not need pixelvae_tf: that is what it
+shows.
 """
 
+import json
 import pathlib
 import sys
 
@@ -20,11 +22,12 @@ import tensorflow as tf
 RELATIVE, ABSOLUTE = 1e-4, 1e-4
 
 
-def main(saved_model: str, cases_path: str) -> int:
+def main() -> int:
     """Prints every disagreement; returns how many there are."""
+    saved_model = json.loads(input())
     loaded = tf.saved_model.load(saved_model)
     assert "pixelvae_tf" not in sys.modules
-    with np.load(cases_path) as file:
+    with np.load(json.loads(input())) as file:
         cases = dict(file)
     problems = disagreements(loaded, pathlib.Path(saved_model), cases)
     print("\n".join(problems) or f"{len(cases)} tensors agree")
@@ -91,4 +94,4 @@ def _compare(where: str, actual: np.ndarray, expected: np.ndarray) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(1 if main(*sys.argv[1:]) else 0)
+    sys.exit(1 if main() else 0)

@@ -3,10 +3,7 @@
 import dataclasses
 import os
 import pathlib
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +15,7 @@ from pixelvae_tf import runs
 from pixelvae_tf.codec import functions as codec_functions
 from pixelvae_tf.export import card as card_lib
 from pixelvae_tf.export import warmup
+from pixelvae_tf.export.check_process import CheckProcess
 from pixelvae_tf.export.examples import example
 from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.export.server import model_name
@@ -69,11 +67,12 @@ def export(
             for signature in served.values()
         }
         endpoints = {key: functions[id(signature)] for key, signature in served.items()}
-        _save(model, endpoints, unfinished, options)
-        card_lib.write({**card, "name": name, **card_lib.describe(model, endpoints, options)}, unfinished)
-        if records:
-            warmup.write(records, unfinished)
-        check(endpoints, unfinished, options, _without_xla(model, options))
+        with CheckProcess() as process:
+            _save(model, endpoints, unfinished, options)
+            card_lib.write({**card, "name": name, **card_lib.describe(model, endpoints, options)}, unfinished)
+            if records:
+                warmup.write(records, unfinished)
+            check(process, endpoints, unfinished, options, _without_xla(model, options))
         unfinished.chmod(0o755)  # mkdtemp's own would keep a server of another user out.
         return _rename_to_next_version(unfinished, base)
     finally:
@@ -173,6 +172,7 @@ def checked_batches(options: ServingOptions) -> set[int]:
 
 
 def check(
+    process: CheckProcess,
     endpoints: Endpoints,
     path: pathlib.Path,
     options: ServingOptions = ServingOptions(),  # noqa: B008
@@ -183,6 +183,7 @@ def check(
     Its warm-up requests, if it has any, must be answered there without an error.
 
     Args:
+      process: where the SavedModel is loaded.
       endpoints: the model's own.
       path: the SavedModel's directory.
       options: the export's options.
@@ -192,6 +193,7 @@ def check(
     Raises:
       RuntimeError: where they differ.
     """
+    process.load(path)
     batches = checked_batches(options)
     with tempfile.TemporaryDirectory() as folder:
         cases = pathlib.Path(folder) / "cases.npz"
@@ -199,29 +201,9 @@ def check(
         with tf.device("CPU:0"), progress.announced("computing what it must answer") as count:
             np.savez(cases, **_cases(endpoints, batches, without_xla or {}, count))
         with progress.announced("checking it in a process that has TensorFlow alone") as count:
-            outcome = _run_check(path, cases, count)
-    if outcome.returncode:
-        raise RuntimeError(f"the SavedModel does not agree with the model:\n{outcome.stdout}{outcome.stderr}")
-
-
-def _run_check(
-    saved_model: pathlib.Path, cases: pathlib.Path, count: Callable[[int, int], None]
-) -> subprocess.CompletedProcess:
-    """Runs check.py in a fresh process and reports its progress."""
-    # By path, not by module name: the check must not import the package.
-    script = pathlib.Path(__file__).with_name("check.py")
-    command = [sys.executable, "-P", str(script), str(saved_model), str(cases)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    output = []
-    with subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        for line in process.stdout or ():
-            if counted := re.fullmatch(r"checked (\d+) of (\d+)\n", line):
-                count(*map(int, counted.groups()))
-            else:
-                output.append(line)
-    return subprocess.CompletedProcess(command, process.returncode, "".join(output), "")
+            status, output = process.outcome(cases, count)
+    if status:
+        raise RuntimeError(f"the SavedModel does not agree with the model:\n{output}")
 
 
 def _cases(

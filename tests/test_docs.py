@@ -8,11 +8,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from exports import checks_in_place
 from scripts import ROOT, load_script
 
 import pixelvae_tf
 from pixelvae_tf.data import DATA_SETS
-from pixelvae_tf.export import exporter
 from pixelvae_tf.likelihoods import LIKELIHOODS
 from pixelvae_tf.models.networks import NETWORKS
 
@@ -46,8 +46,7 @@ class Page:
         os.chdir(self.folder)
         with contextlib.ExitStack() as stack:
             stack.callback(os.chdir, before)
-            # In a process of its own, see test_export_commands.py.
-            stack.enter_context(mock.patch.object(exporter, "check"))
+            stack.enter_context(checks_in_place())
             for table, own in zip(TABLES, self._tables, strict=True):
                 stack.enter_context(mock.patch.dict(table, own))
             while self._left and (last is None or self._left[0].start() <= last.start()):

@@ -1,7 +1,7 @@
 """Export: what is served equals the model, row by row; a wrong row spoils itself alone."""
 
 import os
-import subprocess
+from unittest import mock
 
 import keras
 import numpy as np
@@ -335,8 +335,9 @@ def test_the_check_finds_a_model_that_differs(with_latents):
 
 
 def test_what_does_not_pass_the_check_is_not_published(tmp_path, monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "sample, batch 2, images: differs", "")
-    monkeypatch.setattr(exporter, "_run_check", lambda *paths: failed)
+    process = mock.MagicMock()
+    process.return_value.__enter__.return_value.outcome.return_value = 1, "sample, batch 2, images: differs"
+    monkeypatch.setattr(exporter, "CheckProcess", process)
     monkeypatch.setattr(exporter, "_cases", lambda *arguments: {})
     with pytest.raises(RuntimeError, match="does not agree with the model:\nsample, batch 2, images: differs"):
         exporter.export(make_model(ONE_LAYER), {}, tmp_path / "base")

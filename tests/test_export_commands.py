@@ -106,7 +106,7 @@ def test_where_the_variant_cannot_be_written_nothing_is_published(run, tmp_path)
 def hang_up_in_the_check():
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     exporter._save = lambda model, endpoints, path, options: (path / "saved_model.pb").touch()
-    exporter.check = lambda *arguments: os.kill(os.getpid(), signal.SIGHUP)
+    exporter.check = lambda process, *arguments: os.kill(os.getpid(), signal.SIGHUP)
 
 
 def ignore_the_end_of_the_terminal():

@@ -1,9 +1,9 @@
 """What an export can be asked for: XLA, a largest batch, a warm-up, files to start a server with."""
 
+import contextlib
 import itertools
 import json
 import shutil
-import subprocess
 import sys
 from unittest import mock
 
@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from pixelvae_tf.export import card, check, exporter, server, warmup
+from pixelvae_tf.export import card, check, check_process, exporter, server, warmup
 from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.export.signatures import signatures
 
@@ -112,16 +112,23 @@ def test_a_model_without_latents_completes_in_no_rounds(config, rounds):
 
 
 def test_the_check_holds_for_the_smallest_largest_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(exporter, "_run_check", run_check_in_this_process)
+    monkeypatch.setattr(exporter, "CheckProcess", CheckInThisProcess)
     path = exporter.export(make_model(ONE_LAYER), {}, tmp_path, ServingOptions(max_batch=1))
     assert json.loads((path / card.CARD).read_text())["max_batch"] == 1
 
 
-def run_check_in_this_process(saved_model, cases, count):
-    with np.load(cases) as file:
-        assert {key.split("|")[1] for key in file} == {"1"}
-        found = check.disagreements(tf.saved_model.load(str(saved_model)), saved_model, dict(file))
-    return subprocess.CompletedProcess([], bool(found), "\n".join(found), "")
+class CheckInThisProcess(contextlib.nullcontext):
+    def __enter__(self):
+        return self
+
+    def load(self, saved_model):
+        self.saved_model = saved_model
+
+    def outcome(self, cases, count):
+        with np.load(cases) as file:
+            assert {key.split("|")[1] for key in file} == {"1"}
+            found = check.disagreements(tf.saved_model.load(str(self.saved_model)), self.saved_model, dict(file))
+        return bool(found), "\n".join(found)
 
 
 def requests_of(exported):
@@ -180,8 +187,20 @@ def test_the_check_finds_a_warm_up_that_fails(plain, tmp_path):
     for name, values in request(2, temperature=np.float32([1.0, np.nan])).items():
         log.predict_log.request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
     warmup.write([log.SerializeToString()], path)
-    with pytest.raises(RuntimeError, match=r"signatures differ: .*\n.*request 0, sample: .*temperature must be in"):
-        exporter.check({}, path)
+    refused = r"signatures differ: .*\n.*request 0, sample: .*temperature must be in"
+    with check_process.CheckProcess() as process, pytest.raises(RuntimeError, match=refused):
+        exporter.check(process, {}, path)
+
+
+def test_a_check_that_cannot_run_says_why(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no TensorFlow here >&2\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with check_process.CheckProcess() as process:
+        process._process.wait()
+        process.load(tmp_path)
+        assert process.outcome(tmp_path / "cases.npz", print) == (3, "no TensorFlow here\n")
 
 
 def test_a_warm_up_names_the_package_that_it_needs(monkeypatch, tmp_path):

@@ -19,6 +19,7 @@ from servers import Model, serve_grpc, serve_rest
 
 from pixelvae_tf import sampling
 from pixelvae_tf.export import client, exporter
+from pixelvae_tf.export.check_process import CheckProcess
 from pixelvae_tf.export.signatures import signatures
 
 QUICK = ["gated_pixel_vae"]
@@ -173,4 +174,5 @@ def test_tensorflow_2_20(older_python, name, export, tmp_path, monkeypatch):
         for name, signature in signatures(exported.model).items()
     }
     monkeypatch.setattr(sys, "executable", older_python)
-    exporter.check(endpoints, exported.path)
+    with CheckProcess() as process:
+        exporter.check(process, endpoints, exported.path)
