@@ -14,7 +14,7 @@ import sys
 import threading
 import webbrowser
 
-from absl import flags
+from absl import flags, logging
 
 from pixelvae_tf import console
 from pixelvae_tf.export import client
@@ -33,6 +33,8 @@ _NO_BROWSER = flags.DEFINE_bool("no_browser", False, "Print the address alone.")
 def main(argv: list[str]) -> None:
     """Parses the flags and serves the page until it is stopped."""
     console.refuse_arguments(argv)
+    # TensorFlow warns of retracing where every signature is traced once.
+    logging.set_verbosity(logging.ERROR)
     # By itself it ends a process without its `finally`s, which remove what was uploaded.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

@@ -1,13 +1,15 @@
 """Code that the console scripts share."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 import numpy as np
 from absl import app, flags
@@ -16,8 +18,13 @@ from absl import logging as absl_logging
 from pixelvae_tf import hub, keras_backend, streams
 from pixelvae_tf.errors import first_line
 from pixelvae_tf.files import local_path, require_outside
+from pixelvae_tf.suggestions import did_you_mean
 
 flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
+
+
+# The end of a message on flags.
+EXPLAINED = ". --help explains the flags"
 
 
 class _Help(app.HelpFlag):
@@ -59,7 +66,7 @@ def run(main: Callable[[list[str]], None], epilogue: Callable[[], str] | None = 
     _print_warnings()
     absl_logging.get_absl_handler().python_handler.stream = sys.stderr
     try:
-        app.run(main, **options)
+        app.run(functools.partial(_with_short_usage_errors, main), **{"flags_parser": _parse_flags, **options})
     except SystemExit as ended:
         status = ended.code
     except KeyboardInterrupt:
@@ -72,6 +79,40 @@ def run(main: Callable[[list[str]], None], epilogue: Callable[[], str] | None = 
         status = f"{command()}: {reason}"
     output_status = streams.output_status(command())
     sys.exit(status or output_status)
+
+
+def _with_short_usage_errors(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    """Runs `main`; absl prints all of --help above what a UsageError says."""
+    try:
+        main(argv)
+    except app.UsageError as error:
+        raise SystemExit(f"{command()}: {error}{EXPLAINED}") from error
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        refuse_flags(error)
+
+
+def refuse_flags(error: flags.Error, others: Iterable[str] = ()) -> NoReturn:
+    """Ends the command with one message, where absl prints several lines.
+
+    Args:
+      error: what parsing the flags raised.
+      others: flags that could be meant, beside those that are defined.
+    """
+    if isinstance(error, flags.UnrecognizedFlagError):
+        meant = did_you_mean(f"--{error.flagname}", [*(f"--{name}" for name in flags.FLAGS), *others])
+        reason = f"--{error.flagname} is no flag{meant}"
+    elif missing := re.findall(r"Flag (--\w+) must have a value other than None", str(error)):
+        reason = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} required"
+    elif exclusive := re.search(r"((?:Exactly|At most) one of) \((.*)\) must have a value", str(error)):
+        reason = f"{exclusive[1]} --{exclusive[2].replace(', ', ', --')} must be given"
+    else:
+        reason = " ".join(str(error).split())
+    raise SystemExit(f"{command()}: {reason}{EXPLAINED}".replace("?.", "?")) from error
 
 
 def _print_warnings() -> None:

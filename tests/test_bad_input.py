@@ -137,21 +137,25 @@ CASES = {
     ),
     "split": (EVALUATE, ["--workdir={run}", "--split=dev"], "split must be one of train, validation, test"),
     "no path to evaluate": (EVALUATE, ["--workdir="], "and not empty. Received: ''"),
-    "two sources": (EVALUATE, ["--workdir={run}", "--folder=x", "--data_dir=y"], "At most one of (folder, data_dir)"),
+    "two sources": (
+        EVALUATE,
+        ["--workdir={run}", "--folder=x", "--data_dir=y"],
+        "At most one of --folder, --data_dir",
+    ),
     "no run": (EVALUATE, ["--workdir={empty}"], "workdir must be the directory of a run, with config.json"),
     "no weights": (EVALUATE, ["--workdir={no_weights}"], "must hold 'best' weights; a run writes them at"),
     "other weights": (EVALUATE, ["--workdir={swapped}"], "weights of the model of its config.json"),
-    "no weights at all": (EVALUATE, [], "Exactly one of (workdir, pretrained) must have a value"),
-    "two weights": (EXPORT, [*EXPORTED, f"--pretrained={TRAINED}"], "Exactly one of (workdir, pretrained)"),
+    "no weights at all": (EVALUATE, [], "Exactly one of --workdir, --pretrained must be given"),
+    "two weights": (EXPORT, [*EXPORTED, f"--pretrained={TRAINED}"], "Exactly one of --workdir, --pretrained"),
     "unknown weights": (EVALUATE, ["--pretrained=digits/gan"], "preset must be one of the pretrained models "),
     "latest weights": (
         EXPORT,
         [f"--pretrained={TRAINED}", "--weights=latest", EXPORTED[1]],
-        "At most one of (weights, pretrained) must",
+        "At most one of --weights, --pretrained must",
     ),
     "samples": (EVALUATE, ["--workdir={run}", "--importance_samples=-1"], "-1 is not an integer in the range"),
     "exported run": (EXPORT, ["--workdir={empty}", "--export_dir={empty}/out"], "workdir must be the directory of"),
-    "nowhere to export": (EXPORT, EXPORTED[:1], "Exactly one of (export_dir, preset_dir) must have a value"),
+    "nowhere to export": (EXPORT, EXPORTED[:1], "Exactly one of --export_dir, --preset_dir must be"),
     "served weights": (
         EXPORT,
         ["--workdir={run}", "--preset_dir={empty}/out", "--warmup=1"],
@@ -182,7 +186,7 @@ def test_a_command_refuses_with_one_message(places, case):
     before = _contents(places)
     status, out, errors = run_command(module, *(argument.format(**folders) for argument in arguments))
     assert status != 0
-    assert message in errors + out  # absl prints what is wrong with a flag, and its usage, on standard output
+    assert message in errors and not out
     assert "Traceback" not in errors
     after = _contents(places)
     assert {path: after.get(path) for path in before} == before, "what was saved must stay as it was"

@@ -153,7 +153,7 @@ def test_lack_of_memory_is_one_message(monkeypatch, error):
 
 
 def test_warnings_are_printed_whatever_python_is_told(monkeypatch):
-    def run(main):
+    def run(main, **options):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
         sys.exit()
 

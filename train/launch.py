@@ -18,7 +18,7 @@ POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
 # The same after a request to stop: they save first, and may wait for ever for the one that ended.
 SAVING_GRACE_SECONDS = 45.0
-# A worker that ends with these has printed why, and would fail again (sys.exit with a message; absl's usage errors).
+# A worker that ends with these has printed why, and would fail again (sys.exit with a message; absl on flags).
 ITS_OWN_FAULT = (1, 2)
 STOPPED = (signal.SIGTERM, signal.SIGINT)
 

@@ -42,8 +42,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv[:end])[1:]
     except flags.UnrecognizedFlagError as error:
         rest, reason = [error.flagname], str(error)
-    except flags.Error:
-        return app.parse_flags_with_usage(argv)  # prints the error and the usage
+    except flags.Error as error:
+        console.refuse_flags(error)
     given = argv[end + 1 :]
     if rest or not given:
         raise SystemExit(

@@ -127,13 +127,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     fields = [argument for argument in argv if argument.startswith(("--config.", "-config."))]
     try:
         return flags.FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        meant = did_you_mean(f"--{error.flagname}", [*(f"--{name}" for name in flags.FLAGS), *_field_flags()])
-        raise SystemExit(f"pixelvae-train: --{error.flagname} is no flag{meant} --help explains them") from error
-    except flags.Error as error:  # absl's own handler parses again, and finds every field already defined
+    except flags.Error as error:
         if re.search("as instance of|marked as optional|supported for overriding", str(error)):
             _refuse_part(fields, error)
-        raise SystemExit(f"pixelvae-train: {error}. --help explains the flags") from error
+        console.refuse_flags(error, _field_flags())
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         unknown = [name for name in (field.partition("=")[0] for field in fields) if name not in _field_flags()]
         meant = "".join(did_you_mean(name, _field_flags()) for name in unknown)
