@@ -4,14 +4,14 @@
     python benchmarks/mutations.py --only=noise                 # those whose file or reason matches
     python benchmarks/mutations.py --suite=../older_checkout    # with the tests of another checkout
 
-The faults are in benchmarks/mutants/*.toml: under the file that has it, the exact text, what takes its place, and in a
-line what is wrong then. A text that is not in its file exactly once stops the script: whoever changes the library
-changes the list.
+The faults are in benchmarks/mutants/*.toml: under the file that has it, the exact text, what takes its place, in a line
+what is wrong then, and the test that should notice, in `noticed_by`. A text that is not in its file exactly once stops
+the script: whoever changes the library changes the list.
 
-Each fault is made in a temporary copy of the checkout, whose tests run until the first one fails: first the files that
-import the faulty module directly, then the others, those that import little before those that import much. A test that
-fails in the copy without the fault too notices nothing, and is left out. A process that crashes, or a test that hangs,
-counts as noticing. After --seconds of CPU the fault counts as not noticed.
+Each fault is made in a temporary copy of the checkout, whose tests run until the first one fails: first the one that
+should notice, then the files that import the faulty module directly, then the others, those that import little before
+those that import much. A test that fails in the copy without the fault too notices nothing, and is left out. A process
+that crashes, or a test that hangs, counts as noticing. After --seconds of CPU the fault counts as not noticed.
 
 Outcomes are kept in runs/mutations, so that the same command goes on where it was. Those of tests that have changed
 since are asked for again. At the end it prints a table in Markdown; the CPU seconds of a fault are those of all tests
@@ -40,12 +40,16 @@ MOST_BROKEN_TESTS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """A fault: in `file`, `new` stands instead of `old`; `why` says what is wrong then."""
+    """A fault: in `file`, `new` stands instead of `old`; `why` says what is wrong then.
+
+    `noticed_by` is tried first: a file of tests/ and a function, as "test_noise.py::test_streams_differ".
+    """
 
     file: str
     old: str
     new: str
     why: str
+    noticed_by: str = dataclasses.field(default="", repr=False)
 
     def apply(self, checkout: pathlib.Path) -> str:
         """The text of the file with the fault.
@@ -109,12 +113,14 @@ def _read_last(what: str, suite: pathlib.Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _noticed_last(mutant: Mutant, suite: pathlib.Path) -> list[str]:
-    """The test that noticed a mutant last, with all its cases, if it is still there."""
-    outcome = _read_last(repr(mutant), suite)
-    file, _, function = (outcome["test"] if outcome else "").partition("[")[0].partition("::")
-    path = suite / file
-    return [f"{file}::{function}"] if function and path.exists() and f"def {function}(" in path.read_text() else []
+def _first_tests(mutant: Mutant, suite: pathlib.Path) -> list[str]:
+    """The test that noticed a mutant last, and the one that should, with all their cases, if they are still there."""
+    outcome, tests = _read_last(repr(mutant), suite), []
+    for name in (outcome["test"] if outcome else "", f"tests/{mutant.noticed_by}"):
+        file, _, function = name.partition("[")[0].partition("::")
+        if function and (suite / file).exists() and f"def {function}(" in (suite / file).read_text():
+            tests.append(f"{file}::{function}")
+    return list(dict.fromkeys(tests))
 
 
 def _write(what: str, suite: pathlib.Path, outcome: dict) -> None:
@@ -144,7 +150,7 @@ def examine(mutant: Mutant, checkout: pathlib.Path, suite: pathlib.Path, seconds
     path = checkout / mutant.file
     intact, changed = path.read_text(), mutant.apply(checkout)
     tests, deselected, total = ordered_tests(checkout, mutant.file), [], 0.0
-    if first := _noticed_last(mutant, suite):
+    if first := _first_tests(mutant, suite):
         path.write_text(changed)
         try:
             test, total = run_tests(checkout, first, seconds)
