@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 import pixelvae_tf
@@ -19,6 +20,7 @@ from pixelvae_tf.config import (
     TrainConfig,
 )
 from pixelvae_tf.layers.context import ContextProjection
+from pixelvae_tf.layers.inputs import EmbedPixels
 
 GATED = GatedPixelCNNConfig(num_layers=2, filters=6, kernel_size=3, first_kernel_size=5)
 SIZES = {"num_layers": 1, "filters": 6, "first_kernel_size": 3, "output_filters": 6}
@@ -76,15 +78,17 @@ def make_model(model: str | ModelConfig, dtype: str = "float32"):
     # Larger weights at the output make every part of the network matter to a sample.
     params = model.network.layers[-1]
     params.g.assign(2.0 * params.g / params.gain)
-    open_contexts(model)
+    leave_the_start(model)
     return model
 
 
-def open_contexts(layer) -> None:
-    """Lets contexts, which start without effect, matter."""
+def leave_the_start(layer) -> None:
+    """Lets contexts, which start without effect, matter, and tables of values, which start equal, differ by channel."""
     for part in layer._flatten_layers():
         if isinstance(part, ContextProjection):
             part.g.assign(tf.ones_like(part.g))
+        if isinstance(part, EmbedPixels):
+            part.table.assign(np.random.default_rng(0).standard_normal(part.table.shape))
 
 
 def labels_for(model, number: int) -> tf.Tensor | None:

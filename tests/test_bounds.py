@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from family import labels_for, make_model, open_contexts
+from family import labels_for, leave_the_start, make_model
 from scipy import special
 
 import pixelvae_tf
@@ -21,7 +21,7 @@ def one_latent():
     model = pixelvae_tf.build(Config(model=ModelConfig((3, 3, 1), 2, [LevelConfig(1, (4,))], SMALL)))
     params = model.network.layers[-1]
     params.g.assign(3.0 * params.g)
-    open_contexts(model)
+    leave_the_start(model)
     # A posterior away from the prior, so that importance sampling has something to gain.
     model.levels[0].posterior_head.bias.assign([0.8, -0.5])
     return model, tf.constant([[0, 1, 1], [1, 0, 1], [0, 0, 1]])[None, ..., None]

@@ -25,6 +25,7 @@ def _row(nats, num=2):
 def test_images_have_their_maps_beside_them():
     rows = [_row(0.0), _row(2.0)]
     rows[1].maps[0][0, 4, 3] = 10.0
+    rows[1].maps[1][1] = 1.0
     low, high = heat_maps.limits(rows)
     assert low == 0 and 2 < high <= 10
     picture = heat_maps.draw(rows, 2, scale=3)
@@ -38,6 +39,9 @@ def test_images_have_their_maps_beside_them():
     odd = picture[top + deep : top + deep + 18, left + 16 : left + 31]
     assert (odd[12:15, 9:12] == heat_maps.colours(10.0, low, high)).all()
     assert (odd[:3] == heat_maps.colours(2.0, low, high)).all()
+    last = left + 3 * 16 + 3 * heat_maps._GAP + 2 * 16  # behind the first image and its two maps, an image and a map
+    second = picture[top + deep : top + deep + 18, last : last + 15]
+    assert (second == heat_maps.colours(1.0, low, high)).all()
 
 
 def test_a_scale_reaches_below_zero_where_maps_do():

@@ -69,6 +69,7 @@ def test_a_dropout_that_float32_rounds_to_one_is_refused():
             r"config\.train\.learning_rate must be a valid number\. Received: an integer",
         ),
         ({"train.clip_norm": 1e-50}, r"config\.train\.clip_norm must be 0 or at least 1e-15\. Received: 1e-50"),
+        ({"train.clip_norm": 1e-20}, r"config\.train\.clip_norm must be 0 or at least 1e-15\. Received: 1e-20"),
     ],
 )
 def test_a_run_with_such_numbers_is_refused(changes, message):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from family import MODELS, labels_for, make_model, open_contexts
+from family import MODELS, labels_for, leave_the_start, make_model
 
 import pixelvae_tf
 from pixelvae_tf import bounds, layers, pictures, pixels
@@ -199,7 +199,7 @@ def test_fig_6_one_level_of_noise_can_be_held():
     model = pixelvae_tf.build(Config(model=CONFIG))
     params = model.network.layers[-1]
     params.g.assign(2.0 * params.g)
-    open_contexts(model)
+    leave_the_start(model)
     one, two = tf.constant([1], tf.int64), tf.constant([2], tf.int64)
     latents = model.sample_prior(one)
     np.testing.assert_array_equal(model.decode(latents, one), model.sample(one))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from family import open_contexts
+from family import leave_the_start
 from small_run import run_steps, small_config
 
 import pixelvae_tf
@@ -64,7 +64,7 @@ def test_what_a_float64_model_serves_is_float32():
 
 def test_float64_is_float64_throughout():
     wide, narrow = (pixelvae_tf.build(small_config(dtype=dtype)) for dtype in ("float64", "float32"))
-    open_contexts(narrow)
+    leave_the_start(narrow)
     wide.set_weights(narrow.get_weights())
     images, seeds = _batch()
     (posterior,) = wide.posterior(images)

@@ -249,6 +249,7 @@ KNOWN = {
     "gated_pixel_cnn_mixture": ["cached"],
     "pixel_cnn_pp_binary": ["cached"],
     "row_lstm": ["cached"],
+    "diagonal_bilstm": ["cached"],
     "vae": ["auto", "oracle"],
 }
 

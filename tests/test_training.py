@@ -203,10 +203,14 @@ def test_a_finished_run_goes_on_with_the_optimizers_state(run, tmp_path, caplog)
     assert int(longer.state.optimizer.iterations) == 60
     expected = {"command": presets.command_for(run[1], workdir), "step": 60, "same_run": True}
     expected["fingerprint"] = runs.fingerprint(runs.load(workdir, "latest")[0])
-    for _ in range(2):  # again, where it was stopped at once
+    # Again, where it was stopped at once, and where it was stopped before the new config was written.
+    for written in (config, run[1]):
         longer.write_files()
         assert runs.read_config(workdir) == config and runs.read_lineage(workdir) == [expected]
+        (workdir / runs.CONFIG).write_text(config_lib.to_json(written))
         longer = trainer.prepare(config, workdir, one_device)
+    longer.write_files()
+    assert runs.read_lineage(workdir) == [expected]
     facts = {"train": presets.command_for(config, workdir), "export": "pixelvae-export"}
     shown = "\n".join(model_card._commands(facts, runs.read_lineage(workdir)))
     assert (
