@@ -101,13 +101,13 @@ class _Tab:
         """The image, the sliders with their names, the units to sweep, the map."""
         model, moved, units = self.model, self._moved(hand, moves, seed, temperature), ranked(self.model, int(place))
         names = [unit_name(model, unit) for unit in units]
-        there = [
+        sliders = [
             gr.Slider(value=moved.moves.get(unit, position(model, moved.image, unit)), label=name, visible=True)
             for unit, name in zip(units, names, strict=True)
         ]
         return [
             draw(model, moved),
-            *(there + [gr.Slider(visible=False)] * (len(self.sliders) - len(there))),
+            *(sliders + [gr.Slider(visible=False)] * (len(self.sliders) - len(sliders))),
             gr.Dropdown(choices=[(name, index) for index, name in enumerate(names)]),
             _map_of_places(model, int(place)) if self.places > 1 else "",
         ]

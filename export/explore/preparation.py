@@ -21,7 +21,7 @@ def steps(model: ExploredModel) -> list[tuple[str, Callable[[], object]]]:
     rounds = {} if facts.rounds is None else {"rounds": np.zeros(1, np.int64)}
     noise = model.noise([0], 1.0, None)
     measured = {key: values for key, values in noise.items() if key != "temperature"}
-    found = [
+    calls = [
         ("sample", lambda: model.image(drawn)),
         ("encode", model.units),
         ("decode", lambda: model.decode(model.image(drawn).z1, [0], 1.0, None)),
@@ -30,7 +30,7 @@ def steps(model: ExploredModel) -> list[tuple[str, Callable[[], object]]]:
         (facts.completion, lambda: model.predict(facts.completion, images | mask | rounds | noise)),
     ]
     latent = ("encode", "decode", "sample_by_level")
-    return [(name, call) for name, call in found if facts.num_levels or name not in latent]
+    return [(name, call) for name, call in calls if facts.num_levels or name not in latent]
 
 
 class Preparation:

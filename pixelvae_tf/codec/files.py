@@ -104,11 +104,11 @@ def compress(
     for first in range(0, len(images), options.images_per_chunk):
         some = slice(first, first + options.images_per_chunk)
         tasks.append((settings, images[some], labels[some], options.verify))
-    made = jobs_lib.run(_encode, networks, tasks, options.jobs, count)
-    words = [words for words, _ in made]
+    encoded = jobs_lib.run(_encode, networks, tasks, options.jobs, count)
+    words = [words for words, _ in encoded]
     start = front.write_front(networks, settings, len(images), options.images_per_chunk, words)
     content = start + b"".join(each.astype("<u4").tobytes() for each in words)
-    return Compressed(content, sum((each for _, each in made), chunks.Statistics()), len(start))
+    return Compressed(content, sum((each for _, each in encoded), chunks.Statistics()), len(start))
 
 
 def _encode(networks: Networks, settings: waves.Settings, images, labels, verify: bool, count):
@@ -205,8 +205,8 @@ def decompress(
             tasks[chunk] = layout.settings, words, int(layout.images[chunk]), wanted
         except waves.DamagedError as error:
             failed[chunk] = str(error)
-    made = jobs_lib.run(_decode, networks, list(tasks.values()), jobs, count)
-    decoded = dict(zip(tasks, made, strict=True))
+    results = jobs_lib.run(_decode, networks, list(tasks.values()), jobs, count)
+    decoded = dict(zip(tasks, results, strict=True))
     failed |= {chunk: part for chunk, part in decoded.items() if isinstance(part, str)}
     _check_decoded(
         [f"chunk {chunk} (images {firsts[chunk]}..{ends[chunk] - 1}): {failed[chunk]}" for chunk in sorted(failed)]

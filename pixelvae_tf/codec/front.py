@@ -131,9 +131,9 @@ def check_model(layout: Layout, networks: Networks) -> None:
     """Raises a ValueError unless a file was made by this model."""
     header, config = layout.header, networks.config
     if header["fingerprint"] != networks.fingerprint:
-        made = f"{header.get('model')!r:.100} of fingerprint {header['fingerprint']!r:.100}"
+        model = f"{header.get('model')!r:.100} of fingerprint {header['fingerprint']!r:.100}"
         raise ValueError(
-            f"saved_model must be the one that made the file, {made}. Received: {networks.card.get('name')!r} of "
+            f"saved_model must be the one that made the file, {model}. Received: {networks.card.get('name')!r} of "
             f"fingerprint {networks.fingerprint!r}"
         )
     expected = list(config.image_shape), config.num_values, len(networks.latent_shapes)

@@ -93,10 +93,11 @@ def functions(model: PixelVAE, jit_compile: bool = False) -> dict[str, Callable]
 
         site = distributions.GaussianSite(level.config.dim)
         rasters[f"z{index + 1}"] = level.prior_network, site, level.config.shape, context
-    made = {}
-    for name, raster in rasters.items():
-        made |= {f"{name}_{key}": value for key, value in _raster(inputs_of(model, name), jit_compile, *raster).items()}
-    return made
+    return {
+        f"{name}_{key}": function
+        for name, raster in rasters.items()
+        for key, function in _raster(inputs_of(model, name), jit_compile, *raster).items()
+    }
 
 
 def _raster(
@@ -152,9 +153,9 @@ def _raster(
         return step_on(stepper, state, last, tf.constant(0), 0)
 
     scalar, finished = tf.TensorSpec((), tf.int32), tf.TensorSpec((None, width, channels), site.dtype)
-    made = {"begin": graph(begin, inputs)}
-    made |= {f"step_{group}": step(group) for group in range(groups)}
-    return {**made, "next_row": graph(next_row, *specs(0), finished, scalar)}
+    graphs = {"begin": graph(begin, inputs)}
+    graphs |= {f"step_{group}": step(group) for group in range(groups)}
+    return {**graphs, "next_row": graph(next_row, *specs(0), finished, scalar)}
 
 
 def _flat(nest: Any) -> list[tf.Tensor]:

@@ -28,15 +28,15 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
     """
     if min(jobs, len(tasks)) < 2:
         return [work(networks, *task, count) for task in tasks]
-    made = []
+    results = []
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     model = (pickle.dumps(networks),)
     with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), context, _start, model) as pool:
         for future in [pool.submit(_work, work, task) for task in tasks]:
             result, number = future.result()
-            made.append(result)
+            results.append(result)
             count(number)
-    return made
+    return results
 
 
 def _start(pickled: bytes) -> None:

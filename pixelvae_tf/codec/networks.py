@@ -82,8 +82,8 @@ class Networks:
 
     def groups(self, raster: str, channels: int) -> int:
         """In how many groups the channels of a location are made, one after the other; 1 where none waits for any."""
-        made = [hasattr(self._loaded.codec, f"{raster}_step_{group}") for group in range(channels)]
-        return max(sum(made), 1)
+        steps = [hasattr(self._loaded.codec, f"{raster}_step_{group}") for group in range(channels)]
+        return max(sum(steps), 1)
 
     def run(
         self, raster: str, shape: tuple[int, int, int], inputs: dict, batch: int, groups: int, value: Value

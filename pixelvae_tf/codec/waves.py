@@ -158,9 +158,9 @@ class Wave:
             params = np.broadcast_to([0.0, 1.0], (self.size, math.prod(shape), 2))
             return tree.walk(params, self.settings.tolerance, self.rounding, places, chooser(()))
         inputs = {f"z{level + 2}": self._values(level + 1, above)}
-        made = np.zeros((self.size, *shape), np.int64)
-        self._run(f"z{level + 1}", shape, inputs, tree, places, chooser, made, tree.values)
-        return made.reshape(self.size, -1)
+        values = np.zeros((self.size, *shape), np.int64)
+        self._run(f"z{level + 1}", shape, inputs, tree, places, chooser, values, tree.values)
+        return values.reshape(self.size, -1)
 
     def pixels(self, latents: list[np.ndarray], labels: np.ndarray, chooser) -> np.ndarray:
         """The pixels [size, H, W, C] by the likelihood; see `prior`."""
@@ -168,21 +168,21 @@ class Wave:
         inputs = {"z1": self._values(0, latents[0])} if latents else {}
         if self.networks.config.num_classes:
             inputs["label"] = self.padded(labels.astype(np.int64))
-        made = np.zeros((self.size, *shape), np.int64)
+        values = np.zeros((self.size, *shape), np.int64)
         tree, places = self.networks.tree(), self._places(_PIXELS)
-        self._run("pixels", shape, inputs, tree, places, chooser, made, lambda values: values)
-        return made
+        self._run("pixels", shape, inputs, tree, places, chooser, values, lambda values: values)
+        return values
 
-    def _run(self, raster, shape, inputs, tree, places, chooser, made, as_input) -> None:
-        """Fills `made`, integers [size, H, W, C], location by location."""
+    def _run(self, raster, shape, inputs, tree, places, chooser, values, as_input) -> None:
+        """Fills `values`, integers [size, H, W, C], location by location."""
         groups = self.networks.groups(raster, shape[2])
         order = itertools.product(*map(range, (*shape[:2], groups)))
 
         def value(params):
             row, column, group = next(order)
             at = (slice(None), row, column, slice(group, None, groups))
-            made[at] = tree.walk(self._good(params), self.settings.tolerance, self.rounding, places, chooser(at))
-            return self.padded(as_input(made[at]))
+            values[at] = tree.walk(self._good(params), self.settings.tolerance, self.rounding, places, chooser(at))
+            return self.padded(as_input(values[at]))
 
         self.networks.run(raster, shape, inputs, self.batch, groups, value)
 
