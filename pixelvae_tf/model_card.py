@@ -110,7 +110,8 @@ def _facts(card: dict) -> list[list[str]]:
             ["classes", _classes(model["num_classes"], data.get("classes", []))],
         ]
     if "step" in card:
-        rows.append(["step", f"{card['step']}, {card['weights']} weights (averaged)"])
+        rounded = f", rounded to {card['rounded_to']}" if "rounded_to" in card else ""
+        rows.append(["step", f"{card['step']}, {card['weights']} weights (averaged){rounded}"])
     versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
     rows.append(["weights", f"{card['num_weights']:,}, fingerprint {card['fingerprint']}"])
     if "signatures" in card:

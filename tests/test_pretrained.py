@@ -7,6 +7,7 @@ import shutil
 import h5py
 import huggingface_hub
 import keras
+import numpy as np
 import pytest
 from commands import run_command
 from family import MODELS, make_model
@@ -246,11 +247,31 @@ def test_a_run_is_stored_when_it_is_evaluated_and_small(package, tmp_path, monke
     runs.write_evaluation(report, workdir, test.fingerprint())
     with pytest.raises(ValueError, match=r"name must be the preset .*=digits/vae .*Received: 'digits/pixel_vae'"):
         store_pretrained.store(workdir, "digits/pixel_vae")
-    with monkeypatch.context() as patch:
-        patch.setattr(store_pretrained, "MAX_BYTES", 10_000)
-        with pytest.raises(ValueError, match="must take at most 10,000 bytes"):
-            store_pretrained.store(workdir, name)
+    size = sum(weight.nbytes for weight in model.get_weights())
+    monkeypatch.setattr(store_pretrained, "MAX_BYTES", size // 2 - 1)
+    with pytest.raises(
+        ValueError, match=f"must take at most {size // 2 - 1:,} bytes as float16. Received: {size // 2:,}"
+    ):
+        store_pretrained.store(workdir, name)
     assert pretrained.names() == [DIGITS], "what is refused leaves nothing"
+
+    monkeypatch.setattr(store_pretrained, "MAX_BYTES", size // 2)
+    store_pretrained.store(workdir, name)
+    halved, _, card = pretrained.load(name)
+    stored = []
+    with h5py.File(package / name / hub.WEIGHTS) as file:
+        file.visititems(lambda _, item: stored.append(item) if isinstance(item, h5py.Dataset) else None)
+        assert stored and all(array.dtype == np.float16 for array in stored)
+    for weight, whole in zip(halved.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, whole.astype(np.float16).astype(np.float32))
+    (again,) = card["evaluations"]
+    # Half of a step of float16 in each weight, 0.0005 of it.
+    assert again["bound_nats"] != report["bound_nats"] and again["bound_nats"] == pytest.approx(
+        report["bound_nats"], 1e-3
+    )
+    assert again["fingerprint"] == card["fingerprint"] == runs.fingerprint(halved) != runs.fingerprint(model)
+    assert "best weights (averaged), rounded to float16" in (package / name / hub.README).read_text()
+    monkeypatch.setattr(store_pretrained, "MAX_BYTES", size)
 
     assert store_pretrained.store(workdir, name) == package / name
     assert pretrained.names() == [DIGITS, name]

@@ -60,6 +60,7 @@ class Presets:
         with tempfile.TemporaryDirectory() as temporary:
             path = pathlib.Path(temporary, hub.WEIGHTS)
             self.save_weights(path)
+            weights.halve_exact(path)
             content = path.read_bytes()
         card = {"name": folder.absolute().name, **(card or {}), **weights.describe(self)}
         config = {**card.get("config", {}), "model": dataclasses.asdict(self.config)}

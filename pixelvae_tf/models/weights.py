@@ -2,9 +2,12 @@
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 
+import h5py
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -28,6 +31,37 @@ def fingerprint(model: keras.Model) -> str:
         digest.update(name.encode())
         digest.update(weight.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def round_to_float16(model: keras.Model) -> None:
+    """Rounds all weights to numbers that float16 holds.
+
+    Raises:
+      ValueError: if one is beyond float16's range.
+    """
+    for name, weight in weights_of(model).items():
+        rounded = weight.numpy().astype(np.float16)
+        if not np.isfinite(rounded).all():
+            raise ValueError(f"weights must be within float16's range. Received: {np.abs(weight).max()} in {name}")
+        weight.assign(rounded.astype(weight.dtype.as_numpy_dtype))
+
+
+def halve_exact(path: str | os.PathLike) -> None:
+    """Stores the arrays of a .weights.h5 as float16 where that holds every number exactly; Keras reads them alike."""
+    with h5py.File(path) as file, h5py.File(f"{os.fspath(path)}.part", "w") as smaller:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                whole = item[()]
+                half = whole.astype(np.float16)
+                kept = smaller.create_dataset(name, data=half if np.array_equal(half, whole) else whole)
+            else:
+                kept = smaller.require_group(name)
+            kept.attrs.update(item.attrs)
+
+        file.visititems(copy)
+        smaller.attrs.update(file.attrs)
+    os.replace(f"{os.fspath(path)}.part", path)
 
 
 def describe(model: keras.Model) -> dict:
