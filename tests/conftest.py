@@ -7,29 +7,30 @@ import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import pytest
-import tensorflow as tf
 from cpu_guard import CpuGuard
-
-# Two logical devices on the one CPU, so that MirroredStrategy can be tested without GPUs.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-
-
-# What importing TensorFlow made stays: half a million objects that no collection need look at again.
-gc.freeze()
-# Tracing makes objects by the hundred thousand that stay; a look at all of them after every 700 finds nothing.
-gc.set_threshold(200_000, 100, 100)
 
 
 def pytest_configure(config):
     config.pluginmanager.register(CpuGuard())
+    if getattr(config.option, "numprocesses", None):
+        return  # xdist's own process, which runs no test: its workers would wait for TensorFlow's import
+    import tensorflow as tf
+
+    # Two logical devices on the one CPU, so that MirroredStrategy can be tested without GPUs.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    # What importing TensorFlow made stays: half a million objects that no collection need look at again.
+    gc.freeze()
+    # Tracing makes objects by the hundred thousand that stay; a look at all of them after every 700 finds nothing.
+    gc.set_threshold(200_000, 100, 100)
 
 
 @pytest.fixture(autouse=True)
 def _seeded():
+    import keras
+
     keras.utils.set_random_seed(0)
     yield
     # A collection after every test would take longer than most tests.
