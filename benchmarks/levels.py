@@ -77,6 +77,9 @@ def two_levels() -> Config:
         learning_rate_decay="cosine",
         clip_norm=1000.0,
         kl_warmup_steps=(_STEPS.value // 4,),
+        # Of the vector, which else is left unused before it is found out what it is good for.
+        free_nats=(0.0, 8.0),
+        free_nats_steps=_STEPS.value // 2,
         prior_floor_steps=_STEPS.value // 10,
     )
     return config
@@ -94,7 +97,7 @@ def of_kind(kind: str) -> Config:
     for field, value in changes.items():
         config_path.set_value(field, config, value)
     if kind == "one level":
-        (level,) = config.model.levels
+        (level,), config.train.free_nats = config.model.levels, config.train.free_nats[1:]
         level.filters, level.decoder_filters = (
             tuple(round(WIDER * filters) for filters in widths) for widths in (level.filters, level.decoder_filters)
         )
