@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from family import MIXTURE, SIZES, STREAMS, open_contexts
+from family import MIXTURE, SIZES, STREAMS, leave_the_start
 from scipy import stats
 
 import pixelvae_tf
@@ -40,7 +40,7 @@ def _grid(config, **options):
     model = pixelvae_tf.build(Config(model=config))
     params = model.network.layers[-1]
     params.g.assign(2.0 * params.g / params.gain)  # away from uniform
-    open_contexts(model)
+    leave_the_start(model)
     latents = model.sample_prior(tf.constant([5], tf.int64)) if config.levels else []
     return model.likelihood(latents, **options)
 
@@ -115,7 +115,7 @@ def test_the_chi_square_test_finds_a_wrong_sampler():
 )
 def test_shapes(levels, sample_shape, batch):
     model = pixelvae_tf.build(Config(model=ModelConfig((4, 3, 1), 4, levels, SMALL)))
-    open_contexts(model)
+    leave_the_start(model)
     grid = model.likelihood(model.sample_prior(tf.range(4, dtype=tf.int64)))
     assert isinstance(grid, tfp.distributions.Distribution)
     assert (grid.batch_shape, grid.event_shape, grid.dtype) == (batch, (4, 3, 1), tf.int32)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from family import open_contexts
+from family import leave_the_start
 from small_run import CPUS, small_config
 
 from pixelvae_tf import bounds, data, runs
@@ -81,7 +81,7 @@ def test_usage_is_of_images_from_all_parts_of_a_split(monkeypatch, preset, repli
     strategy = tf.distribute.MirroredStrategy(CPUS) if replicas > 1 else tf.distribute.get_strategy()
     with strategy.scope():
         model = runs.build(config)
-    open_contexts(model)
+    leave_the_start(model)
     images = data.load(config.data, "test").first(30)
     images.images[:10] = 0  # a split may be sorted: its first images are alike
     report = evaluation.Evaluator(model, strategy, batch_size)(images)
