@@ -45,7 +45,7 @@ def _examples() -> dict[str, doctest.DocTest]:
     for name, value in _public():
         for test in finder.find(value, name, module=False, globs=NAMES):
             if test.examples:
-                found.setdefault((test.filename, test.lineno), test)
+                found.setdefault(test.docstring, test)  # once, however many modules show it
     return {test.name: test for test in found.values()}
 
 
