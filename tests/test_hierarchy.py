@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from unittest import mock
 
 import keras
 import numpy as np
@@ -239,6 +240,13 @@ def test_any_network_of_the_family_is_a_prior(prior):
     assert np.abs(z).max() > 0.1
     parts = bounds.elbo(model, _images(model, 3), seeds)
     assert np.isfinite(parts.log_prob).all()
+
+
+def test_every_levels_prior_has_noise_of_its_own():
+    model = make_model("hierarchy_three_levels")
+    with mock.patch.object(noise, "stream", wraps=noise.stream) as streams:
+        model.sample_prior([1])
+    assert len({call.args for call in streams.call_args_list}) == model.num_levels == 3
 
 
 def test_temperature_scales_every_levels_sigma():
