@@ -1,6 +1,6 @@
 """Mutation testing: makes small faults in the library, one at a time, and asks which test notices.
 
-    python benchmarks/mutations.py --jobs=2                     # all of them; an hour or two
+    python benchmarks/mutations.py --jobs=2                     # all of them; half an hour
     python benchmarks/mutations.py --only=noise                 # those whose file or reason matches
     python benchmarks/mutations.py --suite=../older_checkout    # with the tests of another checkout
 
