@@ -21,11 +21,11 @@ import statistics
 import numpy as np
 import short_runs
 from absl import app, flags
-from ml_collections.config_flags import config_path
 from PIL import Image
 
 from pixelvae_tf import data, presets
 from pixelvae_tf.config import Config, DataConfig, MaskedResidualConfig, TrainConfig
+from pixelvae_tf.presets import registry, variants
 
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS' data directory, for MNIST.")
 _LAYERS = flags.DEFINE_integer("layers", 0, "Masked residual blocks behind the first masked layer.", lower_bound=0)
@@ -36,7 +36,13 @@ _EVERY = flags.DEFINE_integer("every", 500, "Steps between two evaluations.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.")
 _OUTPUT = flags.DEFINE_string("output", None, "Outcomes, a line of JSON each.", required=True)
 SIZE, NUM_TRAINING, NUM_VALIDATION, BATCH = 32, 30_000, 1000, 32
-KINDS = ("two levels", "one level", "two-level VAE", "Gaussian prior")
+# What each changes in the config of two levels.
+KINDS = {
+    "two levels": lambda config: {},
+    "one level": variants.one_level,
+    "two-level VAE": lambda config: variants.TWO_LEVEL_VAE,
+    "Gaussian prior": lambda config: variants.GAUSSIAN_PRIOR,
+}
 # Of the one-level model's widths, so that it has as many weights as two levels have.
 WIDER = 1.125
 
@@ -57,9 +63,8 @@ def scenes(images: np.ndarray, labels: np.ndarray, number: int, seed: int) -> np
             resized = Image.fromarray(images[digit, ..., 0]).resize((side, side), Image.Resampling.BOX)
             start = centre - side // 2 + rng.integers(-2, 3, 2)
             low, high = np.maximum(start, 0), np.minimum(start + side, SIZE)
-            scene[tuple(map(slice, low, high))] |= (np.asarray(resized) >= 100)[
-                tuple(map(slice, low - start, high - start))
-            ]
+            ink = np.asarray(resized) >= 100
+            scene[tuple(map(slice, low, high))] |= ink[tuple(map(slice, low - start, high - start))]
     return result
 
 
@@ -88,14 +93,7 @@ def two_levels() -> Config:
 def of_kind(kind: str) -> Config:
     """The config of one of the kinds."""
     config = two_levels()
-    changes = {
-        "two levels": {},
-        "one level": presets.variants.one_level(config),
-        "two-level VAE": presets.variants.TWO_LEVEL_VAE,
-        "Gaussian prior": presets.variants.GAUSSIAN_PRIOR,
-    }[kind]
-    for field, value in changes.items():
-        config_path.set_value(field, config, value)
+    config = registry.changed(config, KINDS[kind](config))
     if kind == "one level":
         (level,), config.train.free_nats = config.model.levels, config.train.free_nats[1:]
         level.filters, level.decoder_filters = (

@@ -40,7 +40,8 @@ def round_to_float16(model: keras.Model) -> None:
       ValueError: if one is beyond float16's range.
     """
     for name, weight in weights_of(model).items():
-        rounded = weight.numpy().astype(np.float16)
+        with np.errstate(over="ignore"):
+            rounded = weight.numpy().astype(np.float16)
         if not np.isfinite(rounded).all():
             raise ValueError(f"weights must be within float16's range. Received: {np.abs(weight).max()} in {name}")
         weight.assign(rounded.astype(weight.dtype.as_numpy_dtype))
@@ -52,9 +53,7 @@ def halve_exact(path: str | os.PathLike) -> None:
 
         def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
             if isinstance(item, h5py.Dataset):
-                whole = item[()]
-                half = whole.astype(np.float16)
-                kept = smaller.create_dataset(name, data=half if np.array_equal(half, whole) else whole)
+                kept = smaller.create_dataset(name, data=_as_small_as_exact(item[()]))
             else:
                 kept = smaller.require_group(name)
             kept.attrs.update(item.attrs)
@@ -62,6 +61,15 @@ def halve_exact(path: str | os.PathLike) -> None:
         file.visititems(copy)
         smaller.attrs.update(file.attrs)
     os.replace(f"{os.fspath(path)}.part", path)
+
+
+def _as_small_as_exact(array: np.ndarray) -> np.ndarray:
+    """The array as float16 if that holds it; whole numbers stay what they are."""
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half, array) else array
 
 
 def describe(model: keras.Model) -> dict:

@@ -33,10 +33,16 @@ def preset(name: str, summary: str, expected: str, base: Config, changes: Mappin
     Returns:
       Its config.
     """
-    config = copy.deepcopy(base)
-    for field, value in (changes or {}).items():
-        config_path.set_value(field, config, value)
+    config = changed(base, changes or {})
     _PRESETS[name] = config, summary, expected
+    return config
+
+
+def changed(base: Config, changes: Mapping[str, Any]) -> Config:
+    """A copy of a config in which fields, by their names as in `preset`, have other values."""
+    config = copy.deepcopy(base)
+    for field, value in changes.items():
+        config_path.set_value(field, config, value)
     return config
 
 
