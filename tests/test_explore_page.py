@@ -80,16 +80,17 @@ def address(explored):
 def context(asked):
     """A browser; its pages share what it keeps of files, and nothing else."""
 
-    def refuse(route):
-        asked.append(route.request.url)
-        route.abort()
+    def note(request):
+        if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:", request.url):
+            asked.append(request.url)
 
     with sync_playwright() as playwright:
-        # The resolver knows no name: what the page's own policy lets through fails there.
+        # The resolver knows no name: what the page's own policy lets through fails there. (A route that refuses would
+        # turn the browser's cache off, and each page would compile its scripts anew.)
         arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         opened = browser.new_context(reduced_motion="reduce")
-        opened.route(lambda url: not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:", url), refuse)
+        opened.on("request", note)
         yield opened
         browser.close()
 
