@@ -1,7 +1,7 @@
 """Ours beside TensorFlow Probability and PyTorch: equal models, equal batches, in turns.
 
     python benchmarks/peers.py --torch_python=ENVIRONMENT/bin/python
-    python benchmarks/peers.py --peers=tfp
+    python benchmarks/peers.py --peers=tfp --calls=step
 
 - torch: the 12-layer `binarized_mnist/gated_pixel_vae_no_upsampling` beside the same model in PyTorch (torch_peer.py:
   cropped kernels, channels last, fused Adam; with torch.compile, and in bfloat16). Both start with the same weights and
@@ -31,6 +31,7 @@ _PEERS = flags.DEFINE_multi_enum("peers", ["torch", "tfp"], ["torch", "tfp"], "W
 _TORCH_PYTHON = flags.DEFINE_string("torch_python", "", "Python of an environment that has PyTorch and NumPy.")
 _BATCH = flags.DEFINE_integer("batch", 100, "Images of a step and of a forward pass of the 12-layer model.", 1)
 _SAMPLES = flags.DEFINE_integer("samples", 16, "Images of a sample, and of everything of PixelCNN++.", 1)
+_CALLS = flags.DEFINE_string("calls", "", "Time calls whose name has this text alone; all if it is empty.")
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Timed calls of each.", 1)
 _SECONDS = flags.DEFINE_integer("seconds", 60, "No further calls of a kind after so many seconds.", 1)
 _WORKER = flags.DEFINE_enum("worker", None, ["float32", "mixed_bfloat16", "pixel_cnn_pp", "tfp"], "Be such a process.")
@@ -198,7 +199,7 @@ def report(workers: dict[str, turns.Worker]) -> None:
     for name, worker in workers.items():
         print(f"{name}: {worker.facts['weights']:,} weights, {worker.facts['version']}")
     calls = dict.fromkeys(name for worker in workers.values() for name in worker.facts["calls"])
-    for call in (call for call in calls if not call.endswith(", XLA")):
+    for call in (call for call in calls if _CALLS.value in call and not call.endswith(", XLA")):
         times = turns.compare(workers, call, _REPEATS.value, _SECONDS.value)
         compiled = turns.compare(workers, f"{call}, XLA", _REPEATS.value, _SECONDS.value)
         times |= {f"{name}, XLA": taken for name, taken in compiled.items()}
