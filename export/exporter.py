@@ -107,9 +107,10 @@ def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path, options: Se
     """Saves endpoints, as signatures and as attributes, the codec's functions, and the weights that they use."""
     served = tf.Module()
     served.weights = runs.weights_of(model)
-    served.codec = tf.Module()
-    for name, function in codec_functions.functions(model, options.xla).items():
-        setattr(served.codec, name, function)
+    if functions := codec_functions.functions(model, options.xla):
+        served.codec = tf.Module()
+        for name, function in functions.items():
+            setattr(served.codec, name, function)
     graphs = {}
     with progress.announced(f"tracing {', '.join(endpoints)}") as count:
         for name, function in endpoints.items():

@@ -13,6 +13,7 @@ import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 from codec_models import CLASSES, EXACT, LATENTS, PlainNetworks, networks_of
 from family import labels_for, make_model
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from pixelvae_tf import codec, distributions
 from pixelvae_tf.codec import chunks, front, rounding, sites, waves
 from pixelvae_tf.codec import images as images_lib
 from pixelvae_tf.codec import jobs as codec_jobs
-from pixelvae_tf.codec.functions import parameters
+from pixelvae_tf.codec.functions import functions, parameters
 from pixelvae_tf.codec.stack import Stack
 
 pytest.importorskip("constriction")
@@ -135,6 +136,21 @@ def test_integers_of_any_size_come_back():
 # Trees
 
 
+class BinomialSite(distributions.ChannelwiseSite):
+    """A site of a user's own."""
+
+    def __init__(self, num_values, channels):
+        super().__init__(channels, 1)
+        self.num_values = num_values
+
+    def channel_distribution(self, params, temperature=1.0):
+        heads = tfp.distributions.Binomial(self.num_values - 1.0, logits=self.split(params))
+        return tfp.distributions.Categorical(probs=heads.prob(tf.range(float(self.num_values))), dtype=self.dtype)
+
+    def transform(self, params, noise, temperature=1.0):
+        raise NotImplementedError
+
+
 def _cost(tree, params, value):
     writer = waves.Writer(len(params))
     tree.walk(params, 0.0, rounding.Encoder(), sites.Places(0), writer.chooser(value, tree.depth))
@@ -147,6 +163,7 @@ def _cost(tree, params, value):
         (distributions.BernoulliSite(2), sites.Categorical(2), 1e-5),
         (distributions.CategoricalSite(5, 2), sites.Categorical(5), 1e-5),
         (distributions.CategoricalSite(256), sites.Categorical(256), 1e-5),
+        (BinomialSite(5, 2), sites.Categorical(5), 1e-5),
         (distributions.LogisticMixtureSite(5, 3, 4), sites.LogisticMixture(5, 3, 4), 1e-4),
         (distributions.LogisticMixtureSite(256, 1, 2), sites.LogisticMixture(256, 1, 2), 1e-3),
         # Its mean and its scale are rounded: by 1/32 of a standard deviation at most, and 3%.
@@ -499,6 +516,14 @@ def test_a_hostile_file_is_refused(data):
 
 
 # Real networks
+
+
+def test_a_site_that_takes_a_pixel_as_a_whole_has_no_functions():
+    """Unless it is ours: an export has all else then, and the codec says what it lacks."""
+    site = mock.Mock(spec=distributions.Site)
+    assert functions(mock.Mock(site=site)) == {}
+    with pytest.raises(ValueError, match="for every likelihood but one of your own that is not channelwise"):
+        codec.Networks(mock.Mock(spec=[]), {}, EXACT)
 
 
 @pytest.mark.parametrize(

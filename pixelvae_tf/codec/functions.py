@@ -35,7 +35,8 @@ def parameters(site: Site, raw: tf.Tensor) -> tf.Tensor:
 
     Logits of categorical values, P = V, and of binary ones, P = 1; means and standard deviations of normal ones, those
     of pixels in units of values, P = 2. Of a mixture of logistics [B, 1, K (1 + 2 C + C (C - 1) / 2)]: of each
-    component its logit, means, log scales, and coefficients, as in `distributions.LogisticMixture`.
+    component its logit, means, log scales, and coefficients, as in `distributions.LogisticMixture`. Of any other
+    channelwise site the log-probabilities of all values, P = V.
     """
     if isinstance(site, ChannelwiseSite):
         of_channels = site.channel_distribution(raw)
@@ -43,8 +44,12 @@ def parameters(site: Site, raw: tf.Tensor) -> tf.Tensor:
             params = of_channels.logits
         elif isinstance(site, distributions.BernoulliSite):
             params = of_channels.logits[..., None]
-        else:
+        elif isinstance(site, distributions.GaussianSite | distributions.QuantizedNormalSite):
             params = tf.stack([of_channels.loc, of_channels.scale], axis=-1)
+        else:
+            rank = len(of_channels.batch_shape)
+            values = tf.reshape(tf.range(site.num_values, dtype=site.dtype), [-1] + [1] * rank)
+            params = tf.transpose(of_channels.log_prob(values), [*range(1, rank + 1), 0])
     else:
         mixture = site.distribution(raw)
         parts = [mixture.logits[..., None], mixture.loc, mixture.log_scale, mixture.coefficients]
@@ -78,8 +83,11 @@ def functions(model: PixelVAE, jit_compile: bool = False) -> dict[str, Callable]
       jit_compile: whether XLA compiles them, anew for every batch size.
 
     Returns:
-      {"pixels_begin": ..., "pixels_step_0": ..., "pixels_start_row": ..., "z1_begin": ...}.
+      {"pixels_begin": ..., "pixels_step_0": ..., "pixels_next_row": ..., "z1_begin": ...}; none of a model whose pixels'
+      site is neither channelwise nor a mixture of logistics: the codec has no tree for it.
     """
+    if not isinstance(model.site, ChannelwiseSite | distributions.LogisticMixtureSite):
+        return {}
 
     def pixels_context(inputs: dict[str, tf.Tensor]) -> tf.Tensor | None:
         return model.context([inputs["z1"]] if model.num_levels else [], inputs.get("label"))
