@@ -1,9 +1,10 @@
 """For maintainers: puts the best weights of a run into the package, with their card.
 
     pixelvae-evaluate --workdir=runs/digits --importance_samples=50
-    python -m pixelvae_tf.export.store_pretrained runs/digits digits/gated_pixel_vae
+    python -m pixelvae_tf.export.store_pretrained runs/digits digits/gated_pixel_vae [NOTE]
 
-The second argument is the preset that the run is of, and the name that `pixelvae_tf.load_pretrained` takes. Weights
+The second argument is the preset that the run is of, and the name that `pixelvae_tf.load_pretrained` takes; a third, a
+sentence for the card, such as with what its numbers do not compare. Weights
 of more than 5 MB are rounded to float16, and evaluated once more. Run it in a checkout that is installed with
 `pip install -e`, and commit what it writes.
 """
@@ -25,12 +26,13 @@ MAX_BYTES = 5_000_000
 SLICE = 100
 
 
-def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
+def store(workdir: str | pathlib.Path, name: str, note: str = "") -> pathlib.Path:
     """Writes the files of `pixelvae_tf.hub`.
 
     Args:
       workdir: the directory of a run that was evaluated on its test split.
       name: the preset that the run was trained with.
+      note: what the card says above its numbers.
 
     Returns:
       The folder of the files.
@@ -76,6 +78,7 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
         "name": name,
         **card_lib.make_card(config, "best", step, evaluations, commands),
         **rounded,
+        **({"note": note} if note else {}),
         "lineage": runs.read_lineage(workdir),
         "slice": Evaluator(model)(images.first(SLICE)),
     }
@@ -85,8 +88,10 @@ def store(workdir: str | pathlib.Path, name: str) -> pathlib.Path:
 
 def main(argv: list[str]) -> None:
     """Stores the run that the command line says."""
-    if len(argv) != 3:
-        raise SystemExit(f"store_pretrained: WORKDIR and NAME are wanted. Received: {shlex.join(argv[1:])}")
+    if len(argv) not in (3, 4):
+        raise SystemExit(
+            f"store_pretrained: WORKDIR and NAME, and perhaps a NOTE, are wanted. Received: {shlex.join(argv[1:])}"
+        )
     try:
         print(f"stored: {store(*argv[1:])}")
     except (ValueError, OSError) as error:

@@ -21,12 +21,13 @@ def page(card: dict) -> str:
 
     Args:
       card: what `export.card.make_card` and `export.card.describe` know; what is of the run, or of serving it, may be
-        missing.
+        missing. A "note" stands above all numbers.
 
     Returns:
       Markdown.
     """
-    parts = [f"# {card['name']}", _summary(card), _table(["", ""], _facts(card))]
+    note = [card["note"]] if card.get("note") else []
+    parts = [f"# {card['name']}", _summary(card), *note, _table(["", ""], _facts(card))]
     if "evaluations" in card:
         parts += ["## Evaluation", *_evaluation(card)]
     if "signatures" in card:

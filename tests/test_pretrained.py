@@ -258,7 +258,7 @@ def test_a_run_is_stored_when_it_is_evaluated_and_small(package, tmp_path, monke
     assert pretrained.names() == [DIGITS], "what is refused leaves nothing"
 
     monkeypatch.setattr(store_pretrained, "MAX_BYTES", size // 2)
-    store_pretrained.store(workdir, name)
+    store_pretrained.store(workdir, name, "Of two steps.")
     halved, _, card = pretrained.load(name)
     stored = []
     with h5py.File(package / name / hub.WEIGHTS) as file:
@@ -272,7 +272,8 @@ def test_a_run_is_stored_when_it_is_evaluated_and_small(package, tmp_path, monke
         report["bound_nats"], 1e-3
     )
     assert again["fingerprint"] == card["fingerprint"] == runs.fingerprint(halved) != runs.fingerprint(model)
-    assert "best weights (averaged), rounded to float16" in (package / name / hub.README).read_text()
+    page = (package / name / hub.README).read_text()
+    assert "best weights (averaged), rounded to float16" in page and "\n\nOf two steps.\n\n" in page
     monkeypatch.setattr(store_pretrained, "MAX_BYTES", size)
 
     assert store_pretrained.store(workdir, name) == package / name

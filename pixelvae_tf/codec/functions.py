@@ -83,8 +83,8 @@ def functions(model: PixelVAE, jit_compile: bool = False) -> dict[str, Callable]
       jit_compile: whether XLA compiles them, anew for every batch size.
 
     Returns:
-      {"pixels_begin": ..., "pixels_step_0": ..., "pixels_next_row": ..., "z1_begin": ...}; none of a model whose pixels'
-      site is neither channelwise nor a mixture of logistics: the codec has no tree for it.
+      {"pixels_begin": ..., "pixels_step_0": ..., "pixels_next_row": ..., "z1_begin": ...}; none where the site of
+      pixels is neither channelwise nor a mixture of logistics: the codec has no tree for it.
     """
     if not isinstance(model.site, ChannelwiseSite | distributions.LogisticMixtureSite):
         return {}
