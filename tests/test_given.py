@@ -52,6 +52,15 @@ def test_images_come_in_arrays_and_data_sets():
     assert alone["train"].labels is None
 
 
+def test_the_parts_of_a_dynamically_binarized_set_keep_their_grey_values():
+    grey = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 1), np.uint8)
+    whole = data.ImageSet((grey > 127).astype(np.uint8), LABELS[:40], "mine/train", 2, "dynamic", grey=grey)
+    parts = data.given_splits(whole, dataclasses.replace(MODEL, num_values=2))
+    np.testing.assert_array_equal(parts["validation"].grey, grey[[19, 39]])
+    np.testing.assert_array_equal(parts["train"].grey, np.delete(grey, [19, 39], axis=0))
+    assert parts["train"].name == "arrays/train" and parts["train"].binarization == "dynamic"
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

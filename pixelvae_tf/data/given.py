@@ -1,5 +1,6 @@
 """Images that a program passes: arrays, or a `tf.data.Dataset`."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,6 @@ from pixelvae_tf.data.sources import ImageSet, without_classes
 
 # One image of this many is held out if no validation images are given, as for a folder.
 HELD_OUT = 20
-# The names of images and labels in the elements of data sets.
-_IMAGES, _LABELS = ("images", "image"), ("labels", "label")
 
 
 def given_splits(images: Any, model: ModelConfig, exclude_labels: tuple[int, ...] = ()) -> dict[str, ImageSet]:
@@ -48,9 +47,7 @@ def given_splits(images: Any, model: ModelConfig, exclude_labels: tuple[int, ...
 
 
 def _some(whole: ImageSet, chosen: np.ndarray, split: str) -> ImageSet:
-    labels = None if whole.labels is None else whole.labels[chosen]
-    images = whole.images[np.flatnonzero(chosen)]
-    return ImageSet(images, labels, f"{GIVEN}/{split}", whole.num_values, whole.binarization, whole.classes)
+    return dataclasses.replace(whole.take(np.flatnonzero(chosen)), name=f"{GIVEN}/{split}")
 
 
 def given_images(images: Any, model: ModelConfig, split: str = "test") -> ImageSet:
@@ -84,10 +81,7 @@ def given_images(images: Any, model: ModelConfig, split: str = "test") -> ImageS
 def _pair(element: Any) -> tuple[Any, Any]:
     """(images, labels or None) of an array, a tuple or a dict of them."""
     if isinstance(element, Mapping):
-        images, labels = (
-            next((element[name] for name in names if name in element), None) for names in (_IMAGES, _LABELS)
-        )
-        return images, labels
+        return element.get("images", element.get("image")), element.get("labels", element.get("label"))
     if isinstance(element, tuple):
         return element[0], element[1] if len(element) > 1 else None
     return element, None
