@@ -20,7 +20,7 @@ from pixelvae_tf import heat_maps, pictures, scores
 from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.data import resumable
 from pixelvae_tf.data.resumable import crc32_of, read_json
-from pixelvae_tf.data.walk import Walk
+from pixelvae_tf.data.walk import walk_images
 from pixelvae_tf.export.scorer import Scorer
 from pixelvae_tf.files import local_path, require_outside, write_atomically
 from pixelvae_tf.model_card import CARD
@@ -134,14 +134,7 @@ def list_files(folder: pathlib.Path, name: str) -> list[str]:
     Raises:
       ValueError: if there is no such folder, or no image in it.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{name} must be a directory of images. Received: {str(folder)!r}")
-    walk = Walk(folder)
-    walk.say_what_is_passed_over()
-    if not walk.paths:
-        extensions = ", ".join(folder_lib.EXTENSIONS)
-        raise ValueError(f"{name} must hold images ({extensions}). Received: {str(folder)!r}, with none")
-    return sorted(walk.paths)
+    return sorted(walk_images(folder, name).paths)
 
 
 def _check_reference(number: int) -> None:

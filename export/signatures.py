@@ -66,7 +66,7 @@ def signatures(model: PixelVAE, options: ServingOptions = ServingOptions()) -> d
         "log_prob": served(functions.log_prob, "images", "seed", *label),
     }
     if model.num_levels:
-        by_name["encode"] = served(functions.encode, "images")  # the encoder does not take the class
+        by_name["encode"] = served(model.encode, "images")  # the encoder does not take the class
         by_name["decode"] = served(functions.decode, "z1", "seed", "temperature", *label)
         # From the top down, as they are drawn.
         seeds = (*reversed(_level_seeds(model)), "seed_pixels")
@@ -107,9 +107,6 @@ class _Functions:
         self.model, self.completion_rounds = model, completion_rounds
         # Traced once for both signatures that complete.
         self._complete = tf.function(self._filled, autograph=False)
-
-    def encode(self, images: tf.Tensor) -> Tensors:
-        return self.model.encode(images)
 
     def sample(self, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
         return self._draw(seed, seed, temperature, label)

@@ -1,6 +1,5 @@
 """Evaluates the bound of a whole split, by named parts."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -119,8 +118,7 @@ class Evaluator:
         """See `bounds.usage`; over images from all parts of the split, in pairs of one replica."""
         number = len(image_set.images)
         places = np.linspace(0, number - 1, min(number, USAGE_IMAGES)).astype(np.int64)
-        labels = None if image_set.labels is None else image_set.labels[places]
-        some = dataclasses.replace(image_set, images=image_set.images[places], labels=labels)
+        some = image_set.take(places)
         levels, differences = self.model.num_levels, []
         for batch, real in self._batches(some, batch_size):
             shares = np.split(real, self.strategy.num_replicas_in_sync)

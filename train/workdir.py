@@ -179,11 +179,6 @@ def write_images(fingerprints: dict[str, int], workdir: pathlib.Path, classes: S
     write_atomically(workdir / runs.IMAGES, json.dumps(content) + "\n")
 
 
-def write_lineage(lineage: list[dict], workdir: pathlib.Path) -> None:
-    """Writes the lineage that `runs.read_lineage` reads."""
-    write_atomically(workdir / runs.LINEAGE, json.dumps(lineage, indent=2) + "\n")
-
-
 def write_files(
     workdir: pathlib.Path,
     config: config_lib.Config,
@@ -202,6 +197,6 @@ def write_files(
     """
     # The config last: without it, the files before it are written again.
     if lineage is not None:
-        write_lineage(lineage, workdir)
+        write_atomically(workdir / runs.LINEAGE, json.dumps(lineage, indent=2) + "\n")
     write_images(fingerprints, workdir, classes)
     write_config(config, workdir)

@@ -106,7 +106,7 @@ def encode(
         math.prod(shape) * (bits + 2) for shape, bits in zip(networks.latent_shapes, settings.latent_bits, strict=True)
     )
     layout = _Layout(min(DIGEST_WORDS + -(-needed // 16), MAX_DIGEST_WORDS))
-    stack.push_digest(digest_of(images, labels, layout.digest_words))
+    stack.push_uniform(digest_of(images, labels, layout.digest_words), WORD)
     statistics.digest = float(stack.num_bits)
     waiting, bits = list(range(len(images))), {}
     while waiting:
@@ -117,7 +117,7 @@ def encode(
         costs, bad = waves.push(wave, trial, images[chosen], labels[chosen] if len(labels) else labels)
         if bad.any():
             layout.raw += [place for place, is_bad in zip(chosen, bad, strict=True) if is_bad]
-            waiting = [place for place in waiting if place not in set(layout.raw)]
+            waiting = sorted(set(waiting) - set(layout.raw))
             progress(int(bad.sum()))
             continue
         stack, waiting = trial, waiting[:-size]
@@ -133,7 +133,7 @@ def encode(
 def encode_raw(networks: Networks, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, Statistics]:
     """A chunk of images as they are."""
     stack, statistics = Stack(), Statistics(images=len(images))
-    stack.push_digest(digest_of(images, labels, DIGEST_WORDS))
+    stack.push_uniform(digest_of(images, labels, DIGEST_WORDS), WORD)
     layout = _Layout(DIGEST_WORDS, raw=list(range(len(images))))
     return _finish(networks, stack, statistics, images, labels, layout)
 

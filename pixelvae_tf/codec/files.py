@@ -208,9 +208,11 @@ def decompress(
     results = jobs_lib.run(_decode, networks, list(tasks.values()), jobs, count)
     decoded = dict(zip(tasks, results, strict=True))
     failed |= {chunk: part for chunk, part in decoded.items() if isinstance(part, str)}
-    _check_decoded(
-        [f"chunk {chunk} (images {firsts[chunk]}..{ends[chunk] - 1}): {failed[chunk]}" for chunk in sorted(failed)]
-    )
+    if failed:
+        names = [f"chunk {at} (images {firsts[at]}..{ends[at] - 1}): {failed[at]}" for at in sorted(failed)]
+        more = f"; and {len(names) - MOST_NAMED} more chunks" if len(names) > MOST_NAMED else ""
+        shown = "; ".join(names[:MOST_NAMED]) + more
+        raise waves.DamagedError(f"input must decode to the images that were coded. Received: {shown}")
     images = np.zeros((len(places), *networks.config.image_shape), np.uint8)
     labels = np.zeros(len(places), np.int64) if networks.config.num_classes else None
     for chunk, (of_images, of_labels) in decoded.items():
@@ -226,11 +228,3 @@ def _decode(networks: Networks, settings: waves.Settings, words, number: int, wa
         return chunks.decode(networks, settings, words, number, wanted, count)
     except (ValueError, OverflowError) as error:
         return str(error)
-
-
-def _check_decoded(failed: list[str]) -> None:
-    """Raises a DamagedError where chunks failed, which names the first of them."""
-    if failed:
-        more = f"; and {len(failed) - MOST_NAMED} more chunks" if len(failed) > MOST_NAMED else ""
-        shown = "; ".join(failed[:MOST_NAMED]) + more
-        raise waves.DamagedError(f"input must decode to the images that were coded. Received: {shown}")

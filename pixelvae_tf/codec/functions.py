@@ -54,14 +54,8 @@ def parameters(site: Site, raw: tf.Tensor) -> tf.Tensor:
         mixture = site.distribution(raw)
         parts = [mixture.logits[..., None], mixture.loc, mixture.log_scale, mixture.coefficients]
         whole = tf.concat(parts, axis=-1)
-        params = tf.reshape(whole, (*_leading(raw), 1, whole.shape[-1] * whole.shape[-2]))
+        params = tf.reshape(whole, (-1, *raw.shape[1:-1], 1, whole.shape[-1] * whole.shape[-2]))
     return tf.cast(params, tf.float32)
-
-
-def _leading(x: tf.Tensor) -> list:
-    """The sizes of all dimensions but the last, where they are known as numbers."""
-    known = x.shape.as_list()[:-1]
-    return [tf.shape(x)[place] if size is None else size for place, size in enumerate(known)]
 
 
 def inputs_of(model: PixelVAE, raster: str) -> dict[str, tf.TensorSpec]:
@@ -93,7 +87,7 @@ def functions(model: PixelVAE, jit_compile: bool = False) -> dict[str, Callable]
         return model.context([inputs["z1"]] if model.num_levels else [], inputs.get("label"))
 
     rasters = {PIXELS: (model.network, model.site, model.config.image_shape, pixels_context)}
-    for index, level in enumerate(model.levels[:-1] if model.num_levels else []):
+    for index, level in enumerate(model.levels[:-1]):
         above = model.levels[index + 1]
 
         def context(inputs: dict[str, tf.Tensor], above=above, name=f"z{index + 2}") -> tf.Tensor:

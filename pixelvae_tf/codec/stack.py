@@ -100,10 +100,6 @@ class Stack:
                 return value
         raise ValueError("an integer has too many digits")
 
-    def push_digest(self, digest: np.ndarray) -> None:
-        """Pushes what `digest_of` gives."""
-        self.push_uniform(digest, WORD)
-
     def push_long(self, value: int, num_bits: int) -> None:
         """Pushes an integer of a known number of bits."""
         number = -(-num_bits // 8)

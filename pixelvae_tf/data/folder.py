@@ -20,7 +20,7 @@ import tqdm
 
 from pixelvae_tf.data import splits as splits_lib
 from pixelvae_tf.data.decoding import EXTENSIONS, MODES, MachineError, Read, read
-from pixelvae_tf.data.walk import Walk, say
+from pixelvae_tf.data.walk import say, walk_images
 from pixelvae_tf.files import local_path
 
 __all__ = [
@@ -115,13 +115,8 @@ def list_images(folder: str | pathlib.Path, name: str = "folder") -> Images:
       MachineError: if a folder inside cannot be read.
     """
     folder = local_path(folder, name)
-    if not folder.is_dir():
-        raise ValueError(f"{name} must be a directory of images. Received: {str(folder)!r}")
-    walk = Walk(folder)
+    walk = walk_images(folder, name)
     paths = sorted(walk.paths)
-    walk.say_what_is_passed_over()
-    if not paths:
-        raise ValueError(f"{name} must hold images ({', '.join(EXTENSIONS)}). Received: {str(folder)!r}, with none")
     subfolders = {path.partition("/")[0] for path in paths if "/" in path}
     subfolders |= {child for child in walk.subfolders if child.lower() in splits_lib.SUBFOLDERS}
     folders = splits_lib.folders_of_splits(subfolders, name)

@@ -170,12 +170,7 @@ DATA_SETS: dict[str, Source] = {
         _read_tfds, 2, "dynamic: drawn from the grey values; fixed draws to evaluate", _MNIST_SPLITS, "mnist", grey=True
     ),
     "mnist": Source(_read_tfds, 256, NONE, _MNIST_SPLITS),
-    "cifar10": Source(
-        _read_tfds,
-        256,
-        NONE,
-        {"train": "train[:45000]", "validation": "train[45000:]", "test": "test"},
-    ),
+    "cifar10": Source(_read_tfds, 256, NONE, {"train": "train[:45000]", "validation": "train[45000:]", "test": "test"}),
     "folder": Source(_read_nothing, 256, NONE),
     "imagenet_64": Source(_read_nothing, 256, NONE),
     "lsun_32": Source(_read_nothing, 256, NONE),

@@ -24,6 +24,25 @@ def say(line: str) -> None:
         LOGGER.warning("%s", line)
 
 
+def walk_images(folder: pathlib.Path, name: str) -> "Walk":
+    """Walks through a folder that must hold images, and reports the other files.
+
+    Args:
+      folder: searched recursively.
+      name: what the messages call it.
+
+    Raises:
+      ValueError: if there is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{name} must be a directory of images. Received: {str(folder)!r}")
+    walk = Walk(folder)
+    walk.say_what_is_passed_over()
+    if not walk.paths:
+        raise ValueError(f"{name} must hold images ({', '.join(EXTENSIONS)}). Received: {str(folder)!r}, with none")
+    return walk
+
+
 class Walk:
     """A walk through a folder. Links are followed, and each folder is entered once.
 

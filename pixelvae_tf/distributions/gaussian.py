@@ -65,7 +65,7 @@ def posterior_gaussian(params: tf.Tensor, bounded: bool = False) -> tfp.distribu
     """
     loc, raw = tf.split(at_least_float32(params), 2, axis=-1)
     scale = bounded_scale(raw) if bounded else unbounded_scale(raw)
-    return over_grid(tfd.Independent(tfd.Normal(loc, scale), 1))
+    return _gaussian(loc, scale, loc.shape.rank - 2)
 
 
 def standard_gaussian(
@@ -82,18 +82,10 @@ def standard_gaussian(
     if sigma.shape.rank:
         sigma = tf.reshape(sigma, (-1, *[1] * len(shape)))
     sigma = sigma * tf.ones(shape, dtype)
-    return over_grid(tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), sigma), 1), len(shape) - 1)
+    return _gaussian(tf.zeros(shape, dtype), sigma, len(shape) - 1)
 
 
-def over_grid(locations: tfp.distributions.Distribution, rank: int | None = None) -> tfp.distributions.Distribution:
-    """The product over the grid's locations, if there is a grid.
-
-    Args:
-      locations: batch shape [B] or [B, H, W], event shape [D].
-      rank: of the grid, 0 or 2; by default what is beyond B.
-
-    Returns:
-      Batch shape [B], event shape [D] or [H, W, D].
-    """
-    rank = locations.batch_shape.rank - 1 if rank is None else rank
-    return tfd.Independent(locations, rank) if rank else locations
+def _gaussian(loc: tf.Tensor, scale: tf.Tensor, rank: int) -> tfp.distributions.Distribution:
+    """Independent normal variables, in vectors, and in a grid of vectors where `rank` is 2 and not 0."""
+    vectors = tfd.Independent(tfd.Normal(loc, scale), 1)
+    return tfd.Independent(vectors, rank) if rank else vectors

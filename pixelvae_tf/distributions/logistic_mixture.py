@@ -72,22 +72,23 @@ class LogisticMixture(tfp.distributions.Distribution):
     def _batch_shape_tensor(self):
         return tf.shape(self.logits)[:-1]
 
-    def _logistic(self, loc, log_scale, coefficients, before: tf.Tensor, scale_factor) -> QuantizedLogistic:
+    def _logistic(
+        self, loc, log_scale, coefficients, channel: int, before: tf.Tensor, scale_factor
+    ) -> QuantizedLogistic:
         """A channel's distribution, given those before it.
 
         Args:
-          loc, log_scale: [...].
-          coefficients: [..., c].
-          before: [..., c], values of the c channels before.
+          loc, log_scale: [..., C].
+          coefficients: [..., C (C - 1) / 2].
+          channel: which.
+          before: [..., channel], values of the channels before.
           scale_factor: broadcasts with [...].
         """
+        mine = coefficients[..., channel * (channel - 1) // 2 : channel * (channel + 1) // 2]
         scaled = pixels.to_unit_interval(before, self.num_values, loc.dtype.name)
-        loc, scale = to_values(loc + tf.reduce_sum(coefficients * scaled, axis=-1), log_scale, self.num_values)
+        moved = loc[..., channel] + tf.reduce_sum(mine * scaled, axis=-1)
+        loc, scale = to_values(moved, log_scale[..., channel], self.num_values)
         return QuantizedLogistic(loc, scale * scale_factor, self.num_values)
-
-    def _of_channel(self, channel: int) -> slice:
-        """Where a channel's coefficients stand."""
-        return slice(channel * (channel - 1) // 2, channel * (channel + 1) // 2)
 
     def channel(self, channel: int, before: tf.Tensor) -> QuantizedLogistic:
         """A channel's distribution in every component, [..., K], given those before it.
@@ -96,13 +97,7 @@ class LogisticMixture(tfp.distributions.Distribution):
           channel: which.
           before: [..., 1, channel], values of the channels before.
         """
-        return self._logistic(
-            self.loc[..., channel],
-            self.log_scale[..., channel],
-            self.coefficients[..., self._of_channel(channel)],
-            before,
-            self.scale_factor,
-        )
+        return self._logistic(self.loc, self.log_scale, self.coefficients, channel, before, self.scale_factor)
 
     def _log_prob(self, value):
         value = tf.convert_to_tensor(value)
@@ -139,13 +134,7 @@ class LogisticMixture(tfp.distributions.Distribution):
         values: list[tf.Tensor] = []
         for channel in range(self.loc.shape[-1]):
             before = tf.stack(values, axis=-1) if values else tf.zeros([*([1] * component.shape.rank), 0], tf.int32)
-            logistic = self._logistic(
-                loc[..., channel],
-                log_scale[..., channel],
-                coefficients[..., self._of_channel(channel)],
-                before,
-                factor,
-            )
+            logistic = self._logistic(loc, log_scale, coefficients, channel, before, factor)
             values.append(logistic.transform(uniforms[..., channel]))
         return tf.stack(values, axis=-1)
 
