@@ -1,6 +1,6 @@
 r"""Encodes and scores many images by Apache Beam, into Parquet files: what pixelvae-score does, on any runner.
 
-    pip install 'pixelvae_tf[beam]'
+    pip install '.[beam]'
     python docs/beam_scores.py --saved_model=models/parts/1 --images=photos --output=scored/part \
       --runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=8
     python docs/beam_scores.py --saved_model=models/mnist/1 --images='DATA/mnist/3.0.1/mnist-test.*' --output=scored
