@@ -51,7 +51,7 @@ _PROTOCOL = flags.DEFINE_enum(
 )
 _TIMEOUT = flags.DEFINE_float("timeout", 60.0, "Seconds that a call of the server may take.", 0.001, client.MAX_TIMEOUT)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at once; does not change them.", 1, limits.MAX_BATCH)
-_IMAGES = console.define_paths("images", [], "Picture files, with commas, in place of those behind the verb.")
+_IMAGES = console.define_paths("images", [], "Picture files, with commas, in place of those after the verb.")
 _MASK = console.define_path(
     "mask", None, "complete: what is kept, the top, bottom, left or right half, or what is light in a picture file."
 )

@@ -34,8 +34,6 @@ _RANK_BY = flags.DEFINE_enum(
     "The score of the picture: by default the likelihood ratio with a background, else the bound.",
 )
 _NUM_SHOWN = flags.DEFINE_integer("num_shown", 8, "How many of the oddest, and of the most ordinary.", 1, 100)
-# How many unreadable files to name.
-SHOWN = 10
 
 
 def main(argv: list[str]) -> None:
@@ -56,12 +54,7 @@ def main(argv: list[str]) -> None:
         raise SystemExit(f"pixelvae-score: {error}") from error
     print(f"scored: {summary['num_images']} images, {_OUTPUT.value}/{scoring.TABLE} and {scoring.MAPS}")
     print(f"  oddest by {summary['rank_by']}: {', '.join(map(ascii, summary['oddest'][:3]))}")
-    unreadable = summary["unreadable"]
-    print(f"  skipped, unreadable: {len(unreadable)}")
-    for path, reason in list(unreadable.items())[:SHOWN]:
-        print(f"    {ascii(path)[1:-1]}: {ascii(reason)[1:-1]}")
-    if len(unreadable) > SHOWN:
-        print(f"    and {len(unreadable) - SHOWN} more, all of them named in {scoring.SUMMARY}")
+    console.print_unreadable(summary["unreadable"], scoring.SUMMARY)
 
 
 def run() -> None:

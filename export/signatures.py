@@ -96,12 +96,7 @@ def _specs(model: PixelVAE) -> dict[str, tf.TensorSpec]:
 
 
 class _Functions:
-    """What signatures compute, of rows that are good.
-
-    Args:
-      model: the model.
-      completion_rounds: of `PixelVAE.complete`.
-    """
+    """What signatures compute, of rows that are good; `completion_rounds` are those of `PixelVAE.complete`."""
 
     def __init__(self, model: PixelVAE, completion_rounds: int):
         self.model, self.completion_rounds = model, completion_rounds

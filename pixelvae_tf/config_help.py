@@ -12,7 +12,7 @@ from pixelvae_tf.models.networks import NETWORKS
 
 WIDTH = 80
 HEAD = (
-    "Fields of the config, each a flag --config.FIELD=VALUE behind --config=PRESET (tuples with commas: 32,64). "
+    "Fields of the config, each a flag --config.FIELD=VALUE after --config=PRESET (tuples with commas: 32,64). "
     "What is not given is the preset's, which --print_config shows."
 )
 

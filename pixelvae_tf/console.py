@@ -25,6 +25,8 @@ flags.disclaim_key_flags()  # The flags that are defined through here are the ca
 
 # The end of a message on flags.
 EXPLAINED = ". --help explains the flags"
+# How many unreadable files to name.
+SHOWN = 10
 
 
 class _Help(app.HelpFlag):
@@ -52,7 +54,7 @@ def run(main: Callable[[list[str]], None], epilogue: Callable[[], str] | None = 
 
     Args:
       main: takes the command line that the flags leave.
-      epilogue: what --help prints behind the flags.
+      epilogue: what --help prints after the flags.
       **options: of `absl.app.run`.
     """
     app.define_help_flags()
@@ -269,6 +271,15 @@ def check_output(path: str, folder: str = "") -> None:
         raise ValueError(f"output must be called .png: it is written as PNG. Received: {path!r}")
     if folder:
         require_outside(place, local_path(folder, "data.folder"), "output", "data.folder")
+
+
+def print_unreadable(unreadable: dict[str, str], record: str) -> None:
+    """Prints which files were skipped, the first of them with the reason, and which file names all of them."""
+    print(f"  skipped, unreadable: {len(unreadable)}")
+    for path, reason in list(unreadable.items())[:SHOWN]:
+        print(f"    {ascii(path)[1:-1]}: {ascii(reason)[1:-1]}")
+    if len(unreadable) > SHOWN:
+        print(f"    and {len(unreadable) - SHOWN} more, all of them named in {record}")
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:

@@ -49,7 +49,7 @@ def colours(nats: np.ndarray, low: float, high: float) -> np.ndarray:
       low, high: what the ends of the scale stand for; what is beyond has their colours.
 
     Returns:
-      uint8, the same shape with RGB behind it.
+      uint8, the same shape with RGB after it.
     """
     share = np.clip((np.asarray(nats, np.float64) - low) / max(high - low, 1e-12), 0, 1)
     rgb = np.polynomial.polynomial.polyval(share, _VIRIDIS)

@@ -159,7 +159,7 @@ def _by_location(x: tf.Tensor, groups: int = 1) -> tf.Tensor:
 
 
 def _take_or_draw(stepper: Stepper, known: Known | None, row: tf.Tensor, state: Nest, draw) -> tuple:
-    """A row [B, W, C], the state behind it and the rounds it took: by `draw()`, unless every image knows the whole row.
+    """A row [B, W, C], the state after it and the rounds it took: by `draw()`, unless every image knows the whole row.
 
     Then no location waits for another, and of the network only what `Stepper.row` keeps is computed.
     """

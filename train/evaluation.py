@@ -20,11 +20,7 @@ USAGE_IMAGES = 256
 
 
 class Moments:
-    """Means and variances over a data set that comes in batches.
-
-    Args:
-      shape: of one element.
-    """
+    """Means and variances of elements of one shape, over a data set that comes in batches."""
 
     def __init__(self, shape: tuple[int, ...]):
         self._count, self._mean, self._squares = 0, np.zeros(shape), np.zeros(shape)

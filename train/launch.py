@@ -153,9 +153,5 @@ class Launcher:
 
 
 def train_command(flags: Sequence[str]) -> list[str]:
-    """A worker's command.
-
-    Args:
-      flags: of pixelvae-train.
-    """
+    """A worker's command, with flags of pixelvae-train."""
     return [sys.executable, "-m", "pixelvae_tf.train.main", "--strategy=multi_worker", *flags]

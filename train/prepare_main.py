@@ -27,8 +27,6 @@ _DUPLICATE_DISTANCE = flags.DEFINE_integer(
 )
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 4096, "Files that make a shard.", 1, limits.MAX_COUNT)
 _LABELS = flags.DEFINE_enum("labels", None, [FOLDERS], "folders: the subfolders are classes.")
-# How many unreadable files to name.
-SHOWN = 10
 
 
 def main(argv: list[str]) -> None:
@@ -76,11 +74,7 @@ def main(argv: list[str]) -> None:
     print(f"  enlarged: {manifest['num_enlarged']}")
     for path, warning in list(manifest["warnings"].items())[:1]:
         print(f"  warned of by Pillow: {len(manifest['warnings'])}, such as {path!a}: {warning}")
-    print(f"  skipped, unreadable: {manifest['num_unreadable']}")
-    for path, reason in list(manifest["unreadable"].items())[:SHOWN]:
-        print(f"    {ascii(path)[1:-1]}: {ascii(reason)[1:-1]}")
-    if manifest["num_unreadable"] > SHOWN:
-        print(f"    and {manifest['num_unreadable'] - SHOWN} more, all of them named in {prepared.MANIFEST}")
+    console.print_unreadable(manifest["unreadable"], prepared.MANIFEST)
 
 
 def run() -> None:

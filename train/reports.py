@@ -120,11 +120,7 @@ class Drawing:
 
 
 class Reports:
-    """TensorBoard's event files and the pictures of a workdir.
-
-    Args:
-      workdir: the run's.
-    """
+    """TensorBoard's event files and the pictures of a run's workdir."""
 
     def __init__(self, workdir: pathlib.Path):
         self.workdir = workdir

@@ -170,16 +170,7 @@ def _update_average(strategy: tf.distribute.Strategy, state: TrainState, config:
 
 
 def make_training_loop(strategy: tf.distribute.Strategy, state: TrainState, config: Config):
-    """The inner loop: a graph function of an iterator and a number of steps.
-
-    Args:
-      strategy: where it runs.
-      state: what it trains.
-      config: the run's.
-
-    Returns:
-      A function (iterator, num_steps int32) -> Totals.
-    """
+    """The inner loop of a run: a graph function (iterator, num_steps int32) -> Totals."""
 
     def one_step(iterator: Iterator, totals: Totals) -> Totals:
         outcome, gradients = strategy.run(lambda batch: _train_step(state, config, batch), args=(next(iterator),))

@@ -96,7 +96,7 @@ def table(rows: Sequence[Sequence[str]], title: str) -> str:
 
 
 def bars(values: Sequence[tuple[str, float]], unit: str, title: str) -> str:
-    """Numbers as bars, the name before and the number behind each."""
+    """Numbers as bars, the name before and the number after each."""
     top = max((value for _, value in values), default=0.0) or 1.0
     lines = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th>'
@@ -112,5 +112,5 @@ def message(text: str, role: str = "status") -> str:
 
 
 def title(name: str) -> str:
-    """A model's name as HTML, which may be broken behind its parts."""
+    """A model's name as HTML, which may be broken after its parts."""
     return re.sub(r"([/_])", r"\1<wbr>", html.escape(name))

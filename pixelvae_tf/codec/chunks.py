@@ -195,7 +195,7 @@ def decode(
       settings: of the file.
       words: uint32.
       num_images: N.
-      wanted: which images are wanted; where each has a checksum, those behind are left out.
+      wanted: which images are wanted; where each has a checksum, those after them are left out.
       progress: told how many images more are done.
 
     Returns:

@@ -123,7 +123,7 @@ def _raster(
 
         return {"begin": graph(begin_all, inputs)}
     nothing = tf.zeros((1, channels // groups), site.dtype)  # what the first location of a row is given
-    # The nests that the lists are of: of the stepper, and of the states before each group and behind the last. Between
+    # The nests that the lists are of: of the stepper, and of the states before each group and after the last. Between
     # the groups of a location a state holds what is known of it.
     nests: dict[Any, Any] = {}
 

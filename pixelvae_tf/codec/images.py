@@ -3,7 +3,6 @@
 Nothing is cropped, scaled or converted: what is coded is what is given.
 """
 
-import io
 import pathlib
 from collections.abc import Sequence
 
@@ -12,12 +11,12 @@ from PIL import Image
 
 from pixelvae_tf import pictures
 from pixelvae_tf.config import DataConfig, ModelConfig
-from pixelvae_tf.data import sources
+from pixelvae_tf.data import prepared, sources
+from pixelvae_tf.data.decoding import MODES
 from pixelvae_tf.data.walk import Walk
-from pixelvae_tf.files import local_path, write_atomically
+from pixelvae_tf.files import local_path
 
 NPY = ".npy"
-MODES = {1: "L", 3: "RGB"}
 
 
 def read(name: str, model: ModelConfig, data_dir: str = "", labels: str = "") -> tuple[np.ndarray, np.ndarray | None]:
@@ -99,8 +98,6 @@ def write(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, p
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"images": images} if places is None else {}
     for name, array in (arrays | ({} if labels is None else {"labels": labels})).items():
-        content = io.BytesIO()
-        np.save(content, array)
-        write_atomically(folder / f"{name}{NPY}", content.getbuffer())
+        prepared.write_array(folder / f"{name}{NPY}", array)
     for place, image in zip(places or (), images, strict=False):
         pictures.write_png(folder / f"{place:07d}.png", image)

@@ -67,11 +67,7 @@ class Networks:
         return sites.Categorical(config.num_values)
 
     def posterior(self, images: np.ndarray) -> list[np.ndarray]:
-        """Means and standard deviations of q(z_l | x), [B, D, 2] with all dimensions of a level in a row.
-
-        Args:
-          images: uint8 [B, H, W, C].
-        """
+        """Means and standard deviations of q(z_l | x) of images uint8 [B, H, W, C]: of each level [B, D, 2], flat."""
         import tensorflow as tf
 
         if not self.latent_shapes:

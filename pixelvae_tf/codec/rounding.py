@@ -39,14 +39,7 @@ MAX_TOLERANCE = 0.45
 
 @functools.cache
 def probabilities(half: int) -> np.ndarray:
-    """The probability of 1, in counts of 2**24, of the indices -J .. J.
-
-    Args:
-      half: J.
-
-    Returns:
-      int64 [2 J + 1].
-    """
+    """The probability of 1, in counts of 2**24, of the indices -J .. J, where J is `half`: int64 [2 J + 1]."""
     odd = 2 * half + 1
     counts = []
     for index in range(half + 1):
@@ -146,11 +139,7 @@ class Encoder:
 
 
 class Decoder:
-    """Rounds as the encoder did.
-
-    Args:
-      table: of the encoder's bits.
-    """
+    """Rounds as the encoder did, by the table of its bits."""
 
     def __init__(self, table: Table):
         self.table = table

@@ -27,11 +27,7 @@ Choose = Callable[[np.ndarray, np.ndarray, np.ndarray, int, slice], np.ndarray]
 
 
 class Places:
-    """Numbers for what is rounded, in order.
-
-    Args:
-      first: the first of them.
-    """
+    """Numbers for what is rounded, in order from `first`."""
 
     def __init__(self, first: int):
         self.next = first

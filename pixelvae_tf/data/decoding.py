@@ -167,7 +167,7 @@ def _with_its_end(jpeg: bytes, scans_start: int) -> bytes:
         return jpeg
     # A half of the marker may be there, and zeros to the end of a disk's block.
     jpeg, pictures = re.sub(rb"\xff*(\0{16,})?\Z", b"", jpeg), []
-    # As data, and behind restart markers, which a decoder may look for.
+    # As data, and after restart markers, which a decoder may look for.
     for number in (0x00, 0xAA):
         filling = b"".join(bytes([number]) * MAX_BLOCKS_BYTES + bytes([0xFF, 0xD0 + index % 8]) for index in range(16))
         ended = jpeg + filling + metadata.JPEG_END

@@ -158,7 +158,7 @@ def _note_chunk(result: Split, kind: bytes, body: bytes) -> None:
 
 
 def _international_text(body: bytes) -> bytes:
-    """The text of an iTXt chunk: behind keyword, whether it is compressed and how, language and translated keyword."""
+    """The text of an iTXt chunk: after keyword, whether it is compressed and how, language and translated keyword."""
     _, _, rest = body.partition(b"\0")
     text = rest[2:].split(b"\0", 2)[-1]
     return _inflate(text) if rest[:1] == b"\1" else text[:MAX_TEXT]

@@ -138,9 +138,9 @@ def _write_shards(
 
 
 def _forget(records: pathlib.Path, parts: list[dict[str, Any]]) -> None:
-    """Removes the records of all shards behind these.
+    """Removes the records of all shards after these.
 
-    What is a near-duplicate depends on all shards before: behind one that is made again, all are.
+    What is a near-duplicate depends on all shards before: after one that is made again, all are.
     """
     kept = {pathlib.Path(part["file"]).stem for part in parts}
     for record in records.glob("*-*.json"):

@@ -71,11 +71,11 @@ class Stepper:
         raise NotImplementedError
 
     def row(self, state: Nest, x: tf.Tensor) -> tuple[Nest, Nest]:
-        """A row at once, from the state before it, and the state behind it."""
+        """A row at once, from the state before it, and the state after it."""
         raise NotImplementedError
 
     def step(self, state: Nest, x: tf.Tensor, column: tf.Tensor, group: int) -> tuple[Nest, Nest]:
-        """The units of one channel group at one location, and the state behind it."""
+        """The units of one channel group at one location, and the state after it."""
         raise NotImplementedError
 
     def __tf_flatten__(self):

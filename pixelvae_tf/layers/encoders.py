@@ -6,7 +6,7 @@ ReLU convolutions of the same widths and strides; residual blocks serve both her
 
 With batch normalisation, as the program for natural images has it on everything without masks, a block is
 normalised between its two convolutions. It needs no scale and shift of its own: the weight norm and the bias of the
-second convolution are those. (The program normalises behind the second, whose kernel has no norm.)
+second convolution are those. (The program normalises after the second, whose kernel has no norm.)
 
 Legend: B batch, H height, W width, C channels, F filters.
 """

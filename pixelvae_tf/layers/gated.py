@@ -150,7 +150,7 @@ class GatedBlock(Conditioned):
 
 
 class GatedState(NamedTuple):
-    """State of a `GatedStepper`: of the gate, with the vertical stream's above it, and of the projection behind it."""
+    """State of a `GatedStepper`: of the gate, with the vertical stream's above it, and of the projection after it."""
 
     gate: AddendState
     projection: Nest

@@ -30,8 +30,8 @@ class LevelConfig(Part):
       decoder_filters: channels of the feature decoder after each doubling; empty for `filters` from last to first.
       num_blocks: residual blocks that keep the resolution: as many at each, in encoder and decoder.
       batch_norm: whether the residual blocks of encoder and decoder normalise by the statistics of the batch.
-      prior: the network over z_l given z_{l+1}, behind a diagonal Gaussian at each location; None for the top
-        level, whose prior is N(0, I).
+      prior: the network over z_l given z_{l+1}, whose outputs are the parameters of a diagonal Gaussian at each
+        location; None for the top level, whose prior is N(0, I).
 
     Examples:
       >>> pixelvae_tf.config.LevelConfig(dim=16, filters=(32, 64)).shape

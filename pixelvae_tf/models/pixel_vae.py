@@ -228,7 +228,7 @@ class PixelVAE(Presets, Hierarchy):
         last = tf.reduce_max(rounds)
 
         def fill_and_encode(index, filled, latents):
-            # The noise of round r is that of a draw r of the level behind the last; that of the first is a sample's.
+            # The noise of round r is that of a draw r of the level after the last; that of the first is a sample's.
             gibbs = noise.stream(noise.Kind.GIBBS, self.num_levels, index)
             stream = tf.where(index == 0, noise.stream(noise.Kind.PIXELS), gibbs)
             drawn = tf.ensure_shape(self._decode(latents, request, known, stream), filled.shape)

@@ -161,7 +161,7 @@ class RasterConfig(NetworkConfig):
     """What the networks over a raster of full resolution share.
 
     Attributes:
-      num_layers: blocks behind the first layer.
+      num_layers: blocks after the first layer.
       filters: h, the unit of width; what is that wide is said by the network.
       first_kernel_size: k of the first layer's k x k kernel, which leaves the pixel itself out.
       num_output_layers: 1x1 layers before the last 1x1.
