@@ -3,10 +3,9 @@
     pixelvae-evaluate --workdir=runs/digits --importance_samples=50
     python -m pixelvae_tf.export.store_pretrained runs/digits digits/gated_pixel_vae [NOTE]
 
-The second argument is the preset that the run is of, and the name that `pixelvae_tf.load_pretrained` takes; a third, a
-sentence for the card, such as with what its numbers do not compare. Weights
-of more than 5 MB are rounded to float16, and evaluated once more. Run it in a checkout that is installed with
-`pip install -e`, and commit what it writes.
+The second argument is the preset that the run is of, and the name that `pixelvae_tf.load_pretrained` takes; NOTE is a
+sentence for the card, such as with what its numbers do not compare. Weights of more than 5 MB are rounded to float16,
+and evaluated once more. Run it in a checkout that is installed with `pip install -e`, and commit what it writes.
 """
 
 import json

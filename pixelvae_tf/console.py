@@ -25,8 +25,8 @@ flags.disclaim_key_flags()  # The flags that are defined through here are the ca
 
 # The end of a message on flags.
 EXPLAINED = ". --help explains the flags"
-# How many unreadable files to name.
-SHOWN = 10
+# Unreadable files that a command names.
+MOST_NAMED = 10
 
 
 class _Help(app.HelpFlag):
@@ -276,10 +276,10 @@ def check_output(path: str, folder: str = "") -> None:
 def print_unreadable(unreadable: dict[str, str], record: str) -> None:
     """Prints which files were skipped, the first of them with the reason, and which file names all of them."""
     print(f"  skipped, unreadable: {len(unreadable)}")
-    for path, reason in list(unreadable.items())[:SHOWN]:
+    for path, reason in list(unreadable.items())[:MOST_NAMED]:
         print(f"    {ascii(path)[1:-1]}: {ascii(reason)[1:-1]}")
-    if len(unreadable) > SHOWN:
-        print(f"    and {len(unreadable) - SHOWN} more, all of them named in {record}")
+    if len(unreadable) > MOST_NAMED:
+        print(f"    and {len(unreadable) - MOST_NAMED} more, all of them named in {record}")
 
 
 def write_picture(path: str, picture: np.ndarray) -> None:
