@@ -48,6 +48,7 @@ MODELS = {
     # Wide and binary: "auto" draws few images by rows, many by the cache.
     "gated_pixel_vae_wide": ModelConfig((3, 16, 1), 2, [VECTOR], GATED),
     "gated_pixel_vae_no_upsampling": ModelConfig((4, 5, 3), 4, [VECTOR], GATED),
+    "gated_pixel_vae_orders": ModelConfig((4, 4, 3), 4, [MAP], GATED, orders=("raster", "transpose", "rotate_180")),
     "vae": ModelConfig((6, 5, 1), 2, [MAP], IndependentConfig()),
     "vae_categorical": ModelConfig((4, 4, 3), 4, [MAP], IndependentConfig()),
     "vae_quantized_normal": ModelConfig((4, 4, 3), 8, [MAP], IndependentConfig(), "quantized_normal"),

@@ -518,11 +518,13 @@ def test_a_hostile_file_is_refused(data):
 # Real networks
 
 
-def test_a_site_that_takes_a_pixel_as_a_whole_has_no_functions():
+def test_what_the_codec_cannot_go_through_has_no_functions():
     """Unless it is ours: an export has all else then, and the codec says what it lacks."""
     site = mock.Mock(spec=distributions.Site)
-    assert functions(mock.Mock(site=site)) == {}
-    with pytest.raises(ValueError, match="for every likelihood but one of your own that is not channelwise"):
+    assert functions(mock.Mock(site=site, config=EXACT)) == {}
+    turned = dataclasses.replace(EXACT, orders=("rotate_180",))
+    assert functions(mock.Mock(site=distributions.BernoulliSite(), config=turned)) == {}
+    with pytest.raises(ValueError, match="those without raster order, or with a likelihood of your own"):
         codec.Networks(mock.Mock(spec=[]), {}, EXACT)
 
 
@@ -530,7 +532,7 @@ def test_a_site_that_takes_a_pixel_as_a_whole_has_no_functions():
     "name",
     [
         *("gated_pixel_vae_wide", "gated_pixel_cnn_embedded", "pixel_vae_classes", "pixel_cnn_pp_binary"),
-        *("gated_pixel_cnn_mixture", "hierarchy", "hierarchy_independent_pixels"),
+        *("gated_pixel_cnn_mixture", "gated_pixel_vae_orders", "hierarchy", "hierarchy_independent_pixels"),
     ],
 )
 def test_a_model_of_the_family_codes_its_images(name):
@@ -551,6 +553,16 @@ def test_a_model_of_the_family_codes_its_images(name):
 
 
 # What users name
+
+
+def test_orders_are_coded_by_raster_order():
+    model = make_model(dataclasses.replace(EXACT, orders=("raster", "rotate_180")))
+    images = model.sample(6).numpy().astype(np.uint8)
+    made = codec.compress(networks_of(model), images, None, codec.Options(verify=False))
+    np.testing.assert_array_equal(codec.decompress(networks_of(model), made.content)[0], images)
+    params = model.network(images.astype(np.int32), context=tf.tile([[1.0, 0.0]], (6, 1)))
+    nats = -tf.reduce_sum(model.site.distribution(params).log_prob(images.astype(np.int32)))
+    assert made.statistics.exact == pytest.approx(float(nats) / math.log(2.0), rel=1e-5)
 
 
 def test_a_folder_is_read_as_it_is_or_not_at_all(tmp_path):

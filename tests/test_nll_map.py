@@ -8,8 +8,15 @@ from family import labels_for, make_model
 from pixelvae_tf import bounds
 from pixelvae_tf.bounds import terms
 
-# A vector; a grid under N(0, I); grids whose priors are autoregressive; classes and channels; no latents.
-NAMES = ["gated_pixel_vae", "latents_on_a_grid", "hierarchy_three_levels", "pixel_vae_classes", "gated_pixel_cnn"]
+# A vector; orders; a grid under N(0, I); grids whose priors are autoregressive; classes and channels; no latents.
+NAMES = [
+    "gated_pixel_vae",
+    "gated_pixel_vae_orders",
+    "latents_on_a_grid",
+    "hierarchy_three_levels",
+    "pixel_vae_classes",
+    "gated_pixel_cnn",
+]
 
 
 def _images(model, number=3):

@@ -18,7 +18,7 @@ from family import MIXTURE, MODELS, labels_for, make_model
 import pixelvae_tf
 from pixelvae_tf import checks, noise, sampling
 from pixelvae_tf.config import Config, TrainConfig
-from pixelvae_tf.distributions import CategoricalSite, GaussianSite, LogisticMixtureSite
+from pixelvae_tf.distributions import CategoricalSite, GaussianSite, LogisticMixtureSite, orders
 from pixelvae_tf.layers import CausalLayer, Chain, MaskedConv2D, Stepper
 
 FAST_METHODS = ["cached", "rows"]
@@ -33,8 +33,12 @@ def _drawn_again(model, latents, images, seeds, temperature=1.0):
     """What the noise of a batch draws at every location, given the locations before it in `images`."""
     labels = labels_for(model, len(seeds))
     numbers = model.likelihood(latents, labels=labels).noise(seeds, noise.stream(noise.Kind.PIXELS))
-    params = model.network(images, context=model.context(latents, labels))
-    return model.site.transform(params, numbers, temperature).numpy()
+    grid_orders = orders.over(model.config.orders, model.config.image_shape)
+    which = grid_orders.drawn(numbers[:, 0, 0, -1]) if grid_orders.number > 1 else tf.zeros(len(seeds), tf.int32)
+    context = grid_orders.context(model.context(latents, labels), which, images.dtype)
+    params = model.network(grid_orders.turn(images, which), context=context)
+    drawn = model.site.transform(params, numbers[..., : model.site.noise_size], temperature)
+    return grid_orders.turn_back(drawn, which).numpy()
 
 
 # A model for each kind of layer, each way of conditioning, channel groups and none, and the smallest image.
@@ -43,6 +47,7 @@ EVERY_METHOD = [
     "gated_pixel_cnn_one_pixel",
     "gated_pixel_cnn_mixture",
     "gated_pixel_vae",
+    "gated_pixel_vae_orders",
     "vae",
     "pixel_cnn",
     "row_lstm",

@@ -1,6 +1,9 @@
 """Trained weights that a run starts with, and the trainings behind them."""
 
+import dataclasses
 import pathlib
+
+import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import hub, presets, pretrained, runs
@@ -19,7 +22,8 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
 
     Raises:
       ValueError: if it names neither a pretrained model nor a run's directory with weights that can be read, or both,
-        or weights of another architecture.
+        or weights of another architecture. A model that goes through images in more orders than the trained one, and
+        first in its, is none: what tells it the further ones starts at 0.
     """
     source = config.train.initial_weights
     if hub.is_preset(source):
@@ -43,13 +47,28 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
         trained_config.data.data_dir = ""  # the place of the images on a machine is not part of the lineage
         command = presets.command_for(trained_config, source)
     # The weights must match, not the config: dropout, for example, may change.
+    before = runs.fingerprint(trained)
+    trained = _with_orders(trained, config) or trained
     if _shapes(trained) != _shapes(model):
         different = [field for field in config_lib.differences(trained_config, config) if field[0].startswith("model.")]
         raise ValueError(
             f"train.initial_weights must be weights of this architecture. Received: {source!r}, where "
             f"{config_lib.in_words(different, 'that model', 'this config')}"
         )
-    return trained, [*lineage, {"command": command, "step": step, "fingerprint": runs.fingerprint(trained)}]
+    return trained, [*lineage, {"command": command, "step": step, "fingerprint": before}]
+
+
+def _with_orders(trained: PixelVAE, config: config_lib.Config) -> PixelVAE | None:
+    """The trained model with the orders of the config, if its own are the first of them and it is told by a context."""
+    known, orders = tuple(trained.config.orders), tuple(config.model.orders)
+    if len(known) == len(orders) or known != orders[: len(known)] or trained.network_context_shape() is None:
+        return None
+    wider = PixelVAE(dataclasses.replace(trained.config, orders=orders), dtype=trained.dtype_policy)
+    weights = runs.weights_of(trained)
+    for name, weight in runs.weights_of(wider).items():
+        added = [(0, new - old) for old, new in zip(weights[name].shape, weight.shape, strict=True)]
+        weight.assign(tf.pad(weights[name], added))
+    return wider
 
 
 def _shapes(model: PixelVAE) -> dict[str, tuple[int, ...]]:

@@ -66,8 +66,10 @@ def exchanged_elbo(
     posteriors, latents = sampled_posteriors(model, images, seeds, labels)
     conditions = [tf.gather(z, sources[:, 1 + level]) for level, z in enumerate(latents)]
     images = tf.cast(images, model.site.dtype)
-    pixels = model.likelihood(conditions, labels=labels).conditionals(tf.gather(images, sources[:, 0]))
-    return NllMap(-pixels.distribution.log_prob(images), kl_maps(model, posteriors, latents, conditions)).elbo
+    pixels = model.likelihood(conditions, labels=labels).log_prob_map(
+        images, preceding=tf.gather(images, sources[:, 0])
+    )
+    return NllMap(-pixels, kl_maps(model, posteriors, latents, conditions)).elbo
 
 
 def usage(

@@ -22,8 +22,10 @@ from typing import Any
 import tensorflow as tf
 
 from pixelvae_tf import distributions
+from pixelvae_tf.distributions.orders import over
 from pixelvae_tf.distributions.sites import ChannelwiseSite, Site
 from pixelvae_tf.models import PixelVAE
+from pixelvae_tf.turns import RASTER
 
 __all__ = ["PIXELS", "functions", "inputs_of", "parameters"]
 
@@ -78,13 +80,17 @@ def functions(model: PixelVAE, jit_compile: bool = False) -> dict[str, Callable]
 
     Returns:
       {"pixels_begin": ..., "pixels_step_0": ..., "pixels_next_row": ..., "z1_begin": ...}; none where the site of
-      pixels is neither channelwise nor a mixture of logistics: the codec has no tree for it.
+      pixels is neither channelwise nor a mixture of logistics, for which the codec has no tree, or where raster order
+      is none of the model's: of several it is the one that images are coded in.
     """
-    if not isinstance(model.site, ChannelwiseSite | distributions.LogisticMixtureSite):
+    orders = tuple(model.config.orders)
+    if RASTER not in orders or not isinstance(model.site, ChannelwiseSite | distributions.LogisticMixtureSite):
         return {}
 
     def pixels_context(inputs: dict[str, tf.Tensor]) -> tf.Tensor | None:
-        return model.context([inputs["z1"]] if model.num_levels else [], inputs.get("label"))
+        context = model.context([inputs["z1"]] if model.num_levels else [], inputs.get("label"))
+        which = tf.fill([inputs["batch"]], orders.index(RASTER))
+        return over(orders, model.config.image_shape).context(context, which, model.compute_dtype)
 
     rasters = {PIXELS: (model.network, model.site, model.config.image_shape, pixels_context)}
     for index, level in enumerate(model.levels[:-1]):

@@ -32,8 +32,9 @@ class Networks:
         self.card, self.config, self.path = card, config, path
         if not hasattr(loaded, "codec"):
             raise ValueError(
-                "saved_model must have the functions of the codec, which pixelvae-export writes for every likelihood "
-                "but one of your own that is not channelwise: export it again. Received: one of pixelvae_tf "
+                "saved_model must have the functions of the codec, which pixelvae-export writes for every model but "
+                "those without raster order, or with a likelihood of your own that is not channelwise: "
+                "export it again. Received: one of pixelvae_tf "
                 f"{card.get('versions', {}).get('pixelvae_tf')} without them"
             )
         self._loaded = loaded

@@ -3,9 +3,10 @@
     p(x | context) = prod_i p(x_i | x_1, ..., x_{i-1}, context)          PixelVAE, equation (1)
 
 The product runs over locations in raster order and, inside a location, over channel groups. The
-network computes all its factors' parameters in one call, each from the locations before.
+network computes all its factors' parameters in one call, each from the locations before. Of several orders the
+distribution is the mixture of one such product each; see `orders`.
 
-Legend: S sample shape, B batch, H height, W width, C channels.
+Legend: S sample shape, B batch, H height, W width, C channels, O orders.
 """
 
 import contextlib
@@ -17,44 +18,18 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import noise as noise_lib
 from pixelvae_tf import pixels, sampling
+from pixelvae_tf.distributions import orders as orders_lib
 from pixelvae_tf.distributions.sites import Site
+from pixelvae_tf.distributions.whole_images import WholeImages, check_params
 from pixelvae_tf.layers.causal import CausalLayer
+from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.noise import Kind
+from pixelvae_tf.turns import RASTER, check_orders
 
 tfd = tfp.distributions
 
-
-class _Whole:
-    """Any causal Keras layer as a network of `sampling`, which knows how to compute whole images alone.
-
-    Args:
-      network: the layer; built here if it is not.
-      shape: (H, W, C) of values.
-      units: how many parameters a location has.
-      context: None, or [B, ...].
-    """
-
-    def __init__(self, network: keras.layers.Layer, shape: tuple[int, int, int], units: int, context: tf.Tensor | None):
-        if not isinstance(network, keras.layers.Layer):
-            raise ValueError(f"network must be a Keras layer or model. Received: {network!r}")
-        self._network, self._output_shape = network, (None, *shape[:2], units)
-        self.channel_groups = getattr(network, "channel_groups", 1)
-        if not network.built:
-            with tf.init_scope():
-                self(tf.zeros((1, *shape)), None if context is None else tf.zeros((1, *context.shape[1:])))
-
-    def __call__(self, values: tf.Tensor, context: tf.Tensor | None = None, training: bool = False, seed=None):
-        values = tf.cast(values, self._network.compute_dtype)
-        params = self._network(values if context is None else [values, context], training=training)
-        _check_params(params.shape, self._output_shape)
-        return params
-
-
-def _check_params(shape: tuple, expected: tuple) -> None:
-    if not tf.TensorShape(shape).is_compatible_with(expected):
-        raise ValueError(
-            f"network must give {list(expected)}, the parameters of the site at every location. Received: {list(shape)}"
-        )
+# The part of a dropout seed that chooses orders: layers take those from 0 on, priors those below 0.
+ORDERS = 2**30
 
 
 class AutoregressiveGrid(tfp.distributions.Distribution):
@@ -74,16 +49,19 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
       network: a raster-causal layer from values [N, H, W, C] to [N, H, W, site.units]; built here if it is not. Or any
         Keras layer or model that is causal, which `testing.check_causal_layer` tells: it is given the values as floats
         (with a context a list of both), and sampled by the oracle. If it orders the channels of a pixel, as in R, G, B,
-        its attribute `channel_groups` says how many there are.
+        its attribute `channel_groups` says how many there are. If its attribute `orders` has names of `turns.TURNS`,
+        images are turned so before they are gone through in raster order; of several the distribution is the mixture,
+        and a context for the network ends in a one-hot of which it is: [B, D + O], [B, H, W, D + O], or [B, O].
       site: what stands at a location.
       event_shape: (H, W, C).
       context: None, or what the network is conditioned on: [B, D], or [B, H, W, D]. Its first
         dimension is the batch shape; without a context, or with a vector [D], that is ().
       temperature: scalar or [B], positive; divides logits, multiplies scales. [B] makes a batch by itself.
-      dropout_seed: int32 [2], in training: the network's dropout is on in `log_prob`.
+      dropout_seed: int32 [2], in training: the network's dropout is on in `log_prob`; and of several orders each image
+        is gone through in one, whose log p is on average at most that of the mixture.
 
     Raises:
-      ValueError: if network, site and shapes do not belong together.
+      ValueError: if network, site, orders and shapes do not belong together.
 
     Examples:
       >>> network = layers.Chain([layers.ScalePixels(2), layers.MaskedConv2D(4, 3, "A"), layers.MaskedConv2D(1, 1)])
@@ -112,6 +90,9 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
                 f"event_shape must be (H, W, {site.channels}), of the channels of the site. Received: {event_shape}"
             )
         self._site, self._grid_shape = site, (event_shape[0], event_shape[1], event_shape[2])
+        orders = getattr(network, "orders", (RASTER,))
+        check_orders(orders, self._grid_shape)
+        self._orders = orders_lib.over(orders, self._grid_shape)
         self._one_context = context is not None and context.shape.rank == 1
         self._context = context[None] if context is not None and self._one_context else context
         self._network = self._ready(network)
@@ -127,17 +108,17 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
             name="AutoregressiveGrid",
         )
 
-    def _ready(self, network: keras.layers.Layer) -> CausalLayer | _Whole:
+    def _ready(self, network: keras.layers.Layer) -> CausalLayer | WholeImages:
         """A network that is built and fits."""
         shape, context = (None, *self._grid_shape), self._context
+        context_shape = self._orders.context_shape(None if context is None else (None, *context.shape[1:]))
         if not isinstance(network, CausalLayer):
-            return _Whole(network, self._grid_shape, self._site.units, context)
-        context_shape = None if context is None else (None, *context.shape[1:])
+            return WholeImages(network, self._grid_shape, self._site.units, context_shape)
         if not network.built:
             network.build(shape, context_shape)
         with contextlib.suppress(NotImplementedError):  # layers of users' own may not tell
             expected = (*shape[:-1], self._site.units)
-            _check_params(network.compute_output_shape(shape, context_shape), expected)
+            check_params(network.compute_output_shape(shape, context_shape), expected)
         return network
 
     @classmethod
@@ -190,9 +171,13 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
 
         Returns:
           Batch shape [B], event shape [H, W, C].
+
+        Raises:
+          NotImplementedError: for other orders than the raster's.
         """
-        context = self._context_of(value)
-        params = self._params(value, context)
+        if not self._orders.is_raster:
+            raise NotImplementedError(f"the mixture of {self._orders.names} has no locations before another")
+        params = self._params(value, self._context_of(value))
         return tfd.Independent(self._site.distribution(params, self._temperature), 2)
 
     def log_prob(self, value, name: str = "log_prob", **kwargs) -> tf.Tensor:
@@ -213,14 +198,23 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
     def _log_prob(self, value):
         return tf.reduce_sum(self.log_prob_map(value), axis=(-2, -1))
 
-    def log_prob_map(self, value: tf.Tensor) -> tf.Tensor:
+    def log_prob_map(self, value: tf.Tensor, preceding: tf.Tensor | None = None) -> tf.Tensor:
         """log p of each location, all its channels, given the locations before it: `log_prob` is the sum.
 
         Args, Raises: as `log_prob`.
+          preceding: what stands before each location in place of `value`, of its shape.
 
         Returns:
-          Nats, [..., H, W].
+          Nats, [..., H, W]; of several orders see `orders.Orders.mixed`.
         """
+        value, prefix = self._flat(value)
+        preceding = value if preceding is None else self._flat(preceding)[0]
+        batch = tf.maximum(tf.reduce_prod(self._batch_shape_tensor()), 1)
+        maps = self._maps(value, preceding, tf.shape(value)[0] // batch)
+        return tf.reshape(maps, tf.concat([prefix, self._grid_shape[:-1]], 0))
+
+    def _flat(self, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Values as [N, H, W, C], N a multiple of the batch, checked; and the shape of N."""
         value = self._as_tensor(value)
         shape = value.shape
         if shape.rank is not None and not (shape.rank > 2 and shape[-3:].is_compatible_with(self._grid_shape)):
@@ -231,11 +225,31 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         if self._site.num_values is not None:
             # A log-probability of what cannot happen would be a number too.
             flat = tf.cast(pixels.require_images(flat, self._grid_shape, self._site.num_values), self.dtype)
-        batch = tf.maximum(tf.reduce_prod(self._batch_shape_tensor()), 1)
-        count = tf.shape(flat)[0] // batch
-        params = self._params(flat, self._tiled(self._context, count))
-        site = self._site.distribution(params, self._tiled(self._temperature, count))
-        return tf.reshape(site.log_prob(flat), tf.concat([prefix, self._grid_shape[:-1]], 0))
+        return flat, prefix
+
+    def _maps(self, value: tf.Tensor, preceding: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+        """log p of each location of values [count * B, H, W, C], by what stands before it."""
+        orders = self._orders
+        if orders.is_raster:
+            return self._maps_in(None, value, preceding, count)
+        number = tf.shape(value)[0]
+        if self._dropout_seed is not None:
+            return self._maps_in(orders.in_turn(number, fold_in(self._dropout_seed, ORDERS)), value, preceding, count)
+        # All orders in one batch.
+        which = tf.repeat(tf.range(orders.number), number)
+        value, preceding = self._tiled(value, orders.number), self._tiled(preceding, orders.number)
+        maps = self._maps_in(which, value, preceding, count * orders.number)
+        return orders.mixed(tf.reshape(maps, (orders.number, -1, *self._grid_shape[:-1])))
+
+    def _maps_in(self, which: tf.Tensor | None, value, preceding, count: int | tf.Tensor) -> tf.Tensor:
+        """`_maps` with an order for each value; None for the raster's."""
+        context = self._tiled(self._context, count)
+        if which is not None:
+            value, preceding = self._orders.turn(value, which), self._orders.turn(preceding, which)
+            context = self._orders.context(context, which, self._network.compute_dtype)
+        site = self._site.distribution(self._params(preceding, context), self._tiled(self._temperature, count))
+        maps = site.log_prob(value)
+        return maps if which is None else self._orders.turn_back(maps, which)
 
     def _as_tensor(self, value) -> tf.Tensor:
         """Pixels in the dtype that they came in: TFP would make integers of floats, to be refused with their dtype."""
@@ -251,10 +265,12 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
           stream: from `noise.stream`.
 
         Returns:
-          [N, H, W, site.noise_size], uniform or normal as the site asks.
+          [N, H, W, site.noise_size], uniform or normal as the site asks. Of several orders a location has a number
+          more, and that of the first chooses the order.
         """
         make = noise_lib.uniform if self._site.noise == "uniform" else noise_lib.normal
-        return make(seeds, stream, (*self._grid_shape[:-1], self._site.noise_size))
+        size = self._site.noise_size + (self._orders.number > 1)
+        return make(seeds, stream, (*self._grid_shape[:-1], size))
 
     def transform(
         self, noise: tf.Tensor, known: sampling.Known | None = None, method: sampling.Method = "auto"
@@ -262,8 +278,9 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         """Turns noise into samples, one for each image of the batch.
 
         Args:
-          noise: [B, H, W, site.noise_size]; any B where the batch shape is ().
-          known: values that are given and stay.
+          noise: from `noise`, of B images; of any number where the batch shape is ().
+          known: values that are given and stay. Of several orders an image has the one in which most of what is known
+            stands before what is not; among equals, that of the noise.
           method: see `sampling`; all methods give the same samples.
 
         Returns:
@@ -275,14 +292,31 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         return self._transform(noise, self._context_of(noise), self._temperature, known, method)
 
     def _transform(self, noise, context, temperature, known: sampling.Known | None, method: sampling.Method):
-        if isinstance(self._network, _Whole):
+        if isinstance(self._network, WholeImages):
             if method not in ("auto", "oracle"):
                 raise ValueError(
                     f"method must be auto or oracle for a network that is no layers.CausalLayer. Received: {method!r}"
                 )
             method = "oracle"
-        autoregression = sampling.Autoregression(self._network, self._site, context, temperature)
-        return sampling.sample(autoregression, noise, method, known)
+        orders = self._orders
+        if orders.is_raster:
+            return sampling.sample(self._autoregression(context, temperature), noise, method, known)
+        which = self._which(noise)
+        if known is not None:
+            which = orders.informed(known.mask, which)
+            known = sampling.Known(orders.turn(known.values, which), orders.turn(known.mask, which))
+        context = orders.context(context, which, self._network.compute_dtype)
+        noise = noise[..., : self._site.noise_size]
+        values = sampling.sample(self._autoregression(context, temperature), noise, method, known)
+        return orders.turn_back(values, which)
+
+    def _which(self, noise: tf.Tensor) -> tf.Tensor:
+        """The order that the noise chooses for each image."""
+        number = noise[:, 0, 0, -1]
+        return self._orders.drawn(number if self._site.noise == "uniform" else tf.math.ndtr(number))
+
+    def _autoregression(self, context, temperature) -> sampling.Autoregression:
+        return sampling.Autoregression(self._network, self._site, context, temperature)
 
     def _sample_n(self, n, seed=None, method: sampling.Method = "auto"):
         seed = tfp.random.sanitize_seed(seed, salt="AutoregressiveGrid")

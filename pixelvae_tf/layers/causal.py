@@ -33,6 +33,7 @@ Legend: B batch, H height, W width, C channels, G channel groups.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -42,6 +43,7 @@ from pixelvae_tf.layers import shared
 from pixelvae_tf.layers.configured import PACKAGE, Configured
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.layers.rematerialization import rematerialized
+from pixelvae_tf.turns import RASTER
 
 Nest = Any  # a nest of tensors
 Size = tuple[int, int]  # (H, W)
@@ -217,6 +219,8 @@ class Chain(CausalLayer):
 
     Args:
       layers: the causal layers, first to last. Only pointwise ones may stand below one of type A.
+      orders: names of `turns.TURNS`: how images are turned before they are gone through in raster order. A network for
+        several is told which by a context that ends in a one-hot of them; see `distributions.AutoregressiveGrid`.
 
     Examples:
       >>> network = layers.Chain([layers.ScalePixels(2), layers.MaskedConv2D(4, 3, "A"), layers.MaskedConv2D(1, 1)])
@@ -224,9 +228,9 @@ class Chain(CausalLayer):
       TensorShape([2, 5, 5, 1])
     """
 
-    def __init__(self, layers: list[CausalLayer], **kwargs):
+    def __init__(self, layers: list[CausalLayer], orders: Sequence[str] = (RASTER,), **kwargs):
         super().__init__(**kwargs)
-        self.layers = list(layers)
+        self.layers, self.orders = list(layers), tuple(orders)
         self.groups = max(layer.channel_groups for layer in self.layers)
         self.scans_rows = any(layer.scans_rows for layer in self.layers)
         # One layer may forget what those below it made.
@@ -266,7 +270,7 @@ class Chain(CausalLayer):
         layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
         for layer in layers:
             layer.pop("build_config", None)  # The chain builds them.
-        return {**super().get_config(), "layers": layers}
+        return {**super().get_config(), "layers": layers, "orders": self.orders}
 
     @classmethod
     def from_config(cls, config: dict) -> "Chain":

@@ -9,6 +9,7 @@ from pixelvae_tf.likelihoods import LIKELIHOODS
 from pixelvae_tf.limits import MAX_LAYERS, MAX_SIDE, MAX_WIDTH
 from pixelvae_tf.models.networks import GatedPixelCNNConfig, NetworkConfig, Place
 from pixelvae_tf.models.networks.base import check_network
+from pixelvae_tf.turns import RASTER, check_orders
 
 # Encode and fill: rounds of `PixelVAE.complete`.
 COMPLETION_ROUNDS = 8
@@ -83,6 +84,8 @@ class ModelConfig(Part):
         "logistic_mixture" (a pixel's channels together); "auto" is bernoulli for two values, else categorical.
       num_mixtures: logistics of a pixel's mixture; 0 for the other likelihoods.
       num_classes: how many classes the model is conditioned on; 0 for none.
+      orders: how images are turned before they are gone through in raster order, by `turns.TURNS`;
+        of several p(x | z) is the mixture with equal weights, of one network that is told the order.
 
     Examples:
       >>> pixels = pixelvae_tf.config.GatedPixelCNNConfig(num_layers=2, filters=16)
@@ -98,6 +101,7 @@ class ModelConfig(Part):
     likelihood: str = "auto"
     num_mixtures: int = count(0, most=MAX_LAYERS)
     num_classes: int = count(0, most=MAX_SIDE)
+    orders: tuple[str, ...] = (RASTER,)
 
     @field_validator("pixels", mode="plain")
     @classmethod
@@ -133,6 +137,7 @@ class ModelConfig(Part):
         if self.num_classes == 1:
             raise ValueError(f"model.num_classes must be 0, or at least 2. Received: {self.num_classes}")
         self._validate_likelihood()
+        self._validate_orders()
         self._validate_levels()
         first = self.levels[0] if self.levels else None
         below_map = first is not None and first.upsampling
@@ -156,6 +161,14 @@ class ModelConfig(Part):
                 f"model.likelihood must be logistic_mixture for {self.pixels.network} on images of several channels: "
                 "it makes pixels as a whole, and any other likelihood would leave their channels independent. "
                 f"Received: {self.likelihood!r}, {channels} channels"
+            )
+
+    def _validate_orders(self) -> None:
+        check_orders(self.orders, self.image_shape[:2], "model.orders")
+        if tuple(self.orders) != (RASTER,) and not self.pixels.reads_values:
+            raise ValueError(
+                f"model.orders must be {RASTER} alone for {self.pixels.network} pixels, which have no order. "
+                f"Received: {self.orders}"
             )
 
     def _validate_levels(self) -> None:

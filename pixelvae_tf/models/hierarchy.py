@@ -22,6 +22,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from pixelvae_tf import checks, distributions, layers, noise, pixels
+from pixelvae_tf.distributions import orders
 from pixelvae_tf.fields import check
 from pixelvae_tf.likelihoods import LIKELIHOODS
 from pixelvae_tf.models.config import ModelConfig
@@ -79,7 +80,7 @@ class Hierarchy(ElboModel):
                 for index, (level, size) in enumerate(zip(config.levels, sizes, strict=False))
             ]
             raster = Raster(config.num_values, config.channel_groups, self.site.units)
-            self.network = layers.Chain(config.pixels.make_layers(raster), name="pixels")
+            self.network = layers.Chain(config.pixels.make_layers(raster), config.orders, name="pixels")
         self._prior_sites = [distributions.GaussianSite(level.dim, dtype=self.latent_dtype) for level in config.levels]
         self.track_parts(self.num_levels)
         self.build()
@@ -92,7 +93,7 @@ class Hierarchy(ElboModel):
         for index, level in enumerate(self.levels):
             level.build(features_shape, self._context_shape(index + 1))
             features_shape = level.encoder.compute_output_shape(features_shape)
-        self.network.build((None, *self.config.image_shape), self._context_shape(0))
+        self.network.build((None, *self.config.image_shape), self.network_context_shape())
         self.built = True
 
     def _context_shape(self, index: int) -> tuple | None:
@@ -100,6 +101,11 @@ class Hierarchy(ElboModel):
         if index < len(self.levels):
             return self.levels[index].context_shape(None)
         return (None, self.config.num_classes) if self.config.num_classes and not index else None
+
+    def network_context_shape(self) -> tuple | None:
+        """Shape of what the pixels' network is conditioned on, (None, ...): the context, and of orders which."""
+        grid_orders = orders.over(self.config.orders, self.config.image_shape)
+        return grid_orders.context_shape(self._context_shape(0))
 
     def start_from(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
         """Lets the untrained pixels have about the marginal distribution of data.
@@ -129,7 +135,7 @@ class Hierarchy(ElboModel):
         latents = self._sample_posterior(self._posterior(some), noise.image_seeds(some))
         context = self._context(latents, None if one_hot is None else tf.gather(one_hot, chosen))
         with layers.data_dependent_initialization():
-            self.network(tf.cast(some, self.site.dtype), context=context)
+            self._likelihood(context, 1.0).log_prob(some)
         # What the last layer made has the mean 0 now; it is to be the marginal's parameters.
         params.bias.assign_add(marginal)
 

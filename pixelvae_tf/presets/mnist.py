@@ -20,6 +20,13 @@ best = preset(
         train=cfg.TrainConfig(learning_rate_decay="drop"),
     ),
 )
+preset(
+    "binarized_mnist/gated_pixel_vae_two_orders",
+    "The best row, gone through in two orders by one network: as it is read, and turned by 180 degrees",
+    NO_NUMBER,
+    best,
+    {"model.orders": ("raster", "rotate_180")},
+)
 gated_pixel_vae = preset(
     "binarized_mnist/gated_pixel_vae",
     "Gated PixelVAE with upsampling",
