@@ -195,6 +195,19 @@ def test_a_part_of_a_dynamically_binarized_set_is_binarized_as_the_whole():
     assert not image_set.first(3).grey.any() and len(image_set.first(3).grey) == 3
 
 
+@pytest.mark.parametrize("number", [1, 7, 200])
+def test_some_images_are_from_all_parts_of_a_set(number):
+    images = data.load(DataConfig("digits"), "validation")
+    some = images.spread(number)
+    places = [np.flatnonzero((images.images == image).all(axis=(1, 2, 3)))[0] for image in some.images]
+    assert len(some.images) == number and places == sorted(set(places))
+    assert np.diff([0, *places]).max() <= -(-200 // max(number - 1, 1)) or number == 1
+    np.testing.assert_array_equal(some.labels, images.labels[places])
+    assert some.name == ("digits/validation" if number == 200 else f"digits/validation, {number} images of 200")
+    # Always the same, and what more images are wanted than there are, all.
+    assert images.spread(number).fingerprint() == some.fingerprint() and images.spread(201) is images
+
+
 def test_a_mutation_replaces_a_share_of_the_values_and_nothing_else():
     """Ren et al. 2019: each value is drawn anew with this probability, evenly over all values."""
     images = np.zeros((50, 8, 8, 3), np.uint8)

@@ -94,6 +94,19 @@ def test_evaluate_prints_one_json_line(run):
     assert report["importance_weighted_nats"] < report["bound_nats"] + 0.1
 
 
+def test_some_images_make_a_report_of_their_own(run):
+    workdir, report = run
+    before = sorted((workdir / "evaluations").iterdir())
+    status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", "--num_images=30")
+    assert status == 0, errors
+    some = json.loads(out)
+    assert some["data"] == "digits/test, 30 images of 400" and some["num_images"] == 30
+    assert some["fingerprint"] == report["fingerprint"]
+    (written,) = set((workdir / "evaluations").iterdir()) - set(before)
+    assert json.loads(written.read_text()) == some
+    written.unlink()  # cards of this run are of all images
+
+
 def test_where_the_variant_cannot_be_written_nothing_is_published(run, tmp_path):
     (tmp_path / "base_xla").write_text("not a directory")
     status, out, errors = run_command(

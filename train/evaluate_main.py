@@ -17,6 +17,9 @@ from pixelvae_tf import console, files, limits, onednn
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = console.define_pretrained("Trained weights, instead of a run's")
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
+_NUM_IMAGES = flags.DEFINE_integer(
+    "num_images", 0, "Images from all parts of the split, always the same; 0: all.", 0, limits.MAX_COUNT
+)
 _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted value; 0: none.", 0, limits.MAX_DRAWS
 )
@@ -60,6 +63,8 @@ def main(argv: list[str]) -> None:
             workdir.check_evaluated(config, _SPLIT.value, images, _WORKDIR.value)
         if _WORKDIR.value:
             workdir.check_classes(images, _WORKDIR.value)
+        if _NUM_IMAGES.value:
+            images = images.spread(_NUM_IMAGES.value)
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
     evaluator = evaluation.Evaluator(

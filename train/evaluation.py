@@ -112,9 +112,7 @@ class Evaluator:
 
     def _usage(self, image_set: data.ImageSet, batch_size: int) -> dict:
         """See `bounds.usage`; over images from all parts of the split, in pairs of one replica."""
-        number = len(image_set.images)
-        places = np.linspace(0, number - 1, min(number, USAGE_IMAGES)).astype(np.int64)
-        some = image_set.take(places)
+        some = image_set.spread(USAGE_IMAGES)
         levels, differences = self.model.num_levels, []
         for batch, real in self._batches(some, batch_size):
             shares = np.split(real, self.strategy.num_replicas_in_sync)

@@ -66,9 +66,18 @@ class ImageSet:
         """Images and labels in memory: all of them, or of a set on disk an even sample."""
         if isinstance(self.images, np.ndarray):
             return self.images, self.labels
-        number = len(self.images)
-        places = np.linspace(0, number - 1, min(number, NUM_SOME)).astype(np.int64)
+        places = self._spread(NUM_SOME)
         return self.images[places], None if self.labels is None else self.labels[places]
+
+    def spread(self, number: int) -> "ImageSet":
+        """So many images from all parts of the set, which may be sorted, in its order; itself if it has no more."""
+        if number >= len(self.images):
+            return self
+        some = self.take(self._spread(number))
+        return dataclasses.replace(some, name=f"{self.name}, {number} images of {len(self.images)}")
+
+    def _spread(self, number: int) -> np.ndarray:
+        return np.linspace(0, len(self.images) - 1, min(len(self.images), number)).astype(np.int64)
 
     def first(self, number: int) -> "ImageSet":
         """The first images alone."""
