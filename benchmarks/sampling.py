@@ -73,12 +73,19 @@ def rounds(model, batch: int, number: int) -> str:
     def count(seeds):
         latents, labels = model.sample_prior(seeds)[:1], labels_of(model, batch)
         numbers = model.likelihood(latents, labels=labels).noise(seeds, noise.stream(noise.Kind.PIXELS))
-        stepper = model.network.stepper(model.context(latents, labels), batch, tuple(numbers.shape[1:3]))
+        stepper = model.network.stepper(first_order(model, latents, labels), batch, tuple(numbers.shape[1:3]))
+        numbers = numbers[..., : model.site.noise_size]
         return sampling.rows(stepper, model.network.channel_groups, model.site, numbers)[1]
 
     first = range(0, number * batch, batch)
     counts = np.concatenate([np.atleast_1d(count(tf.range(start, start + batch, dtype=tf.int64))) for start in first])
     return f"rounds per row: median {np.median(counts):g}, mean {counts.mean():.1f}, max {counts.max()}"
+
+
+def first_order(model, latents: list[tf.Tensor], labels: tf.Tensor | None) -> tf.Tensor | None:
+    """What the network is given for images in the first of the model's orders."""
+    which = tf.zeros(tf.shape(latents[0])[:1] if latents else [1], tf.int32)
+    return model.network_context(model.context(latents, labels), which)
 
 
 def labels_of(model, batch: int) -> tf.Tensor | None:
@@ -90,8 +97,8 @@ def measure(model, batch: int, methods: list[str], trained: bool) -> list[str]:
     """Prints the table of one batch size; returns the methods that are worth measuring on a larger one."""
     seeds, labels = tf.range(batch, dtype=tf.int64), labels_of(model, batch)
     latents = model.sample_prior(seeds)[:1]
-    grid, context = model.likelihood(latents, labels=labels), model.context(latents, labels)
-    numbers = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))
+    grid, context = model.likelihood(latents, labels=labels), first_order(model, latents, labels)
+    numbers = grid.noise(seeds, noise.stream(noise.Kind.PIXELS))[..., : model.site.noise_size]
     images = tf.function(lambda: model.decode(latents, seeds, labels=labels))()
 
     inputs = {"noise": numbers} if context is None else {"noise": numbers, "context": context}

@@ -66,7 +66,7 @@ def store(workdir: str | pathlib.Path, name: str, note: str = "") -> pathlib.Pat
     rounded = {}
     if size > MAX_BYTES:
         weights.round_to_float16(model)
-        samples = max(report.get("importance_samples", 0) for report in evaluations)
+        samples = max(report.get("importance_samples", 0) for report in evaluations if report["data"] == images.name)
         with progress.announced("evaluating the weights as float16 holds them") as count:
             report = json.loads(json.dumps(Evaluator(model, importance_samples=samples)(images, count)))
         best = {"weights": "best (average)", "step": step, "fingerprint": runs.fingerprint(model)}

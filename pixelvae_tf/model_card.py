@@ -54,6 +54,7 @@ def hub_page(card: dict) -> str:
 def _results(report: dict) -> list[dict]:
     """A report as the hub lists results: the data set with its binarization and split, and the values."""
     name, _, split = report["data"].rpartition("/")
+    split, _, part = split.partition(", ")  # of some images, "test, 1000 images of 10000"
     dataset = {
         "type": re.sub(r"[^\w.-]+", "_", name),
         "name": name,
@@ -61,6 +62,7 @@ def _results(report: dict) -> list[dict]:
         "split": split,
     }
     kind = "exact negative log-likelihood" if report["exact"] else "bound (negative ELBO)"
+    kind = f"{part}: {kind}" if part else kind
     metrics = [
         {"type": "bound_nats", "name": f"{kind}, nats per image", "value": report["bound_nats"]},
         {"type": "bound_bpd", "name": f"{kind}, bits per dimension", "value": report["bound_bpd"]},
@@ -70,7 +72,7 @@ def _results(report: dict) -> list[dict]:
         metrics.append(
             {
                 "type": "importance_weighted_nats",
-                "name": f"importance-weighted bound ({samples} samples), nats per image",
+                "name": f"{part and part + ': '}importance-weighted bound ({samples} samples), nats per image",
                 "value": report["importance_weighted_nats"],
                 "args": {"importance_samples": samples},
             }

@@ -59,7 +59,9 @@ MODELS = {
     "diagonal_bilstm": ModelConfig((4, 5, 3), 4, [MAP], DiagonalBiLSTMConfig(**SIZES)),
     "pixel_cnn_pp": ModelConfig((8, 4, 3), 16, [], dataclasses.replace(STREAMS, num_scales=3), **MIXTURE),
     "pixel_cnn_pp_binary": ModelConfig((4, 6, 1), 2, [], STREAMS),
-    "pixel_cnn_pp_classes": ModelConfig((4, 4, 3), 8, [], STREAMS, num_classes=3, **MIXTURE),
+    "pixel_cnn_pp_classes": ModelConfig(
+        (4, 4, 3), 8, [], STREAMS, num_classes=3, orders=("flip_left_right", "transverse"), **MIXTURE
+    ),
     "pixel_vae_pp": ModelConfig((4, 8, 3), 8, [MAP], STREAMS, **MIXTURE),
     "latents_on_a_grid": ModelConfig((6, 5, 1), 2, [_grid((3, 3), None)], GATED),
     "hierarchy": ModelConfig((6, 6, 3), 4, [_grid((3, 3), MASKED), MAP], MASKED),

@@ -12,6 +12,7 @@ from family import MODELS, labels_for, leave_the_start, make_model
 import pixelvae_tf
 from pixelvae_tf import bounds, layers, pictures, pixels
 from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig, TrainConfig
+from pixelvae_tf.distributions import orders
 
 SMALL = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3, embedding_dim=2)
 CONFIG = ModelConfig((7, 6, 3), 8, [LevelConfig(4, (6, 8), upsampling=True)], SMALL)
@@ -107,7 +108,11 @@ def test_data_dependent_start_standardises_what_units_make(name):
     labels = labels_for(model, 40)
     model.start_from(images, None if labels is None else labels.numpy())
     first = model.network.layers[1].first_vertical
-    features = model.network.layers[0](images)
+    # In every order.
+    grid_orders = orders.over(model.config.orders, model.config.image_shape)
+    which = np.repeat(np.arange(grid_orders.number, dtype=np.int32), 40)
+    turned = grid_orders.turn(tf.constant(np.tile(images, (grid_orders.number, 1, 1, 1))), tf.constant(which))
+    features = model.network.layers[0](turned)
     made = first(features).numpy().reshape(-1, first.filters)
     np.testing.assert_allclose(made.mean(axis=0), 0.0, atol=1e-4)
     np.testing.assert_allclose(made.std(axis=0), first.gain, rtol=1e-3)

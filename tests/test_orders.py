@@ -2,16 +2,19 @@
 
 import dataclasses
 import itertools
+import shlex
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_command
 from family import GATED, INDEPENDENT, MAP, VECTOR, labels_for, make_model
+from PIL import Image
 
 import pixelvae_tf
-from pixelvae_tf import bounds, layers, runs, sampling, turns
-from pixelvae_tf.config import Config, ModelConfig, TrainConfig
+from pixelvae_tf import bounds, layers, noise, presets, runs, sampling, turns
+from pixelvae_tf.config import Config, ModelConfig, TrainConfig, to_json
 from pixelvae_tf.distributions import AutoregressiveGrid, BernoulliSite
 from pixelvae_tf.distributions.orders import over
 from pixelvae_tf.train import initial_weights
@@ -32,7 +35,7 @@ def _turned(array, name):
     return array.reshape(len(array), height * width, -1)[:, places]
 
 
-def _in_order(model, images, index, latents=(), labels=None):
+def _in_order(model, images, index, latents=(), labels=None, preceding=None):
     """log p of images in one order, computed with the network itself on what is turned here."""
     orders, number = model.config.orders, len(images)
     context = model.context(list(latents), labels)
@@ -43,7 +46,8 @@ def _in_order(model, images, index, latents=(), labels=None):
         shape = parts[0].shape[:-1] if parts else (number,)
         parts.append(np.broadcast_to(np.eye(len(orders))[index], (*shape, len(orders))))
     turned = _turned(np.asarray(images, np.int32), orders[index])
-    params = model.network(tf.constant(turned), context=np.concatenate(parts, axis=-1) if parts else None)
+    before = turned if preceding is None else _turned(np.asarray(preceding, np.int32), orders[index])
+    params = model.network(tf.constant(before), context=np.concatenate(parts, axis=-1) if parts else None)
     return tf.reduce_sum(model.site.distribution(params).log_prob(turned), axis=(1, 2)).numpy()
 
 
@@ -97,14 +101,25 @@ def test_latents_and_labels_condition_every_order(level, classes):
     np.testing.assert_allclose(grid.log_prob(np.stack([images, images])), [expected, expected], rtol=1e-10)
 
 
-def test_a_location_of_a_map_hears_of_those_before_it_in_some_order_alone():
-    """With one order turned: what comes after a pixel in that order, above and to the left of it, is not seen."""
+def test_a_location_of_a_map_depends_on_those_before_it_in_its_order_alone():
+    """Turned, these are the ones below and to the right."""
     model = _model(("rotate_180",), size=(4, 4))
     images = np.zeros((2, 4, 4, 1), np.uint8)
     images[1, 1, 2] = 1
     maps = model.nll_map(images).pixel_nats.numpy().reshape(2, 16)
     changed = np.flatnonzero(maps[0] != maps[1])
     assert changed.max() == 1 * 4 + 2 and changed.min() < 6
+
+
+def test_what_stands_before_may_be_another_image():
+    model = _model(("raster", "rotate_180"), [VECTOR], (4, 5))
+    images, others = np.random.default_rng(0).integers(0, 2, (2, 3, 4, 5, 1))
+    latents = model.sample_prior(3)
+    grid = model.likelihood(latents)
+    np.testing.assert_array_equal(grid.log_prob_map(images, images), grid.log_prob_map(images))
+    separate = [_in_order(model, images, index, latents, preceding=others) for index in range(2)]
+    maps = grid.log_prob_map(images, others)
+    np.testing.assert_allclose(tf.reduce_sum(maps, axis=(1, 2)), np.logaddexp(*separate) - np.log(2.0), rtol=1e-10)
 
 
 def test_training_goes_through_each_image_in_one_order():
@@ -144,6 +159,44 @@ def test_completion_looks_at_what_is_known_below():
         np.testing.assert_array_equal(filled, np.repeat(given[:, row : row + 1], 4, axis=1))
 
 
+def test_orders_that_see_as_much_are_drawn_alike():
+    orders = over(SQUARE, (4, 4))
+    lower = np.zeros((7, 4, 4, 1), bool)
+    lower[:, 2:] = True
+    chosen = orders.informed(tf.constant(lower), tf.constant([0.01, 0.2, 0.49, 0.51, 0.7, 0.8, 0.99]))
+    # Both begin with the lower half.
+    names = ["rotate_180"] * 3 + ["flip_top_bottom"] * 4
+    assert [SQUARE[index] for index in chosen.numpy()] == names
+    everything = tf.ones((9, 4, 4, 1), tf.bool)
+    numbers = tf.constant((np.arange(9) + 0.5) / 9, tf.float32)
+    np.testing.assert_array_equal(orders.informed(everything, numbers), orders.drawn(numbers))
+
+
+def test_noise_without_an_order_is_refused():
+    model, one = (_model(orders) for orders in (("raster", "rotate_180"), ("raster",)))
+    seeds, stream = tf.range(3, dtype=tf.int64), noise.stream(noise.Kind.PIXELS)
+    for grid, other in ((model.likelihood([]), one.likelihood([])), (one.likelihood([]), model.likelihood([]))):
+        with pytest.raises(ValueError, match="noise must be what `noise` gives for this grid"):
+            grid.transform(other.noise(seeds, stream))
+
+
+def test_orders_have_the_names_of_pillow():
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for name, turn in turns.TURNS.items():
+        if name != turns.RASTER:
+            expected = Image.fromarray(image).transpose(Image.Transpose[name.upper()])
+            np.testing.assert_array_equal(turn(image), expected, err_msg=name)
+
+
+def test_orders_are_a_flag():
+    config = presets.get("digits/gated_pixel_cnn")
+    config.model.orders = ("raster", "rotate_180")
+    command = shlex.split(presets.command_for(config, "runs/x"))
+    assert "--config.model.orders=raster,rotate_180" in command
+    status, out, errors = run_command("train.main", *command[1:], "--print_config")
+    assert status == 0 and out == to_json(config), errors
+
+
 def test_nothing_known_is_a_sample():
     model = _model(("raster", "rotate_180"), [MAP], (5, 4))
     images = tf.zeros((5, 5, 4, 1), tf.uint8)
@@ -163,9 +216,10 @@ def test_importance_weights_are_of_the_mixture():
     np.testing.assert_allclose(-one, expected, rtol=1e-5)  # float32 at the end
 
 
-def test_a_trained_model_goes_on_with_more_orders():
+@pytest.mark.parametrize("level", [VECTOR, MAP], ids=["vector", "map"])
+def test_a_trained_model_goes_on_with_more_orders(level):
     """The order that it knows is as it was; what tells it the others starts at 0, so that all are alike."""
-    config = Config(model=ModelConfig((4, 5, 1), 2, [VECTOR], GATED), train=TrainConfig(dtype="float64"))
+    config = Config(model=ModelConfig((4, 5, 1), 2, [level], GATED), train=TrainConfig(dtype="float64"))
     one = make_model(config.model, "float64")
     config.model = dataclasses.replace(config.model, orders=("raster", "rotate_180"))
     config.train.initial_weights = "runs/one"
@@ -178,16 +232,29 @@ def test_a_trained_model_goes_on_with_more_orders():
     images, latents = np.random.default_rng(0).integers(0, 2, (4, 4, 5, 1)), one.sample_prior(4)
     of_one = one.likelihood(latents).log_prob(images)
     np.testing.assert_allclose(_in_order(wider, images, 0, latents), of_one, rtol=1e-12)
-    turned = one.likelihood(latents).log_prob(images[:, ::-1, ::-1])
-    np.testing.assert_allclose(_in_order(wider, images, 1, latents), turned, rtol=1e-12)
+    if level is VECTOR:
+        turned = one.likelihood(latents).log_prob(images[:, ::-1, ::-1])
+        np.testing.assert_allclose(_in_order(wider, images, 1, latents), turned, rtol=1e-12)
 
 
-@pytest.mark.parametrize("orders", [("rotate_180", "raster"), ("rotate_180",)])
-def test_orders_that_are_others_are_another_architecture(orders):
-    config = Config(model=ModelConfig((4, 5, 1), 2, [VECTOR], GATED))
-    one = make_model(config.model)
-    config.model = dataclasses.replace(config.model, orders=orders)
-    assert initial_weights._with_orders(one, config) is None
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("raster",), ("rotate_180",)),
+        (("raster",), ("rotate_180", "raster")),
+        (("raster", "rotate_180"), ("raster", "flip_top_bottom")),
+        (("raster",), ("raster", "transpose")),  # which images of 4 x 5 cannot have
+    ],
+)
+def test_weights_of_other_orders_are_of_another_architecture(before, after):
+    one = make_model(ModelConfig((4, 5, 1), 2, [VECTOR], GATED, orders=before))
+    config = Config(model=dataclasses.replace(one.config, orders=after))
+    config.train.initial_weights = "runs/one"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(initial_weights.runs, "load", lambda source: (one, Config(model=one.config), 10))
+        patch.setattr(initial_weights.runs, "read_lineage", lambda source: [])
+        with pytest.raises(ValueError, match=r"weights of this architecture. Received: 'runs/one', .*model\.orders"):
+            initial_weights.load(config, one)
 
 
 @pytest.mark.parametrize(
@@ -209,5 +276,5 @@ def test_orders_that_make_no_sense_are_refused(options, message):
 
 
 def test_a_mixture_has_no_conditionals():
-    with pytest.raises(NotImplementedError, match="the mixture of"):
+    with pytest.raises(NotImplementedError, match="conditionals are of raster order alone"):
         _model(("raster", "rotate_180")).likelihood([]).conditionals(EVERY)

@@ -231,7 +231,7 @@ def test_the_hubs_library_finds_the_results_in_the_card(name):
             values.append(report["importance_weighted_nats"])
         assert [result.metric_value for result in found] == values
         for result in found:
-            assert f"{result.dataset_name}/{result.dataset_split}" == report["data"]
+            assert f"{result.dataset_name}/{result.dataset_split}" == report["data"].partition(", ")[0]
             assert result.dataset_config == f"binarization: {report['binarization']}"
 
 

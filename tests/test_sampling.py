@@ -35,7 +35,7 @@ def _drawn_again(model, latents, images, seeds, temperature=1.0):
     numbers = model.likelihood(latents, labels=labels).noise(seeds, noise.stream(noise.Kind.PIXELS))
     grid_orders = orders.over(model.config.orders, model.config.image_shape)
     which = grid_orders.drawn(numbers[:, 0, 0, -1]) if grid_orders.number > 1 else tf.zeros(len(seeds), tf.int32)
-    context = grid_orders.context(model.context(latents, labels), which, images.dtype)
+    context = model.network_context(model.context(latents, labels), which)
     params = model.network(grid_orders.turn(images, which), context=context)
     drawn = model.site.transform(params, numbers[..., : model.site.noise_size], temperature)
     return grid_orders.turn_back(drawn, which).numpy()

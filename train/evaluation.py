@@ -42,7 +42,7 @@ class Moments:
 class Evaluator:
     """Evaluates a model on splits, on all replicas of a strategy.
 
-    An image's noise depends on its place in the split alone, so the result does not depend on
+    An image's noise depends on its place among the images alone, so the result does not depend on
     batches or replicas.
 
     Args:

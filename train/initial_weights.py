@@ -6,7 +6,7 @@ import pathlib
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import hub, presets, pretrained, runs
+from pixelvae_tf import hub, layers, presets, pretrained, runs
 from pixelvae_tf.models import PixelVAE
 
 
@@ -49,7 +49,8 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
     # The weights must match, not the config: dropout, for example, may change.
     before = runs.fingerprint(trained)
     trained = _with_orders(trained, config) or trained
-    if _shapes(trained) != _shapes(model):
+    same_orders = tuple(trained.config.orders) == tuple(config.model.orders)
+    if not same_orders or _shapes(trained) != _shapes(model):
         different = [field for field in config_lib.differences(trained_config, config) if field[0].startswith("model.")]
         raise ValueError(
             f"train.initial_weights must be weights of this architecture. Received: {source!r}, where "
@@ -63,7 +64,11 @@ def _with_orders(trained: PixelVAE, config: config_lib.Config) -> PixelVAE | Non
     known, orders = tuple(trained.config.orders), tuple(config.model.orders)
     if len(known) == len(orders) or known != orders[: len(known)] or trained.network_context_shape() is None:
         return None
-    wider = PixelVAE(dataclasses.replace(trained.config, orders=orders), dtype=trained.dtype_policy)
+    try:
+        with layers.seeded_weights(0):
+            wider = PixelVAE(dataclasses.replace(trained.config, orders=orders), dtype=trained.dtype_policy)
+    except ValueError:  # a network without an order, or images that are not square
+        return None
     weights = runs.weights_of(trained)
     for name, weight in runs.weights_of(wider).items():
         added = [(0, new - old) for old, new in zip(weights[name].shape, weight.shape, strict=True)]

@@ -126,7 +126,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
         raise SystemExit(f"pixelvae-train: --config must be given once. Received: {' '.join(configs)}")
     fields = [argument for argument in argv if argument.startswith(("--config.", "-config."))]
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        # ml_collections splits numbers at commas, and takes names for one text.
+        model = flags.FLAGS["config"].value.model
+        model.orders = tuple(",".join(map(str, model.orders)).split(","))
+        return rest
     except flags.Error as error:
         if re.search("as instance of|marked as optional|supported for overriding", str(error)):
             _refuse_part(fields, error)

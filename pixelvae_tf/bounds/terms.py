@@ -65,7 +65,8 @@ class NllMap(NamedTuple):
     """Where the ELBO of every image comes from.
 
     Attributes:
-      pixel_nats: [B, H, W], -log p of each location, all its channels, given the locations before it and z_1. They
+      pixel_nats: [B, H, W], -log p of each location, all its channels, given the locations before it and z_1 (of
+        several orders weighted, see `distributions.orders.Orders.mixed`). They
         sum to the reconstruction term.
       latent_nats: of each level the KL of each location of its grid, [B, h, w]; of a vector [B, 1, 1]. They sum to the
         level's KL.

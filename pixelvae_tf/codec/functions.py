@@ -22,7 +22,6 @@ from typing import Any
 import tensorflow as tf
 
 from pixelvae_tf import distributions
-from pixelvae_tf.distributions.orders import over
 from pixelvae_tf.distributions.sites import ChannelwiseSite, Site
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.turns import RASTER
@@ -90,7 +89,7 @@ def functions(model: PixelVAE, jit_compile: bool = False) -> dict[str, Callable]
     def pixels_context(inputs: dict[str, tf.Tensor]) -> tf.Tensor | None:
         context = model.context([inputs["z1"]] if model.num_levels else [], inputs.get("label"))
         which = tf.fill([inputs["batch"]], orders.index(RASTER))
-        return over(orders, model.config.image_shape).context(context, which, model.compute_dtype)
+        return model.network_context(context, which)
 
     rasters = {PIXELS: (model.network, model.site, model.config.image_shape, pixels_context)}
     for index, level in enumerate(model.levels[:-1]):

@@ -176,7 +176,9 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
           NotImplementedError: for other orders than the raster's.
         """
         if not self._orders.is_raster:
-            raise NotImplementedError(f"the mixture of {self._orders.names} has no locations before another")
+            raise NotImplementedError(
+                f"conditionals are of raster order alone. Received: {', '.join(self._orders.names)}"
+            )
         params = self._params(value, self._context_of(value))
         return tfd.Independent(self._site.distribution(params, self._temperature), 2)
 
@@ -229,10 +231,9 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
 
     def _maps(self, value: tf.Tensor, preceding: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
         """log p of each location of values [count * B, H, W, C], by what stands before it."""
-        orders = self._orders
-        if orders.is_raster:
-            return self._maps_in(None, value, preceding, count)
-        number = tf.shape(value)[0]
+        orders, number = self._orders, tf.shape(value)[0]
+        if orders.number == 1:
+            return self._maps_in(tf.zeros([number], tf.int32), value, preceding, count)
         if self._dropout_seed is not None:
             return self._maps_in(orders.in_turn(number, fold_in(self._dropout_seed, ORDERS)), value, preceding, count)
         # All orders in one batch.
@@ -241,15 +242,13 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         maps = self._maps_in(which, value, preceding, count * orders.number)
         return orders.mixed(tf.reshape(maps, (orders.number, -1, *self._grid_shape[:-1])))
 
-    def _maps_in(self, which: tf.Tensor | None, value, preceding, count: int | tf.Tensor) -> tf.Tensor:
-        """`_maps` with an order for each value; None for the raster's."""
-        context = self._tiled(self._context, count)
-        if which is not None:
-            value, preceding = self._orders.turn(value, which), self._orders.turn(preceding, which)
-            context = self._orders.context(context, which, self._network.compute_dtype)
-        site = self._site.distribution(self._params(preceding, context), self._tiled(self._temperature, count))
-        maps = site.log_prob(value)
-        return maps if which is None else self._orders.turn_back(maps, which)
+    def _maps_in(self, which: tf.Tensor, value: tf.Tensor, preceding: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+        """`_maps` with an order for each value."""
+        orders = self._orders
+        context = orders.context(self._tiled(self._context, count), which, self._network.compute_dtype)
+        params = self._params(orders.turn(preceding, which), context)
+        site = self._site.distribution(params, self._tiled(self._temperature, count))
+        return orders.turn_back(site.log_prob(orders.turn(value, which)), which)
 
     def _as_tensor(self, value) -> tf.Tensor:
         """Pixels in the dtype that they came in: TFP would make integers of floats, to be refused with their dtype."""
@@ -280,14 +279,15 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         Args:
           noise: from `noise`, of B images; of any number where the batch shape is ().
           known: values that are given and stay. Of several orders an image has the one in which most of what is known
-            stands before what is not; among equals, that of the noise.
+            stands before what is not; the noise draws among equals.
           method: see `sampling`; all methods give the same samples.
 
         Returns:
           Values [B, H, W, C].
 
         Raises:
-          ValueError: for another method, or one that needs the steppers of causal layers, of a network without.
+          ValueError: for noise of another shape, another method, or one that needs the steppers of causal layers, of a
+            network without.
         """
         return self._transform(noise, self._context_of(noise), self._temperature, known, method)
 
@@ -298,25 +298,17 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
                     f"method must be auto or oracle for a network that is no layers.CausalLayer. Received: {method!r}"
                 )
             method = "oracle"
-        orders = self._orders
-        if orders.is_raster:
-            return sampling.sample(self._autoregression(context, temperature), noise, method, known)
-        which = self._which(noise)
+        orders, size = self._orders, self._site.noise_size
+        if noise.shape[-1] not in (None, size + (orders.number > 1)):
+            raise ValueError(f"noise must be what `noise` gives for this grid. Received: shape {noise.shape}")
+        number = noise[:, 0, 0, -1] if self._site.noise == "uniform" else tfd.Normal(0.0, 1.0).cdf(noise[:, 0, 0, -1])
+        which = orders.drawn(number)
         if known is not None:
-            which = orders.informed(known.mask, which)
+            which = orders.informed(known.mask, number)
             known = sampling.Known(orders.turn(known.values, which), orders.turn(known.mask, which))
         context = orders.context(context, which, self._network.compute_dtype)
-        noise = noise[..., : self._site.noise_size]
-        values = sampling.sample(self._autoregression(context, temperature), noise, method, known)
-        return orders.turn_back(values, which)
-
-    def _which(self, noise: tf.Tensor) -> tf.Tensor:
-        """The order that the noise chooses for each image."""
-        number = noise[:, 0, 0, -1]
-        return self._orders.drawn(number if self._site.noise == "uniform" else tf.math.ndtr(number))
-
-    def _autoregression(self, context, temperature) -> sampling.Autoregression:
-        return sampling.Autoregression(self._network, self._site, context, temperature)
+        autoregression = sampling.Autoregression(self._network, self._site, context, temperature)
+        return orders.turn_back(sampling.sample(autoregression, noise[..., :size], method, known), which)
 
     def _sample_n(self, n, seed=None, method: sampling.Method = "auto"):
         seed = tfp.random.sanitize_seed(seed, salt="AutoregressiveGrid")

@@ -34,15 +34,19 @@ class Orders:
 
     @property
     def is_raster(self) -> bool:
-        """Whether there is but the raster order, for which nothing is to be done."""
+        """Whether there is but the raster order, for which nothing is turned."""
         return self.names == (RASTER,)
 
     def turn(self, x: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
         """Images [B, H, W, ...], each turned for its order, `which` [B]."""
+        if self.is_raster:
+            return x
         return _gather(x, tf.gather(self._turned, which))
 
     def turn_back(self, x: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
         """The inverse of `turn`."""
+        if self.is_raster:
+            return x
         return _gather(x, tf.gather(self._upright, which))
 
     def context_shape(self, shape: tuple | None) -> tuple | None:
@@ -85,31 +89,35 @@ class Orders:
         first = tf.random.stateless_uniform((), seed, maxval=self.number, dtype=tf.int32)
         return (first + tf.range(number)) % self.number
 
-    def informed(self, known: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
-        """The order in which most of what is known of an image stands before what is not; `which` among equals.
+    def informed(self, known: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+        """The order in which most of what is known of an image stands before what is not, drawn among equals.
 
         Args:
           known: bool [B, H, W, 1], what is known.
-          which: [B].
+          uniform: numbers in (0, 1), [B], as for `drawn`.
 
         Returns:
           [B].
         """
+        if self.number == 1:
+            return self.drawn(uniform)
         batch = tf.shape(known)[0]
         every = tf.repeat(tf.range(self.number), batch)
-        masks = self.turn(tf.tile(tf.cast(known, tf.float32), (self.number, 1, 1, 1)), every)
+        masks = self.turn(tf.tile(tf.cast(known, tf.int64), (self.number, 1, 1, 1)), every)
         masks = tf.reshape(masks, (self.number, batch, -1))
         # Pairs of a location that is drawn and a known one before it.
-        pairs = tf.reduce_sum((1.0 - masks) * tf.cumsum(masks, axis=-1), axis=-1)
-        own = tf.gather(tf.transpose(pairs), which, batch_dims=1)
-        best = tf.argmax(pairs, axis=0, output_type=tf.int32)
-        return tf.where(own < tf.reduce_max(pairs, axis=0), best, which)
+        pairs = tf.reduce_sum((1 - masks) * tf.cumsum(masks, axis=-1), axis=-1)
+        best = tf.cast(pairs == tf.reduce_max(pairs, axis=0), tf.int32)
+        # The one with as many of the best before it as the number says.
+        place = tf.cast(uniform * tf.cast(tf.reduce_sum(best, axis=0), uniform.dtype), tf.int32)
+        passed = tf.cast(tf.cumsum(best, axis=0) <= place, tf.int32)
+        return tf.minimum(tf.reduce_sum(passed, axis=0), self.number - 1)
 
     def mixed(self, maps: tf.Tensor) -> tf.Tensor:
         """log p of each location under the mixture: the orders' own, weighted by p(order | image).
 
-        That leaves log p(x) less by the Kullback-Leibler divergence of those weights from equal ones: it belongs to no
-        location, and each gets an equal share of it, so that the sum is log p(x).
+        These sum to log p(x) and the Kullback-Leibler divergence of the weights from equal ones, which is of no
+        location: an equal share of it is taken from each, so that the sum is log p(x).
 
         Args:
           maps: log p in each order, [O, B, H, W].

@@ -103,9 +103,21 @@ class Hierarchy(ElboModel):
         return (None, self.config.num_classes) if self.config.num_classes and not index else None
 
     def network_context_shape(self) -> tuple | None:
-        """Shape of what the pixels' network is conditioned on, (None, ...): the context, and of orders which."""
-        grid_orders = orders.over(self.config.orders, self.config.image_shape)
-        return grid_orders.context_shape(self._context_shape(0))
+        """Shape of what `network_context` returns, (None, ...); None for None."""
+        return self._orders.context_shape(self._context_shape(0))
+
+    def network_context(self, context: tf.Tensor | None, which: tf.Tensor) -> tf.Tensor | None:
+        """What the network of the pixels is given: `context`, turned as its images are, and of several orders which.
+
+        Args:
+          context: [B, D], [B, H, W, D] or None.
+          which: an order for each image, its index in `config.orders`, int32 [B].
+        """
+        return self._orders.context(context, which, self.compute_dtype)
+
+    @property
+    def _orders(self) -> orders.Orders:
+        return orders.over(self.config.orders, self.config.image_shape)
 
     def start_from(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
         """Lets the untrained pixels have about the marginal distribution of data.
@@ -266,7 +278,8 @@ class Hierarchy(ElboModel):
           latents: L tensors [B, *shape], or the first alone, which is what the pixels see.
           temperature: scalar or [B], see `AutoregressiveGrid`.
           labels: integers [B], for a class-conditional model alone.
-          dropout_seed: int32 [2], in training: dropout is on, and batches are normalised by their own statistics.
+          dropout_seed: int32 [2], in training: dropout is on, batches are normalised by their own statistics, and of
+            several orders each image has one.
 
         Returns:
           A distribution with batch shape [B] (without latents and labels ()), event shape [H, W, C].

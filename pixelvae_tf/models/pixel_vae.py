@@ -196,8 +196,8 @@ class PixelVAE(Presets, Hierarchy):
         The latents of a partly seen image come by pseudo-Gibbs rounds (Rezende et al. 2014, appendix F): the missing
         pixels are drawn from the model, with latents from the prior; in each round the image is encoded and the missing
         pixels are drawn again, with latents from the posterior. A missing pixel is drawn given the latents and all
-        pixels before it in raster order. What is known after it speaks through the latents alone: a model
-        without latents does not look ahead.
+        pixels before it in raster order; of several orders, in the one in which most of what is known stands before
+        what is not. What is known after it speaks through the latents alone: without, nothing looks ahead.
 
         Args:
           images: integer pixel values [B, H, W, C]; where the mask is 0, any in range.
