@@ -17,7 +17,7 @@ import sys
 
 from absl import flags, logging
 
-from pixelvae_tf import console, hub
+from pixelvae_tf import console, hub, limits
 from pixelvae_tf.export.options import ServingOptions
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
@@ -25,6 +25,7 @@ _PRETRAINED = console.define_pretrained("Trained weights, instead of a run's")
 _EXPORT_DIR = console.define_path("export_dir", None, "The model's directory; gets a new version.")
 _PRESET_DIR = console.define_path("preset_dir", None, "A folder to write the weights into, with their model card.")
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
+_DTYPE = flags.DEFINE_enum("dtype", None, limits.DTYPES, "Precision to compute in, if it is not the run's.")
 _MAX_BATCH = flags.DEFINE_integer(
     "max_batch", ServingOptions.max_batch, "Largest batch of a request, and of merged ones."
 )
@@ -42,6 +43,7 @@ _XLA_PARTS = flags.DEFINE_integer(
 )
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
+flags.mark_flags_as_mutual_exclusive(["dtype", "pretrained"])
 flags.mark_flags_as_mutual_exclusive(["export_dir", "preset_dir"], required=True)
 SERVING = ("max_batch", "completion_rounds", "warmup", "xla", "xla_parts")
 
@@ -110,12 +112,13 @@ def _model_and_card() -> tuple:
         model, _, card = pretrained.load(_PRETRAINED.value)
         return model, {**card, "commands": card["commands"] | export}
     weights = _WEIGHTS.value or "best"
-    model, config, step = runs.load(_WORKDIR.value, weights)
+    model, config, step = runs.load(_WORKDIR.value, weights, _DTYPE.value)
     workdir = _WORKDIR.value
     if _PRESET_DIR.value:
         workdir = f"runs/{pathlib.Path(_PRESET_DIR.value).absolute().name}"
         _forget_places(config)
     which = [f"--weights={_WEIGHTS.value}"] if _WEIGHTS.value else []
+    which += [f"--dtype={_DTYPE.value}"] if _DTYPE.value else []
     commands = {
         "train": presets.command_for(config, workdir),
         "evaluate": shlex.join(["pixelvae-evaluate", f"--workdir={workdir}", *which]),

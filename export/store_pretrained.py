@@ -4,8 +4,9 @@
     python -m pixelvae_tf.export.store_pretrained runs/digits digits/gated_pixel_vae [NOTE]
 
 The second argument is the preset that the run is of, and the name that `pixelvae_tf.load_pretrained` takes; NOTE is a
-sentence for the card, such as with what its numbers do not compare. Weights of more than 5 MB are rounded to float16,
-and evaluated once more. Run it in a checkout that is installed with `pip install -e`, and commit what it writes.
+sentence for the card, such as with what its numbers do not compare. They compute in float32:
+evaluate a run in bfloat16 with --dtype=float32. Weights of more than 5 MB are rounded to float16, and evaluated once
+more. Run it in a checkout that is installed with `pip install -e`, and commit what it writes.
 """
 
 import json
@@ -23,6 +24,8 @@ from pixelvae_tf.train.evaluation import Evaluator
 MAX_BYTES = 5_000_000
 # Images of the test split that the tests evaluate: a second or two.
 SLICE = 100
+# What they compute in, and are evaluated in.
+DTYPE = "float32"
 
 
 def store(workdir: str | pathlib.Path, name: str, note: str = "") -> pathlib.Path:
@@ -41,8 +44,9 @@ def store(workdir: str | pathlib.Path, name: str, note: str = "") -> pathlib.Pat
         images or initial weights that others have not, or too much to store.
       OSError: if the package cannot be written.
     """
-    model, config, step = runs.load(workdir)
-    evaluations = runs.read_evaluations(workdir, runs.fingerprint(model))
+    model, config, step = runs.load(workdir, dtype=DTYPE)
+    reports = runs.read_evaluations(workdir, runs.fingerprint(model))
+    evaluations = [report for report in reports if report.get("dtype", DTYPE) == DTYPE]
     if not any(report["data"] == f"{config.data.name}/test" for report in evaluations):
         raise ValueError(
             "workdir must hold an evaluation of its best weights on the test split of a data set that others have too: "

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from pixelvae_tf.fields import Count, Nats, Part, check, config_dataclass, count, number, one_of, share, switch
-from pixelvae_tf.limits import MAX_BATCH, MIN_FLOAT
+from pixelvae_tf.limits import DTYPES, MAX_BATCH, MIN_FLOAT
 from pixelvae_tf.models.config import LevelConfig, ModelConfig
 from pixelvae_tf.models.networks import (
     DiagonalBiLSTMConfig,
@@ -128,7 +128,7 @@ class TrainConfig(Part):
     checkpoint_every: int = count(1_000, 1)
     rematerialize: bool = switch(False)
     jit_compile: bool = switch(False)
-    dtype: str = one_of("float32", "mixed_bfloat16", "float64")
+    dtype: str = one_of(*DTYPES)
 
 
 @config_dataclass

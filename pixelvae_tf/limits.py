@@ -19,3 +19,5 @@ MIN_FLOAT, MAX_FLOAT = 1e-15, 1e15
 MAX_NATS = 1e9
 # The largest float32 below 1.
 BELOW_ONE = 1 - 2**-24
+# Keras' dtype policies that a model may have.
+DTYPES = ("float32", "mixed_bfloat16", "float64")

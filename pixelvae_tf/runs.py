@@ -10,6 +10,7 @@ WORKDIR/tensorboard/      scalars and pictures
 WORKDIR/*.png             samples and reconstructions, as of the last evaluation
 """
 
+import dataclasses
 import json
 import logging
 import os
@@ -209,12 +210,15 @@ def read_lineage(workdir: str | pathlib.Path) -> list[dict]:
         ) from error
 
 
-def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, config_lib.Config, int]:
+def load(
+    workdir: str | pathlib.Path, weights: str = "best", dtype: str | None = None
+) -> tuple[PixelVAE, config_lib.Config, int]:
     """A trained model.
 
     Args:
       workdir: directory of a run.
       weights: "best" on validation, or "latest"; both are averaged weights.
+      dtype: Keras' dtype policy to compute in, if it is not the one that the run trained with.
 
     Returns:
       The model, the run's config, and the step the weights are from.
@@ -243,4 +247,8 @@ def load(workdir: str | pathlib.Path, weights: str = "best") -> tuple[PixelVAE, 
             f"workdir must hold {weights!r} weights of the model of its {CONFIG} that can be read. "
             f"Received: {str(workdir)!r}, where none of {len(checkpoints(folder))} can"
         )
+    if dtype not in (None, config.train.dtype):
+        trained = model
+        model = build(dataclasses.replace(config, train=dataclasses.replace(config.train, dtype=dtype)))
+        model.set_weights(trained.get_weights())
     return model, config, int(step)

@@ -107,6 +107,26 @@ def test_some_images_make_a_report_of_their_own(run):
     written.unlink()  # cards of this run are of all images
 
 
+def test_a_run_may_be_evaluated_in_another_precision(run):
+    workdir, report = run
+    before = {path: path.read_bytes() for path in (workdir / "evaluations").iterdir()}
+    values = {}
+    for dtype in ("float64", "mixed_bfloat16"):
+        status, out, errors = run_command(
+            "train.evaluate_main", f"--workdir={workdir}", f"--dtype={dtype}", "--num_images=50"
+        )
+        assert status == 0, errors
+        other = json.loads(out)
+        assert other["dtype"] == dtype
+        values[dtype] = other["bound_nats"]
+    assert report["dtype"] == "float32"
+    # bfloat16 rounds at 0.4%.
+    assert values["mixed_bfloat16"] != values["float64"] == pytest.approx(values["mixed_bfloat16"], rel=5e-3)
+    for path in (workdir / "evaluations").iterdir():
+        if path not in before:
+            path.unlink()
+
+
 def test_where_the_variant_cannot_be_written_nothing_is_published(run, tmp_path):
     (tmp_path / "base_xla").write_text("not a directory")
     status, out, errors = run_command(

@@ -24,6 +24,7 @@ _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted value; 0: none.", 0, limits.MAX_DRAWS
 )
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
+_DTYPE = flags.DEFINE_enum("dtype", None, limits.DTYPES, "Precision to compute in, if it is not the run's.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 100, "Images at once; does not change the result.", 1, limits.MAX_BATCH
 )
@@ -32,6 +33,7 @@ _FOLDER = console.define_path("folder", None, "Folder of images, if it is not th
 _DATA_DIR = console.define_path("data_dir", None, "TFDS' data directory, if it is not the run's.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
+flags.mark_flags_as_mutual_exclusive(["dtype", "pretrained"])
 flags.mark_flags_as_mutual_exclusive(["folder", "data_dir"])
 
 
@@ -48,7 +50,7 @@ def main(argv: list[str]) -> None:
         if _PRETRAINED.value:
             model, config, step = pretrained.load_pretrained(_PRETRAINED.value)
         else:
-            model, config, step = runs.load(_WORKDIR.value, weights)
+            model, config, step = runs.load(_WORKDIR.value, weights, _DTYPE.value)
         if _DATA_DIR.value is not None:
             # A folder in the run's config would be read instead.
             config.data.data_dir, config.data.folder, config.data.labels = _DATA_DIR.value, "", ""
@@ -76,6 +78,7 @@ def main(argv: list[str]) -> None:
     except OSError as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
     report |= {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
+    report["dtype"] = model.dtype_policy.name
     try:
         line = json.dumps(report, allow_nan=False)
     except ValueError as error:  # NaN and infinity: JSON does not have them.

@@ -14,6 +14,7 @@ from typing import Any
 from pixelvae_tf import hub
 from pixelvae_tf.fields import check
 from pixelvae_tf.files import local_path, write_atomically
+from pixelvae_tf.limits import DTYPES
 from pixelvae_tf.model_card import hub_page
 from pixelvae_tf.models.config import ModelConfig
 
@@ -23,7 +24,6 @@ if typing.TYPE_CHECKING:
 MODULE, CLASS, REGISTERED = "pixelvae_tf.models.pixel_vae", "PixelVAE", "pixelvae_tf>PixelVAE"
 # Where metadata.json has the card, beside KerasHub's entries.
 CARD = "pixelvae_tf"
-DTYPES = ("float32", "mixed_bfloat16", "float64")
 # What Keras, h5py and the config's reader raise for files that are missing, torn or damaged.
 UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
 
