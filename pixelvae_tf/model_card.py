@@ -54,7 +54,8 @@ def hub_page(card: dict) -> str:
 def _results(report: dict) -> list[dict]:
     """A report as the hub lists results: the data set with its binarization and split, and the values."""
     name, _, split = report["data"].rpartition("/")
-    split, _, part = split.partition(", ")  # of some images, "test, 1000 images of 10000"
+    if ", " in split:  # "test, 1000 images of 10000": the hub would take it for the whole
+        return []
     dataset = {
         "type": re.sub(r"[^\w.-]+", "_", name),
         "name": name,
@@ -62,7 +63,6 @@ def _results(report: dict) -> list[dict]:
         "split": split,
     }
     kind = "exact negative log-likelihood" if report["exact"] else "bound (negative ELBO)"
-    kind = f"{part}: {kind}" if part else kind
     metrics = [
         {"type": "bound_nats", "name": f"{kind}, nats per image", "value": report["bound_nats"]},
         {"type": "bound_bpd", "name": f"{kind}, bits per dimension", "value": report["bound_bpd"]},
@@ -72,7 +72,7 @@ def _results(report: dict) -> list[dict]:
         metrics.append(
             {
                 "type": "importance_weighted_nats",
-                "name": f"{part and part + ': '}importance-weighted bound ({samples} samples), nats per image",
+                "name": f"importance-weighted bound ({samples} samples), nats per image",
                 "value": report["importance_weighted_nats"],
                 "args": {"importance_samples": samples},
             }
