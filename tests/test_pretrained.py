@@ -58,6 +58,8 @@ def test_what_is_stored_is_what_its_card_says(name):
     facts = [f"{report['bound_nats']:.2f} ± " for report in card["evaluations"]]
     for fact in (f"# {name}\n", card["fingerprint"], card["commands"]["train"], card["data"]["binarization"], *facts):
         assert fact in page
+    # Where a machine keeps the images is of no use to others: not in the trainings before either.
+    assert "data_dir" not in page + str([training["command"] for training in card["lineage"]])
 
 
 @pytest.mark.parametrize("name", NAMES)

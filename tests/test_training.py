@@ -189,6 +189,14 @@ def test_a_run_starts_with_trained_weights_and_knows_their_lineage(run, tmp_path
     assert f"--config.train.initial_weights={tmp_path / 'first'}" in command
 
 
+def test_a_training_is_listed_without_the_place_of_its_images(run):
+    config = copy.deepcopy(run[1])
+    model, there = runs.build(config), copy.deepcopy(config)
+    there.data.data_dir = "/somewhere"
+    trainings = [initial_weights.as_training(one, "runs/x", 60, model) for one in (config, there)]
+    assert trainings[0] == trainings[1] and there.data.data_dir == "/somewhere"
+
+
 def test_a_finished_run_goes_on_with_the_optimizers_state(run, tmp_path, caplog):
     workdir, one_device = shutil.copytree(run[0], tmp_path / "run"), make_strategy("one_device")
     config = copy.deepcopy(run[1])

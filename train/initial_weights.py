@@ -33,7 +33,8 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
                 f"./{source} is the directory. Received: {source!r}"
             )
         trained, trained_config, card = pretrained.load(source)
-        step, command, lineage = card["step"], card["commands"]["train"], card["lineage"]
+        lineage = card["lineage"]
+        training = {"command": card["commands"]["train"], "step": card["step"], "fingerprint": card["fingerprint"]}
     else:
         try:
             trained, trained_config, step = runs.load(source)
@@ -44,10 +45,8 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
                 f"{', '.join(hub.names())}, or what save_to_preset wrote, in a folder or on a hub. "
                 f"Received: {source!r}: {error}"
             ) from error
-        trained_config.data.data_dir = ""  # the place of the images on a machine is not part of the lineage
-        command = presets.command_for(trained_config, source)
+        training = as_training(trained_config, source, step, trained)
     # The weights must match, not the config: dropout, for example, may change.
-    before = runs.fingerprint(trained)
     trained = _with_orders(trained, config) or trained
     same_orders = tuple(trained.config.orders) == tuple(config.model.orders)
     if not same_orders or _shapes(trained) != _shapes(model):
@@ -56,7 +55,14 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
             f"train.initial_weights must be weights of this architecture. Received: {source!r}, where "
             f"{config_lib.in_words(different, 'that model', 'this config')}"
         )
-    return trained, [*lineage, {"command": command, "step": step, "fingerprint": before}]
+    return trained, [*lineage, training]
+
+
+def as_training(config: config_lib.Config, workdir: str, step: int, model: PixelVAE) -> dict:
+    """A training as `runs.read_lineage` gives it, without the place of the images on this machine."""
+    elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=""))
+    command = presets.command_for(elsewhere, workdir)
+    return {"command": command, "step": step, "fingerprint": runs.fingerprint(model)}
 
 
 def _with_orders(trained: PixelVAE, config: config_lib.Config) -> PixelVAE | None:

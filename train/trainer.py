@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, onednn, presets, runs
+from pixelvae_tf import data, onednn, runs
 from pixelvae_tf.train import evaluation, initial_weights, progress, reports, steps
 from pixelvae_tf.train import workdir as workdir_lib
 from pixelvae_tf.train.checkpoints import Checkpoints
@@ -137,8 +137,7 @@ def _go_on(
         step,
         config.train.steps,
     )
-    training = {"command": presets.command_for(before, str(workdir)), "step": step}
-    training |= {"fingerprint": runs.fingerprint(state.average), "same_run": True}
+    training = initial_weights.as_training(before, str(workdir), step, state.average) | {"same_run": True}
     # It is listed already if the extended run was stopped before its config was written.
     return [*(earlier for earlier in runs.read_lineage(workdir) if earlier != training), training]
 
