@@ -85,6 +85,8 @@ class TrainConfig(Part):
       seed: for the initial weights, the order of the images and all noise.
       initial_weights: what to start with instead of random weights: the directory of a run, whose best weights are
         taken, or what `pixelvae_tf.load_pretrained` takes.
+      partial_initial_weights: whether they may be those of another model, such as a PixelCNN for a PixelVAE's pixels:
+        what that model does not have starts anew, and so does the way in which latents and labels enter.
       learning_rate: Adam's, at its highest.
       learning_rate_warmup_steps: N; the rate rises linearly, from 1/N of it at the first step.
       learning_rate_decay: "none", "cosine" (to 0 at the last step), "drop" (once, by default as the released
@@ -111,6 +113,7 @@ class TrainConfig(Part):
     batch_size: int = count(100, 1, MAX_BATCH)
     seed: int = count(0)
     initial_weights: str = ""
+    partial_initial_weights: bool = switch(False)
     learning_rate: float = number(1e-3)
     learning_rate_warmup_steps: int = count(0)
     learning_rate_decay: str = one_of("none", "cosine", "drop", "exponential")
@@ -158,6 +161,10 @@ class Config(Part):
         check(Config, self, "config")
         self.model.validate()
         self.objective.validate(len(self.model.levels), "train.")
+        if self.train.partial_initial_weights and not self.train.initial_weights:
+            raise ValueError(
+                "train.partial_initial_weights must be False without train.initial_weights. Received: True"
+            )
         for network in (self.model.pixels, *(level.prior for level in self.model.levels)):
             if self.train.jit_compile and network is not None and not network.compiles:
                 raise ValueError(

@@ -143,6 +143,13 @@ def test_a_scan_is_not_compiled():
         config.validate()
 
 
+def test_partial_initial_weights_are_of_some_model():
+    config = presets.get("digits/vae")
+    config.train.partial_initial_weights = True
+    with pytest.raises(ValueError, match=r"partial_initial_weights must be False without train\.initial_weights"):
+        config.validate()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -16,7 +16,7 @@ from tiny_run import saved_steps, tiny_report
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, model_card, presets, pretrained, runs
-from pixelvae_tf.train import evaluation, initial_weights, trainer
+from pixelvae_tf.train import evaluation, initial_weights, steps, trainer
 from pixelvae_tf.train.interruption import Interruption
 from pixelvae_tf.train.strategies import make_strategy
 
@@ -256,7 +256,43 @@ def test_initial_weights_that_could_be_two_things_are_refused(run, tmp_path, mon
     with pytest.raises(ValueError, match=rf"not both; \./{DIGITS} is the directory. Received: '{DIGITS}'"):
         initial_weights.load(config, model)
     config.train.initial_weights = f"./{DIGITS}"
-    assert runs.fingerprint(initial_weights.load(config, model)[0]) == runs.fingerprint(runs.load(run[0])[0])
+    weights, _ = initial_weights.load(config, model)
+    for name, weight in runs.weights_of(runs.load(run[0])[0]).items():
+        np.testing.assert_array_equal(weights[name], weight)
+
+
+def test_partial_initial_weights_are_those_that_both_models_have(run, tmp_path, monkeypatch):
+    """A PixelCNN takes a PixelVAE's network of pixels, a deeper PixelVAE all but what is new and the contexts."""
+    pixel_cnn, of_run = small_config(), runs.weights_of(runs.load(run[0])[0])
+    pixel_cnn.model.levels = []
+    deeper = small_config()
+    deeper.model.pixels.num_layers += 1
+    from_data = []
+    monkeypatch.setattr(
+        steps.TrainState, "start_from", lambda state, _: from_data.append(state.model.config.pixels.num_layers)
+    )
+    for name, config, new in (("pixel_cnn", pixel_cnn, set()), ("deeper", deeper, {"block_2"})):
+        config.train.initial_weights, config.train.partial_initial_weights = str(run[0]), True
+        state = trainer.prepare(config, tmp_path / name, make_strategy("one_device")).state
+        for model in (state.model, state.average):
+            weights = runs.weights_of(model)
+            taken = {key for key in weights if key in of_run and "context" not in key}
+            others = {key.split("/")[1] for key in weights.keys() - taken if "context" not in key}
+            assert others == new
+            for key in weights.keys() & of_run.keys():
+                assert np.array_equal(weights[key], of_run[key]) == (key in taken), key
+        assert runs.fingerprint(state.model) == runs.fingerprint(state.average)
+    assert from_data == [2], "of the deeper one alone, as PixelCNN++ starts from the data layer by layer"
+
+
+def test_partial_initial_weights_must_fit_and_be_some(run):
+    config = small_config(initial_weights=str(run[0]), partial_initial_weights=True)
+    config.model.levels, config.model.pixels.filters = [], 4
+    with pytest.raises(ValueError, match=r"this model's shapes .*, where pixels/.* is \(.*\) and not \("):
+        initial_weights.load(config, runs.build(config))
+    model = runs.load(run[0])[0]
+    with pytest.raises(ValueError, match=r"must share layers with this model\. Received: 'there', with none"):
+        initial_weights._shared({"other/v": tf.ones(1)}, model, "there")
 
 
 def test_initial_weights_must_be_there_and_fit(run, tmp_path):

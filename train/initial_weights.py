@@ -10,7 +10,7 @@ from pixelvae_tf import hub, layers, presets, pretrained, runs
 from pixelvae_tf.models import PixelVAE
 
 
-def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dict]]:
+def load(config: config_lib.Config, model: PixelVAE) -> tuple[dict[str, tf.Variable], list[dict]]:
     """Loads what `train.initial_weights` names.
 
     Args:
@@ -18,12 +18,14 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
       model: of that config.
 
     Returns:
-      A model with the weights, and all trainings behind them as `runs.read_lineage` gives them.
+      The weights by name, all of the model's or, with `train.partial_initial_weights`, those that both models have,
+      and all trainings behind them as `runs.read_lineage` gives them.
 
     Raises:
       ValueError: if it names neither a pretrained model nor a run's directory with weights that can be read, or both,
         or weights of another architecture. A model that goes through images in more orders than the trained one, and
-        first in its, is none: what tells it the further ones starts at 0.
+        first in its, is none: what tells it the further ones starts at 0. Partial ones must be of a model that shares
+        layers with this one, of the same shapes.
     """
     source = config.train.initial_weights
     if hub.is_preset(source):
@@ -46,6 +48,9 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
                 f"Received: {source!r}: {error}"
             ) from error
         training = as_training(trained_config, source, step, trained)
+    lineage = [*lineage, training]
+    if config.train.partial_initial_weights:
+        return _shared(runs.weights_of(trained), model, source), lineage
     # The weights must match, not the config: dropout, for example, may change.
     trained = _with_orders(trained, config) or trained
     same_orders = tuple(trained.config.orders) == tuple(config.model.orders)
@@ -53,9 +58,10 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[PixelVAE, list[dic
         different = [field for field in config_lib.differences(trained_config, config) if field[0].startswith("model.")]
         raise ValueError(
             f"train.initial_weights must be weights of this architecture. Received: {source!r}, where "
-            f"{config_lib.in_words(different, 'that model', 'this config')}"
+            f"{config_lib.in_words(different, 'that model', 'this config')}; "
+            "--config.train.partial_initial_weights takes what both have"
         )
-    return trained, [*lineage, training]
+    return runs.weights_of(trained), lineage
 
 
 def as_training(config: config_lib.Config, workdir: str, step: int, model: PixelVAE) -> dict:
@@ -63,6 +69,21 @@ def as_training(config: config_lib.Config, workdir: str, step: int, model: Pixel
     elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=""))
     command = presets.command_for(elsewhere, workdir)
     return {"command": command, "step": step, "fingerprint": runs.fingerprint(model)}
+
+
+def _shared(weights: dict[str, tf.Variable], model: PixelVAE, source: str) -> dict[str, tf.Variable]:
+    """The trained weights that the model has too, but for the projections of a context, which mean other latents."""
+    shapes = _shapes(model)
+    shared = {name: weight for name, weight in weights.items() if name in shapes and "context" not in name}
+    for name, weight in shared.items():
+        if tuple(weight.shape) != shapes[name]:
+            raise ValueError(
+                "train.initial_weights must have this model's shapes where it has the same layers. "
+                f"Received: {source!r}, where {name} is {tuple(weight.shape)} and not {shapes[name]}"
+            )
+    if not shared:
+        raise ValueError(f"train.initial_weights must share layers with this model. Received: {source!r}, with none")
+    return shared
 
 
 def _with_orders(trained: PixelVAE, config: config_lib.Config) -> PixelVAE | None:

@@ -39,10 +39,11 @@ class TrainState:
         self.model.start_from(images, labels if self.model.config.num_classes else None)
         self.average.set_weights(self.model.get_weights())
 
-    def start_with(self, trained: PixelVAE) -> None:
-        """Starts the weights and their average as those of another model of the same architecture."""
-        for model in (self.model, self.average):
-            model.set_weights(trained.get_weights())
+    def start_with(self, trained: dict[str, tf.Variable]) -> None:
+        """Starts the weights of these names, and their average, with those of another model."""
+        for weights in (weights_of(self.model), weights_of(self.average)):
+            for name, weight in trained.items():
+                weights[name].assign(weight)
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Tracks everything that a resumed run needs."""

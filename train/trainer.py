@@ -111,12 +111,19 @@ def _check_replicas(config: config_lib.Config, strategy: tf.distribute.Strategy)
 def _start(config: config_lib.Config, state: steps.TrainState, images: data.ImageSet, workers: Workers) -> list[dict]:
     """Initialises the weights from trained ones or from data; returns the trainings behind them."""
     lineage = []
+    trained: dict[str, tf.Variable] = {}
     if config.train.initial_weights:
         trained, lineage = initial_weights.load(config, state.model)
-        state.start_with(trained)
-        LOGGER.info("Starting with the weights of %s", config.train.initial_weights)
-    else:
+    if len(trained) < len(state.model.variables):
         state.start_from(images)
+    state.start_with(trained)
+    if trained:
+        LOGGER.info(
+            "Starting with the weights of %s: %d arrays of %d",
+            config.train.initial_weights,
+            len(trained),
+            len(state.model.variables),
+        )
     workers.copy_from_chief([variable.value for variable in (*state.model.variables, *state.average.variables)])
     return lineage
 
