@@ -23,10 +23,12 @@ class Likelihood:
       make: (num_values, channels, num_mixtures) -> the site of pixels.
       orders_channels: whether a network may make the channels of a pixel one after the other; a site that takes a
         pixel as a whole orders them itself.
+      takes_mixtures: whether `model.num_mixtures` must be given; else it must be 0.
     """
 
     make: "Callable[[int, int, int], distributions.Site]"
     orders_channels: bool = True
+    takes_mixtures: bool = False
 
 
 def _distributions() -> types.ModuleType:
@@ -43,6 +45,8 @@ LIKELIHOODS: dict[str, Likelihood] = {
         lambda values, channels, mixtures: _distributions().QuantizedNormalSite(values, channels)
     ),
     "logistic_mixture": Likelihood(
-        lambda values, channels, mixtures: _distributions().LogisticMixtureSite(values, channels, mixtures), False
+        lambda values, channels, mixtures: _distributions().LogisticMixtureSite(values, channels, mixtures),
+        orders_channels=False,
+        takes_mixtures=True,
     ),
 }

@@ -26,12 +26,13 @@ from pixelvae_tf.distributions import (
     BernoulliSite,
     CategoricalSite,
     GaussianSite,
+    LogisticMixtureSite,
     QuantizedNormalSite,
     posterior_gaussian,
     standard_gaussian,
 )
 from pixelvae_tf.distributions.gaussian import MIN_SCALE
-from pixelvae_tf.layers import Chain, FromContext, GatedBlock, HorizontalConv2D, MaskedConv2D, SplitStreams
+from pixelvae_tf.layers import Chain, FromContext, GatedBlock, HorizontalConv2D, MaskedConv2D, ScalePixels, SplitStreams
 
 SMALL = GatedPixelCNNConfig(num_layers=1, filters=6, kernel_size=3, first_kernel_size=3)
 
@@ -233,3 +234,31 @@ def test_latents_and_pixels_of_a_seed_have_noise_of_their_own():
     assert latents.std() == pytest.approx(0.5, rel=0.02) and images.std() > 50
     # Five standard deviations of a correlation of independent numbers.
     assert abs(np.corrcoef(latents, images)[0, 1]) < 5 / np.sqrt(latents.size)
+
+
+def test_a_network_that_orders_channels_is_for_sites_whose_channels_are_apart():
+    """A mixture's weights of all channels would come from units that see the first ones."""
+    network = Chain([MaskedConv2D(30, 3, "A", groups=3), MaskedConv2D(30, 1, groups=3)])
+    for site, shape in ((LogisticMixtureSite(4, 3, 3), (2, 2, 3)), (CategoricalSite(15, 2), (2, 2, 2))):
+        with pytest.raises(ValueError, match=rf"at once for {type(site).__name__} of .*one with 3 channel groups"):
+            AutoregressiveGrid(network, site, shape)
+    AutoregressiveGrid(network, CategoricalSite(10, 3), (2, 2, 3))
+
+
+def test_one_context_holds_for_a_batch_of_temperatures():
+    """[D] and [B]: as the same context for each of B."""
+    network = Chain([ScalePixels(2), MaskedConv2D(1, 3, "A")])
+    one = AutoregressiveGrid(network, BernoulliSite(), (2, 3, 1), tf.constant([1.0, -2.0]), tf.constant([0.5, 2.0]))
+    each = AutoregressiveGrid(network, BernoulliSite(), (2, 3, 1), tf.constant([[1.0, -2.0]] * 2), one._temperature)
+    samples = one.sample(3, seed=(0, 1))
+    np.testing.assert_array_equal(samples, each.sample(3, seed=(0, 1)))
+    np.testing.assert_array_equal(one.log_prob(samples), each.log_prob(samples))
+
+
+def test_noise_is_of_the_grid_and_the_batch():
+    network = Chain([ScalePixels(2), MaskedConv2D(1, 3, "A")])
+    grid = AutoregressiveGrid(network, BernoulliSite(), (2, 3, 1), tf.zeros((4, 5)))
+    for shape in ((4, 1, 3, 1), (1, 2, 3, 1), (4, 2, 3, 2)):
+        with pytest.raises(ValueError, match=r"noise must be .*\[4, 2, 3, 1\]\. Received: shape"):
+            grid.transform(tf.zeros(shape) + 0.5)
+    assert grid.transform(tf.zeros((4, 2, 3, 1)) + 0.5).shape == (4, 2, 3, 1)

@@ -3,12 +3,13 @@
 import gc
 import weakref
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pixelvae_tf import control_flow
-from pixelvae_tf.layers import Chain, MaskedConv2D, shared
+from pixelvae_tf.layers import Chain, MaskedConv2D, PointwiseLayer, shared
 
 
 def make_chain(num_alike: int) -> Chain:
@@ -65,6 +66,50 @@ def test_alike_is_all_but_the_names():
     other = MaskedConv2D(4, 5, "B")
     other.build((None, 4, 5, 4), (None, 3))
     assert shared.alike([layers[1], other, layers[2]]) == [layers[1], None, layers[1]]
+
+
+class NoConfig(PointwiseLayer):
+    """A layer of a user's own: Keras makes no config of what it is given."""
+
+    def __init__(self, initializer, **kwargs):
+        super().__init__(**kwargs)
+        self.initializer = initializer
+
+    def build(self, x_shape, context_shape=None):
+        """Creates a weight."""
+        self.scale = self.add_weight(shape=(), initializer=self.initializer)
+        super().build(x_shape)
+
+    def fold(self):
+        """The weight."""
+        return tf.convert_to_tensor(self.scale)
+
+    def apply(self, constants, x):
+        """Scales."""
+        return constants * x
+
+
+def test_layers_without_a_config_are_like_no_other():
+    chain = Chain([NoConfig(keras.initializers.Constant(value)) for value in (2.0, 3.0)])
+    x = tf.ones((1, 2, 2, 1))
+    assert shared.alike(chain.layers) == [None, None]
+    np.testing.assert_array_equal(tf.function(chain)(x), 6 * x)
+
+
+def test_classes_of_one_name_are_not_alike():
+    def make(bias):
+        class Shift(MaskedConv2D):
+            """One of several classes of this name, as a notebook makes them."""
+
+            def call(self, x, context=None, training=False, seed=None):
+                """Adds what its config does not say."""
+                return super().call(x, context, training, seed) + bias
+
+        layer = Shift(4, 3)
+        layer.build((None, 4, 5, 4))
+        return layer
+
+    assert shared.alike([make(1.0), make(2.0)]) == [None, None]
 
 
 def test_graphs_of_layers_go_with_the_layers():

@@ -10,7 +10,7 @@ import tensorflow as tf
 from family import MODELS, labels_for, leave_the_start, make_model
 
 import pixelvae_tf
-from pixelvae_tf import bounds, layers, pictures, pixels
+from pixelvae_tf import bounds, layers, pictures, pixels, sampling
 from pixelvae_tf.config import Config, GatedPixelCNNConfig, LevelConfig, ModelConfig, TrainConfig
 from pixelvae_tf.distributions import orders
 
@@ -272,3 +272,24 @@ def test_pictures(tmp_path):
     for channels in (1, 3):
         pictures.write_png(tmp_path / "grid.png", grid.repeat(channels, axis=-1))
         assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_known_pixels_are_one_for_each_image_and_in_range():
+    model = pixelvae_tf.build(Config(model=CONFIG))
+    latents = model.sample_prior(3)
+    images, mask = _images(), np.arange(42).reshape(7, 6) < 20
+    decoded = model.decode(latents, known=sampling.Known(images, mask))
+    np.testing.assert_array_equal(decoded.numpy()[:, mask], images.numpy()[:, mask])
+    for known, message in (
+        (sampling.Known(images[:1], mask), "latents, known, seeds must be one for each image"),
+        (sampling.Known(images + 8, mask), r"values 0\.\.7 of shape"),
+        (sampling.Known(images, mask[:3]), "mask must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.decode(latents, known=known)
+
+
+def test_orders_belong_to_the_outermost_chain():
+    inner = layers.Chain([layers.MaskedConv2D(1, 3, "A")], orders=("rotate_180",), name="inner")
+    with pytest.raises(ValueError, match=r"orders must be given to the outermost Chain.*Received: some of \['inner'\]"):
+        layers.Chain([inner])

@@ -19,7 +19,7 @@ import tensorflow_probability as tfp
 from pixelvae_tf import noise as noise_lib
 from pixelvae_tf import pixels, sampling
 from pixelvae_tf.distributions import orders as orders_lib
-from pixelvae_tf.distributions.sites import Site
+from pixelvae_tf.distributions.sites import ChannelwiseSite, Site
 from pixelvae_tf.distributions.whole_images import WholeImages, check_params
 from pixelvae_tf.layers.causal import CausalLayer
 from pixelvae_tf.layers.dropout import fold_in
@@ -111,6 +111,13 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
     def _ready(self, network: keras.layers.Layer) -> CausalLayer | WholeImages:
         """A network that is built and fits."""
         shape, context = (None, *self._grid_shape), self._context
+        groups = getattr(network, "channel_groups", 1)
+        if groups > 1 and (not isinstance(self._site, ChannelwiseSite) or self._site.channels % groups):
+            # Parameters of its first channels would come from units that see them.
+            raise ValueError(
+                f"network must make all channels of a location at once for {type(self._site).__name__} of "
+                f"{self._site.channels} channels. Received: one with {groups} channel groups"
+            )
         context_shape = self._orders.context_shape(None if context is None else (None, *context.shape[1:]))
         if not isinstance(network, CausalLayer):
             return WholeImages(network, self._grid_shape, self._site.units, context_shape)
@@ -151,9 +158,9 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
             return x
         return tf.tile(x, [count] + [1] * (tf.convert_to_tensor(x).shape.rank - 1))
 
-    def _context_of(self, batch: tf.Tensor) -> tf.Tensor | None:
-        """The context of each image of a batch [B, ...]."""
-        return self._tiled(self._context, tf.shape(batch)[0]) if self._one_context else self._context
+    def _context_of(self, images: tf.Tensor, count: int | tf.Tensor = 1) -> tf.Tensor | None:
+        """The context of each of some images [count * B, ...]."""
+        return self._tiled(self._context, tf.shape(images)[0] if self._one_context else count)
 
     def _params(self, value: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
         """The parameters of every location given those before it."""
@@ -245,7 +252,7 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
     def _maps_in(self, which: tf.Tensor, value: tf.Tensor, preceding: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
         """`_maps` with an order for each value."""
         orders = self._orders
-        context = orders.context(self._tiled(self._context, count), which, self._network.compute_dtype)
+        context = orders.context(self._context_of(value, count), which, self._network.compute_dtype)
         params = self._params(orders.turn(preceding, which), context)
         site = self._site.distribution(params, self._tiled(self._temperature, count))
         return orders.turn_back(site.log_prob(orders.turn(value, which)), which)
@@ -289,6 +296,14 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
           ValueError: for noise of another shape, another method, or one that needs the steppers of causal layers, of a
             network without.
         """
+        noise = tf.convert_to_tensor(noise)
+        size = self._site.noise_size + (self._orders.number > 1)
+        expected = [*(list(self.batch_shape) or [None]), *self._grid_shape[:-1], size]
+        if not noise.shape.is_compatible_with(expected):
+            raise ValueError(
+                f"noise must be what `noise` gives for this grid and so many images, {expected}. "
+                f"Received: shape {noise.shape}"
+            )
         return self._transform(noise, self._context_of(noise), self._temperature, known, method)
 
     def _transform(self, noise, context, temperature, known: sampling.Known | None, method: sampling.Method):
@@ -299,8 +314,6 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
                 )
             method = "oracle"
         orders, size = self._orders, self._site.noise_size
-        if noise.shape[-1] not in (None, size + (orders.number > 1)):
-            raise ValueError(f"noise must be what `noise` gives for this grid. Received: shape {noise.shape}")
         number = noise[:, 0, 0, -1] if self._site.noise == "uniform" else tfd.Normal(0.0, 1.0).cdf(noise[:, 0, 0, -1])
         which = orders.drawn(number)
         if known is not None:
@@ -318,6 +331,6 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         seeds = noise_lib.derive_seeds(key, tf.range(tf.cast(num_images, tf.int64), dtype=tf.int64))
         # Latents and pixels of the same seed must not share their noise.
         noise = self.noise(seeds, noise_lib.stream(Kind.PIXELS if self._site.dtype.is_integer else Kind.PRIOR))
-        context, temperature = self._tiled(self._context, n), self._tiled(self._temperature, n)
-        values = self._transform(noise, context, temperature, None, method)
+        temperature = self._tiled(self._temperature, n)
+        values = self._transform(noise, self._context_of(noise, n), temperature, None, method)
         return tf.reshape(values, tf.concat([[n], batch_shape, self._grid_shape], 0))

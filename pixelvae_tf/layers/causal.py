@@ -231,6 +231,10 @@ class Chain(CausalLayer):
     def __init__(self, layers: list[CausalLayer], orders: Sequence[str] = (RASTER,), **kwargs):
         super().__init__(**kwargs)
         self.layers, self.orders = list(layers), tuple(orders)
+        if turned := [layer.name for layer in self.layers if tuple(getattr(layer, "orders", (RASTER,))) != (RASTER,)]:
+            raise ValueError(
+                f"orders must be given to the outermost Chain, which alone is asked. Received: some of {turned}"
+            )
         self.groups = max(layer.channel_groups for layer in self.layers)
         self.scans_rows = any(layer.scans_rows for layer in self.layers)
         # One layer may forget what those below it made.

@@ -19,15 +19,23 @@ def alike(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer | None]:
     """For each of some built layers the first one that is like it; None for a layer that is like no other."""
     kinds = [_kind(layer) for layer in layers]
     return [
-        layers[kinds.index(kind)] if layer.weights and kinds.count(kind) > 1 else None
-        for kind, layer in zip(kinds, layers, strict=True)
+        layers[kinds.index(kind)] if kinds.count(kind) > 1 else None for kind, layer in zip(kinds, layers, strict=True)
     ]
 
 
-def _kind(layer: keras.layers.Layer) -> str:
-    """What a layer computes as a function of its weights: its config without names, and the shapes of the weights."""
-    config = _without_names(keras.saving.serialize_keras_object(layer))
-    return json.dumps([config, [(list(weight.shape), weight.dtype) for weight in layer.weights]], sort_keys=True)
+def _kind(layer: keras.layers.Layer) -> Any:
+    """What a layer computes as a function of its weights: class, config without names, and the shapes of the weights.
+
+    Another for each layer that has no weights, or no config: layers of users' own need none.
+    """
+    if not layer.weights:
+        return object()
+    try:
+        config = _without_names(keras.saving.serialize_keras_object(layer))
+        weights = [(list(weight.shape), weight.dtype) for weight in layer.weights]
+        return type(layer), json.dumps([config, weights], sort_keys=True)
+    except (NotImplementedError, TypeError):  # of Keras and of json
+        return object()
 
 
 def _without_names(config: Any) -> Any:

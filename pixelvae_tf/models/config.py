@@ -149,9 +149,10 @@ class ModelConfig(Part):
                 "model.likelihood must be categorical, quantized_normal or logistic_mixture for more than two values. "
                 f"Received: bernoulli with model.num_values={self.num_values}"
             )
-        if (self.num_mixtures > 0) != (self.likelihood == "logistic_mixture"):
+        if (self.num_mixtures > 0) != LIKELIHOODS[self.resolved_likelihood].takes_mixtures:
+            mixtures = ", ".join(name for name, likelihood in LIKELIHOODS.items() if likelihood.takes_mixtures)
             raise ValueError(
-                "model.num_mixtures must be at least 1 for the likelihood logistic_mixture, and 0 for every other. "
+                f"model.num_mixtures must be at least 1 for the likelihood {mixtures}, and 0 for every other. "
                 f"Received: num_mixtures={self.num_mixtures}, likelihood={self.likelihood!r}"
             )
         channels = self.image_shape[-1]

@@ -153,13 +153,14 @@ class PixelVAE(Presets, Hierarchy):
           temperature: scalar or [B], for the pixels.
           method: see `sampling`.
           labels: as for `likelihood`.
-          known: pixels that are given and stay.
+          known: pixels that are given and stay: integer values [B, H, W, C], and where they are, as `complete` takes
+            its mask.
 
         Returns:
           Pixel values [B, H, W, C], int32.
 
         Raises:
-          ValueError: as `likelihood`; for other seeds, or no seeds and no latents.
+          ValueError: as `likelihood`; for other seeds, or no seeds and no latents; for other known pixels.
         """
         self._check_latents(latents)
         first = latents[0] if latents else None
@@ -167,7 +168,12 @@ class PixelVAE(Presets, Hierarchy):
             if first is None:
                 raise ValueError("seeds must be given for a model without latents, which say how many images there are")
             seeds = tf.shape(first)[0] if first.shape[0] is None else first.shape[0]
-        request = self._request(noise.as_seeds(seeds), temperature, method, labels, latents=first)
+        values = None
+        if known is not None:
+            pixels.check_images(known.values, self.config.image_shape, self.config.num_values)
+            values = tf.cast(known.values, self.site.dtype)
+            known = sampling.Known(values, checks.as_mask(known.mask, values))
+        request = self._request(noise.as_seeds(seeds), temperature, method, labels, latents=first, known=values)
         return self._decode(latents, request, known)
 
     def _decode(

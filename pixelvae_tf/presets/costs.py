@@ -18,7 +18,9 @@ def count(config: Config) -> Cost:
     """Builds a model without allocating its weights and counts them, and the multiply-adds of its layers."""
     with keras.StatelessScope(initialize_variables=False):
         model = PixelVAE(config.model)
-    return Cost(model.count_params(), multiply_adds(model))
+    # A bound goes through the image in each order.
+    more = (len(config.model.orders) - 1) * multiply_adds(model.network)
+    return Cost(model.count_params(), multiply_adds(model) + more)
 
 
 def main() -> None:
