@@ -123,7 +123,7 @@ def _model_and_card() -> tuple:
         "train": presets.command_for(config, workdir),
         "evaluate": shlex.join(["pixelvae-evaluate", f"--workdir={workdir}", *which]),
     }
-    evaluations = runs.read_evaluations(_WORKDIR.value, runs.fingerprint(model))
+    evaluations = runs.read_evaluations(_WORKDIR.value, runs.fingerprint(model), model.dtype_policy.name)
     lineage = runs.read_lineage(_WORKDIR.value)
     classes = (runs.read_images(_WORKDIR.value) or {}).get("classes", [])
     card = make_card(config, weights, step, evaluations, commands | export, classes)
@@ -132,7 +132,7 @@ def _model_and_card() -> tuple:
 
 def _forget_places(config) -> None:
     """Takes from a config where this machine keeps images and weights: nobody else has it."""
-    config.data.data_dir, config.data.folder = "", pathlib.PurePath(config.data.folder).name
+    config.data = config.data.elsewhere()
     if not hub.is_portable(config.train.initial_weights):
         config.train.initial_weights = pathlib.PurePath(config.train.initial_weights).name
 

@@ -45,8 +45,7 @@ def store(workdir: str | pathlib.Path, name: str, note: str = "") -> pathlib.Pat
       OSError: if the package cannot be written.
     """
     model, config, step = runs.load(workdir, dtype=DTYPE)
-    reports = runs.read_evaluations(workdir, runs.fingerprint(model))
-    evaluations = [report for report in reports if report.get("dtype", DTYPE) == DTYPE]
+    evaluations = runs.read_evaluations(workdir, runs.fingerprint(model), DTYPE)
     if not any(report["data"] == f"{config.data.name}/test" for report in evaluations):
         raise ValueError(
             "workdir must hold an evaluation of its best weights on the test split of a data set that others have too: "

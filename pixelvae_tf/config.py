@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import typing
 from typing import Any
 
@@ -73,6 +74,10 @@ class DataConfig(Part):
     labels: str = one_of("", FOLDERS)
     exclude_labels: tuple[Count, ...] = ()
     mutation: float = number(0.0, most=1.0)
+
+    def elsewhere(self) -> "DataConfig":
+        """The same without where this machine keeps the images, which nobody else has: a folder's last name is left."""
+        return dataclasses.replace(self, data_dir="", folder=pathlib.PurePath(self.folder).name)
 
 
 @config_dataclass

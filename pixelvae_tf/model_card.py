@@ -117,6 +117,8 @@ def _facts(card: dict) -> list[list[str]]:
         rows.append(["step", f"{card['step']}, {card['weights']} weights (averaged){rounded}"])
     versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
     rows.append(["weights", f"{card['num_weights']:,}, fingerprint {card['fingerprint']}"])
+    if "dtype" in card:  # cards of earlier versions do not say
+        rows.append(["computed in", card["dtype"]])
     if "signatures" in card:
         rows += [
             ["largest batch", str(card["max_batch"])],

@@ -103,10 +103,12 @@ def read_newest(folder: str | pathlib.Path, read: Callable[[str], None]) -> str 
 
 
 def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> pathlib.Path:
-    """Writes a report into a run's directory; it replaces one of the same images, weights and importance samples.
+    """Writes a report into a run's directory.
+
+    It replaces one of the same images, weights, precision and number of importance samples.
 
     Args:
-      report: of pixelvae-evaluate, with `data`, `step` and `fingerprint`.
+      report: of pixelvae-evaluate, with `data`, `step`, `fingerprint` and `dtype`.
       workdir: the run's.
       images: their fingerprint; two folders may have one name.
 
@@ -118,19 +120,20 @@ def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> 
     """
     samples = f"_k{report['importance_samples']}" if "importance_samples" in report else ""
     data = re.sub(r"[^\w.-]+", "_", report["data"])
-    name = f"{data}_{images:08x}_{report['step']}{samples}_{report['fingerprint'][:8]}.json"
+    name = f"{data}_{images:08x}_{report['step']}{samples}_{report['fingerprint'][:8]}_{report['dtype']}.json"
     path = check_path(workdir) / EVALUATIONS / name
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(report) + "\n")
     return path
 
 
-def read_evaluations(workdir: str | pathlib.Path, weights: str) -> list[dict]:
-    """The reports of pixelvae-evaluate on given weights.
+def read_evaluations(workdir: str | pathlib.Path, weights: str, dtype: str) -> list[dict]:
+    """The reports of pixelvae-evaluate on given weights in a given precision.
 
     Args:
       workdir: the run's.
       weights: their `fingerprint`.
+      dtype: the name of the model's dtype policy.
 
     Returns:
       The reports, by their files' names.
@@ -142,7 +145,10 @@ def read_evaluations(workdir: str | pathlib.Path, weights: str) -> list[dict]:
     for path in sorted((check_path(workdir) / EVALUATIONS).glob("*.json")):
         try:
             report = json.loads(path.read_text())
-            if report["fingerprint"] == weights:
+            if report["fingerprint"] != weights:
+                continue
+            # Without a dtype it is of a version that computed in the run's own.
+            if dtype == (report["dtype"] if "dtype" in report else read_config(workdir).train.dtype):
                 reports.append(report)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(

@@ -9,7 +9,7 @@ from family import leave_the_start
 from small_run import CPUS, small_config
 
 from pixelvae_tf import bounds, data, runs
-from pixelvae_tf.train import evaluation
+from pixelvae_tf.train import evaluation, reports
 
 
 @pytest.mark.parametrize(("preset", "latents"), [("digits/vae", True), ("digits/gated_pixel_cnn", False)])
@@ -112,3 +112,22 @@ def test_a_report_in_words():
     assert evaluation.in_words(report | weighted).endswith("(KL 18.18 + 0.50; 50 importance samples: 78.66 nats)")
     exact = {"exact": True, "kl_nats": [], "bound_standard_error": None}
     assert evaluation.in_words(report | exact) == "photos/test: -log p(x) = 81.72 nats, 1.842 bits/dim"
+
+
+@pytest.mark.parametrize(("number", "replicas", "known"), [(3, 1, True), (2, 2, True), (1, 2, False)])
+def test_usage_is_of_pairs_alone(number, replicas, known):
+    """With a batch of one image too, and not at all of an image that is alone."""
+    strategy = tf.distribute.MirroredStrategy(CPUS) if replicas > 1 else tf.distribute.get_strategy()
+    with strategy.scope():
+        model = runs.build(small_config())
+    leave_the_start(model)
+    images = data.load(small_config().data, "test").first(number)
+    report = evaluation.Evaluator(model, strategy, batch_size=1)(images)
+    assert ("usage_preceding_nats" in report) == ("usage_latents_nats" in report) == known
+    if known:  # of the first two; the third has no other
+        assert report["usage_preceding_nats"] > 0.1
+        two = evaluation.Evaluator(model, strategy, batch_size=2)(images.first(2))
+        assert report["usage_preceding_nats"] == pytest.approx(two["usage_preceding_nats"], rel=1e-4)
+    scalars = reports.validation_scalars(report)
+    assert ("usage_preceding_nats" in scalars) == known
+    assert reports.ignored_latents(small_config(), 100_000, report.get("usage_latents_nats", ())) == [] or known

@@ -164,10 +164,10 @@ def test_an_evaluation_is_left_in_the_workdir(run):
     workdir, report = run
     model, _, step = runs.load(workdir)
     assert report["step"] == step == 2 and report["fingerprint"] == runs.fingerprint(model)
-    assert runs.read_evaluations(workdir, report["fingerprint"]) == [report]
-    assert runs.read_evaluations(workdir, "of other weights") == []
+    assert runs.read_evaluations(workdir, report["fingerprint"], "float32") == [report]
+    assert runs.read_evaluations(workdir, "of other weights", "float32") == []
     images = data.load(small_config().data, "test").fingerprint()
-    name = f"digits_test_{images:08x}_2_k3_{report['fingerprint'][:8]}.json"
+    name = f"digits_test_{images:08x}_2_k3_{report['fingerprint'][:8]}_float32.json"
     assert [path.name for path in (workdir / runs.EVALUATIONS).iterdir()] == [name]
 
 
@@ -342,7 +342,7 @@ def test_a_card_holds_evaluations_of_its_weights_alone(run, tmp_path):
     of_namesake.unlink()
     try:
         model, config, step = runs.load(workdir)
-        found = runs.read_evaluations(workdir, runs.fingerprint(model))
+        found = runs.read_evaluations(workdir, runs.fingerprint(model), "float32")
         assert found == [report]
         of_both = card.page(about(model, config, step, [report, other]))
         assert "| digits/test |" in of_both and r"| digits \| photos/test |" in of_both

@@ -214,10 +214,16 @@ def test_a_model_travels_as_a_folder(tmp_path):
     assert serialized["registered_name"] == keras.saving.get_registered_name(type(saved))
 
     saved.save_to_preset(tmp_path / "mine")  # again
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"preset_dir must be a new or empty folder.*Received: .*run', which holds"):
-        saved.save_to_preset(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == set(hub.FILES)
+    with (tmp_path / "mine" / hub.README).open("a") as file:
+        file.write("License: mine")
+    saved.save_to_preset(tmp_path / "mine")
+    assert (tmp_path / "mine" / "README.old.md").read_text().endswith("License: mine")
+    for other in ("config.json", hub.METADATA):  # of a run, and of another library's model
+        (tmp_path / other).mkdir()
+        (tmp_path / other / other).write_text("{}")
+        with pytest.raises(ValueError, match=r"preset_dir must be a new or empty folder.*Received: .*', which holds"):
+            saved.save_to_preset(tmp_path / other)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -246,7 +252,7 @@ def test_a_run_is_stored_when_it_is_evaluated_and_small(package, tmp_path, monke
     model, _, step = runs.load(workdir)
     test = data.load(config.data, "test")
     report = evaluation.Evaluator(model)(test)
-    report |= {"weights": "best (average)", "step": step, "fingerprint": runs.fingerprint(model)}
+    report |= {"weights": "best (average)", "step": step, "fingerprint": runs.fingerprint(model), "dtype": "float32"}
     of_validation = runs.write_evaluation({**report, "data": "digits/validation"}, workdir, 1)
     with pytest.raises(ValueError, match=r"must hold an evaluation .* on the test split .*\['digits/validation'\]"):
         store_pretrained.store(workdir, name)

@@ -195,6 +195,8 @@ def test_a_training_is_listed_without_the_place_of_its_images(run):
     there.data.data_dir = "/somewhere"
     trainings = [initial_weights.as_training(one, "runs/x", 60, model) for one in (config, there)]
     assert trainings[0] == trainings[1] and there.data.data_dir == "/somewhere"
+    there.data.folder = "/home/me/photos"
+    assert "folder=photos " in initial_weights.as_training(there, "runs/x", 60, model)["command"]
 
 
 def test_a_finished_run_goes_on_with_the_optimizers_state(run, tmp_path, caplog):
@@ -290,9 +292,30 @@ def test_partial_initial_weights_must_fit_and_be_some(run):
     config.model.levels, config.model.pixels.filters = [], 4
     with pytest.raises(ValueError, match=r"this model's shapes .*, where pixels/.* is \(.*\) and not \("):
         initial_weights.load(config, runs.build(config))
-    model = runs.load(run[0])[0]
-    with pytest.raises(ValueError, match=r"must share layers with this model\. Received: 'there', with none"):
-        initial_weights._shared({"other/v": tf.ones(1)}, model, "there")
+    config.model.pixels = small_config("digits/pixel_cnn").model.pixels
+    with pytest.raises(ValueError, match=r"must share layers with this model\. Received: .*, with none"):
+        initial_weights.load(config, runs.build(config))
+
+
+def test_labels_and_other_networks_start_anew(run):
+    """What is given a label beside the latents, and the last layer of a network of another kind."""
+    of_run = runs.load(run[0])[0]
+    labelled, pixel_cnn = (small_config(initial_weights=str(run[0]), partial_initial_weights=True) for _ in range(2))
+    labelled.model.num_classes, pixel_cnn.model.pixels = 10, small_config("digits/pixel_vae").model.pixels
+    for config, anew in ((labelled, "level_1/decoder/first/"), (pixel_cnn, "pixels/")):
+        weights, _ = initial_weights.load(config, runs.build(config))
+        missing = {name for name in runs.weights_of(of_run) if name not in weights}
+        assert {name for name in missing if "context" not in name} == {
+            name for name in runs.weights_of(of_run) if name.startswith(anew) and "context" not in name
+        }
+
+
+def test_initial_weights_may_have_been_of_another_precision(run, tmp_path):
+    config = small_config(initial_weights=str(run[0]), dtype="float64")
+    state = trainer.prepare(config, tmp_path / "run", make_strategy("one_device")).state
+    for ours, theirs in zip(state.model.get_weights(), runs.load(run[0])[0].get_weights(), strict=True):
+        assert ours.dtype == np.float64
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_initial_weights_must_be_there_and_fit(run, tmp_path):

@@ -2,12 +2,14 @@
 
 import copy
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from small_run import small_config
 from tiny_run import contents, damage
 
+from pixelvae_tf import config as config_lib
 from pixelvae_tf import data, presets, runs
 from pixelvae_tf.train import trainer, workdir
 
@@ -160,10 +162,20 @@ def test_batch_normalisation_over_replicas_is_not_compiled(tmp_path):
 
 
 def test_a_workdir_gives_the_evaluations_of_the_weights_that_are_asked_for(tmp_path):
-    report = {"data": "digits/test", "step": 3, "fingerprint": "a" * 16}
-    other = {**report, "fingerprint": "b" * 16}
-    paths = [runs.write_evaluation(of_either, tmp_path, images) for of_either in (report, other) for images in (1, 2)]
-    assert len(set(paths)) == 4, "neither weights nor images replace each other's"
+    report = {"data": "digits/test", "step": 3, "fingerprint": "a" * 16, "dtype": "float32"}
+    other, in_half = {**report, "fingerprint": "b" * 16}, {**report, "dtype": "mixed_bfloat16"}
+    reports = (report, other, in_half)
+    paths = [runs.write_evaluation(each, tmp_path, images) for each in reports for images in (1, 2)]
+    assert len(set(paths)) == 6, "neither weights nor images nor precisions replace each other's"
     runs.write_evaluation({**other, "importance_samples": 5}, tmp_path, 1)
-    assert runs.read_evaluations(tmp_path, "a" * 16) == [report, report]
-    assert len(runs.read_evaluations(tmp_path, "b" * 16)) == 3 and not runs.read_evaluations(tmp_path, "c" * 16)
+
+    def read(letter, dtype="float32"):
+        return runs.read_evaluations(tmp_path, letter * 16, dtype)
+
+    assert read("a") == [report, report] and read("a", "mixed_bfloat16") == [in_half, in_half]
+    assert len(read("b")) == 3 and not read("c")
+    # A version that computed in the run's precision alone did not say so.
+    (tmp_path / runs.CONFIG).write_text(config_lib.to_json(small_config(dtype="mixed_bfloat16")))
+    old = {name: value for name, value in report.items() if name != "dtype"}
+    paths[0].write_text(json.dumps(old))
+    assert read("a") == [report] and old in read("a", "mixed_bfloat16")

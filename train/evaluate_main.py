@@ -25,9 +25,7 @@ _IMPORTANCE_SAMPLES = flags.DEFINE_integer(
 )
 _WEIGHTS = flags.DEFINE_enum("weights", None, ["best", "latest"], "Which averaged weights of the run; best by default.")
 _DTYPE = flags.DEFINE_enum("dtype", None, limits.DTYPES, "Precision to compute in, if it is not the run's.")
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 100, "Images at once; does not change the result.", 1, limits.MAX_BATCH
-)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; changes no bound.", 1, limits.MAX_BATCH)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.", -(2**62), 2**62)
 _FOLDER = console.define_path("folder", None, "Folder of images, if it is not the run's.")
 _DATA_DIR = console.define_path("data_dir", None, "TFDS' data directory, if it is not the run's.")

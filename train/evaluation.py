@@ -42,8 +42,8 @@ class Moments:
 class Evaluator:
     """Evaluates a model on splits, on all replicas of a strategy.
 
-    An image's noise depends on its place among the images alone, so the result does not depend on
-    batches or replicas.
+    An image's noise depends on its place among the images alone, so no bound depends on batches or
+    replicas. What is used does: parts are exchanged between images of one batch and replica.
 
     Args:
       model: the model.
@@ -111,19 +111,23 @@ class Evaluator:
             yield {name: batch[name] for name in self._inputs}, batch["real"]
 
     def _usage(self, image_set: data.ImageSet, batch_size: int) -> dict:
-        """See `bounds.usage`; over images from all parts of the split, in pairs of one replica."""
-        some = image_set.spread(USAGE_IMAGES)
+        """See `bounds.usage`; over images from all parts of the split, in pairs of one replica; none without a pair."""
+        some, replicas = image_set.spread(USAGE_IMAGES), self.strategy.num_replicas_in_sync
         levels, differences = self.model.num_levels, []
-        for batch, real in self._batches(some, batch_size):
-            shares = np.split(real, self.strategy.num_replicas_in_sync)
-            # Images that fill up a batch are paired with themselves.
+        for batch, real in self._batches(some, max(batch_size, 2 * replicas)):
+            shares = np.split(real, replicas)
+            # Images that fill up a batch are paired with themselves, and so is one that is alone on its replica.
             sources = [_filled_up(usage_sources(int(share.sum()), levels), len(share)) for share in shares]
+            paired = np.concatenate([share & (share.sum() > 1) for share in shares])
             costs = []
             for of_part in np.concatenate(sources, axis=1):
                 parts = self._run(self._parts, {**batch, "sources": of_part})
-                costs.append((parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1))[real])
+                costs.append((parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1))[paired])
             differences.append(np.stack(costs[1:]) - costs[0])
-        preceding, *latents = np.concatenate(differences, axis=1).mean(axis=1, dtype=np.float64)
+        of_all = np.concatenate(differences, axis=1)
+        if not of_all.size:
+            return {}
+        preceding, *latents = of_all.mean(axis=1, dtype=np.float64)
         return {"usage_preceding_nats": preceding, "usage_latents_nats": latents}
 
     def __call__(self, images: Any, progress: Callable[[int, int], None] | None = None) -> dict:

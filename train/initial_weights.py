@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import tensorflow as tf
 
@@ -50,7 +51,7 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[dict[str, tf.Varia
         training = as_training(trained_config, source, step, trained)
     lineage = [*lineage, training]
     if config.train.partial_initial_weights:
-        return _shared(runs.weights_of(trained), model, source), lineage
+        return _shared(trained, model, source), lineage
     # The weights must match, not the config: dropout, for example, may change.
     trained = _with_orders(trained, config) or trained
     same_orders = tuple(trained.config.orders) == tuple(config.model.orders)
@@ -66,15 +67,19 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[dict[str, tf.Varia
 
 def as_training(config: config_lib.Config, workdir: str, step: int, model: PixelVAE) -> dict:
     """A training as `runs.read_lineage` gives it, without the place of the images on this machine."""
-    elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=""))
-    command = presets.command_for(elsewhere, workdir)
+    command = presets.command_for(dataclasses.replace(config, data=config.data.elsewhere()), workdir)
     return {"command": command, "step": step, "fingerprint": runs.fingerprint(model)}
 
 
-def _shared(weights: dict[str, tf.Variable], model: PixelVAE, source: str) -> dict[str, tf.Variable]:
-    """The trained weights that the model has too, but for the projections of a context, which mean other latents."""
-    shapes = _shapes(model)
-    shared = {name: weight for name, weight in weights.items() if name in shapes and "context" not in name}
+def _shared(trained: PixelVAE, model: PixelVAE, source: str) -> dict[str, tf.Variable]:
+    """The trained weights that mean the same in the model."""
+    shapes, anew = _shapes(model), "context"  # by which latents enter: they are others
+    if trained.config.num_classes != model.config.num_classes:
+        anew += "|/decoder/first/"  # which is given the label beside the latents
+    if trained.config.pixels.network != model.config.pixels.network:
+        anew += "|^pixels/"
+    weights = runs.weights_of(trained).items()
+    shared = {name: weight for name, weight in weights if name in shapes and not re.search(anew, name)}
     for name, weight in shared.items():
         if tuple(weight.shape) != shapes[name]:
             raise ValueError(

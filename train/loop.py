@@ -181,7 +181,8 @@ class Trainer:
             self.state.best_bound_nats.assign(report["bound_nats"])
         if not self.workers.is_chief:
             return
-        grids, warnings = self.draw(), reports_lib.ignored_latents(self.config, self.step, report["usage_latents_nats"])
+        usage = report.get("usage_latents_nats", ())
+        grids, warnings = self.draw(), reports_lib.ignored_latents(self.config, self.step, usage)
         for warning in warnings:
             LOGGER.warning("%s", warning)
         with self.checkpoints.writing():

@@ -48,9 +48,9 @@ def training_scalars(loops: Sequence[tuple[int, Totals]]) -> dict[str, float]:
 def validation_scalars(report: dict) -> dict[str, float]:
     """What TensorBoard and the log show of an `evaluation.Evaluator`'s report."""
     names = ("bound_nats", "bound_bpd", "reconstruction_nats", "usage_preceding_nats")
-    scalars = {name: report[name] for name in names}
+    scalars = {name: report[name] for name in names if name in report}  # there is no usage of a single image
     for name in ("kl_nats", "active_units", "usage_latents_nats"):
-        scalars |= {f"{name}_level_{level}": value for level, value in enumerate(report[name], start=1)}
+        scalars |= {f"{name}_level_{level}": value for level, value in enumerate(report.get(name, ()), start=1)}
     return scalars
 
 
@@ -60,13 +60,13 @@ def ignored_latents(config: config_lib.Config, step: int, usage_nats: Sequence[f
     Args:
       config: the run's.
       step: steps done.
-      usage_nats: `bounds.Usage.latents_nats` of each level, from an evaluation.
+      usage_nats: `bounds.Usage.latents_nats` of each level, from an evaluation; nothing where it has none.
 
     Returns:
       The warnings, for a person.
     """
     train, least = config.train, IGNORED_NATS
-    if step < config.objective.warmup_steps:
+    if step < config.objective.warmup_steps or not usage_nats:
         return []
     settings = zip(
         *(by_level(values, len(usage_nats)) for values in (train.kl_warmup_steps, train.free_nats)), strict=True
@@ -111,7 +111,7 @@ class Drawing:
             values = {name: x.numpy() for name, x in self._draw(tf.constant(originals), seeds, labels).items()}
         scale = max(1, 64 // config.image_shape[0])
         # Samples of a class-conditional model have one column per class.
-        columns = config.num_classes or None
+        columns = min(config.num_classes, len(originals)) or None
         grids = {"samples": pictures.tile(values["samples"], config.num_values, columns=columns, scale=scale)}
         if "reconstructions" in values:
             pairs = pictures.beside(originals, values["reconstructions"])

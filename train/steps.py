@@ -43,7 +43,7 @@ class TrainState:
         """Starts the weights of these names, and their average, with those of another model."""
         for weights in (weights_of(self.model), weights_of(self.average)):
             for name, weight in trained.items():
-                weights[name].assign(weight)
+                weights[name].assign(tf.cast(weight, weights[name].dtype))
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Tracks everything that a resumed run needs."""

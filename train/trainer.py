@@ -63,7 +63,9 @@ def prepare(
     with strategy.scope():
         state = steps.TrainState(config)
     checkpoints = Checkpoints(workdir, state)
-    if not checkpoints.restore():
+    restored = checkpoints.restore()
+    workers.check_equal({"step": int(state.step.numpy()) if restored else -1})  # before any of them waits for others
+    if not restored:
         lineage: list[dict] | None = _start(config, state, splits["train"], workers)
     else:
         lineage = _go_on(config, before, state, workdir) if before else None

@@ -41,8 +41,10 @@ class Presets:
           card: what the model card says of the training, of `export.card.make_card`; None for nothing. A "name" in it
             takes the place of the folder's.
 
+        A README.md that somebody edited since it was written stays, as README.old.md.
+
         Raises:
-          ValueError: if the folder holds other files, such as a run.
+          ValueError: if the folder holds other files, such as a run or a model of another library.
           OSError: if it cannot be written.
 
         Examples:
@@ -52,7 +54,8 @@ class Presets:
         from pixelvae_tf.models import weights
 
         folder = local_path(preset_dir, "preset_dir")
-        if folder.exists() and not (folder / hub.METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        before = _written_page(folder)
+        if folder.exists() and before is None and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(
                 "preset_dir must be a new or empty folder, or one that save_to_preset wrote. "
                 f"Received: {str(preset_dir)!r}, which holds something else"
@@ -65,6 +68,8 @@ class Presets:
         card = {"name": folder.absolute().name, **(card or {}), **weights.describe(self)}
         config = {**card.get("config", {}), "model": dataclasses.asdict(self.config)}
         folder.mkdir(parents=True, exist_ok=True)
+        if before is not None:
+            _keep_edited(folder / hub.README, before)
         write_atomically(folder / hub.WEIGHTS, content)
         write_atomically(folder / hub.CONFIG, _as_json(_keras_config(self)))
         write_atomically(folder / hub.README, hub_page({**card, "config": config}))
@@ -172,6 +177,22 @@ def as_saved(name: str, folder: pathlib.Path) -> Iterator[None]:
         raise ValueError(
             f"the files of {name!r} must be as save_to_preset wrote them; get them again. Received: {folder}: {reason}"
         ) from error
+
+
+def _written_page(folder: pathlib.Path) -> str | None:
+    """The model card that was written into a folder of `save_to_preset`; None for any other folder."""
+    try:
+        card, stored = (_read_json(folder / file) for file in (hub.METADATA, hub.CONFIG))
+        model = stored["config"]["config"]
+        return hub_page({**card[CARD], "config": {**card[CARD].get("config", {}), "model": model}})
+    except UNREADABLE:
+        return None
+
+
+def _keep_edited(page: pathlib.Path, written: str) -> None:
+    """Puts a model card that is not as it was written out of the way of the next one."""
+    if page.is_file() and page.read_text(encoding="utf-8", errors="replace") != written:
+        page.replace(page.with_suffix(".old.md"))
 
 
 def _first_misfit(error: ValueError) -> str:

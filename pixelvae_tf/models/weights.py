@@ -78,6 +78,7 @@ def describe(model: keras.Model) -> dict:
     return {
         "num_weights": model.count_params(),
         "fingerprint": fingerprint(model),
+        "dtype": model.dtype_policy.name,
         "versions": {
             **{package: importlib.metadata.version(package) for package in packages},
             "python": platform.python_version(),
