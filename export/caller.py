@@ -13,6 +13,15 @@ import numpy as np
 from pixelvae_tf.export import client
 
 
+def check_vary(vary: str | None, num_levels: int) -> None:
+    """Raises a ValueError if a model of so many levels has nothing that would vary along a row."""
+    if vary is not None and num_levels < {"top": 1, "middle": 2, "pixels": 1}[vary]:
+        raise ValueError(
+            "vary must be left out for a model without latents, and be top or pixels for one of a "
+            f"single level. Received: {vary} for {num_levels} levels"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Caller:
     """A model, and what all requests to it share.
@@ -55,6 +64,7 @@ class Caller:
             inputs["seed"] = self.seed + index
         else:
             num_levels = sum(name.startswith("seed_z") for name in taken)
+            check_vary(vary, num_levels)
             columns = math.ceil(math.sqrt(number))
             group = index // columns
             held = self.seed + group
@@ -66,7 +76,7 @@ class Caller:
         if "label" in taken and self.label is None and self.num_classes:
             inputs["label"] = group % self.num_classes
             # If nothing is held, one column per class.
-            columns = columns or self.num_classes
+            columns = columns or min(self.num_classes, number)
         else:
             inputs |= self._labels(name, number)
         return self._images(name, inputs), columns

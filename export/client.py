@@ -108,6 +108,22 @@ class Model:
             return int(values[1]) + 1
         return 256
 
+    def max_batch(self, wanted: int) -> int:
+        """The largest batch that the model takes, if it takes none of `wanted`; else that. Its refusal tells.
+
+        Raises:
+          ServerError: as `predict`.
+        """
+        inputs = self.signature("log_prob").inputs
+        try:
+            self.predict("log_prob", {name: np.zeros((wanted, *tensor.shape[1:])) for name, tensor in inputs.items()})
+        except ServerError as error:
+            limit = re.search(r"must be at most (\d+), the max_batch", str(error))
+            if limit is None:
+                raise
+            return int(limit[1])
+        return wanted
+
     def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
         """The outputs of a signature, in the dtypes of `outputs`; strings may be bytes."""
         raise NotImplementedError

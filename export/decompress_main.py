@@ -18,7 +18,7 @@ _SAVED_MODEL = console.define_path(
     "saved_model", None, "The export that made the file, or a directory of them (the newest).", required=True
 )
 _INPUT = console.define_path("input", None, "The file of pixelvae-compress.", required=True)
-_OUTPUT = console.define_path("output", None, "Directory to write.", required=True)
+_OUTPUT = console.define_path("output", None, "Directory to write, new or empty.", required=True)
 _ONLY = flags.DEFINE_list("only", None, "Places of the images that are wanted, from 0, as 3,17; all by default.")
 _FORMAT = flags.DEFINE_enum("format", "npy", ["npy", "png"], "One images.npy, or a PNG file for each image.")
 _JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of its own.", 1, 2**10)
@@ -42,6 +42,9 @@ def main(argv: list[str]) -> None:
         only = None if _ONLY.value is None else [int(text) for text in _ONLY.value]
         if not pathlib.Path(_INPUT.value).is_file():  # /dev/zero has no end
             raise ValueError(f"input must be a file. Received: {_INPUT.value!r}")
+        output = pathlib.Path(_OUTPUT.value)
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise ValueError(f"output must be a new or empty directory. Received: {_OUTPUT.value!r}")
         content = pathlib.Path(_INPUT.value).read_bytes()
         model = local.SavedModel(_SAVED_MODEL.value)
         with progress.shown("image") as show:
@@ -49,9 +52,9 @@ def main(argv: list[str]) -> None:
         if _FORMAT.value == "png":
             shown = pictures.to_uint8_picture(images, model.config.model.num_values)
             places = range(len(images)) if only is None else only
-            images_lib.write(pathlib.Path(_OUTPUT.value), shown, labels, places)
+            images_lib.write(output, shown, labels, places)
         else:
-            images_lib.write(pathlib.Path(_OUTPUT.value), images, labels, None)
+            images_lib.write(output, images, labels, None)
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-decompress: {error}") from error
     print(f"decompressed: {len(images)} images, {_OUTPUT.value}")

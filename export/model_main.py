@@ -29,7 +29,7 @@ from absl import app, flags
 
 from pixelvae_tf import console, limits
 from pixelvae_tf.export import client, local
-from pixelvae_tf.export.caller import Caller, read_mask
+from pixelvae_tf.export.caller import Caller, check_vary, read_mask
 
 _PRETRAINED = console.define_pretrained("The model: trained weights")
 _WORKDIR = console.define_path("workdir", None, "The model: the directory of a run.")
@@ -172,13 +172,8 @@ def _open() -> Caller:
     caller = Caller(model, config.num_values, batch_size, config.num_classes, model.classes, *_common())
     # Refuse what the model does not have before its weights are read.
     caller.label_number()
-    num_levels = len(config.levels)
-    if _VARY.value is not None and num_levels < {"top": 1, "middle": 2, "pixels": 1}[_VARY.value]:
-        raise ValueError(
-            "vary must be left out for a model without latents, and be top or pixels for one of a "
-            f"single level. Received: {_VARY.value} for {num_levels} levels"
-        )
-    if _ROUNDS.value is not None and not num_levels:
+    check_vary(_VARY.value, len(config.levels))
+    if _ROUNDS.value is not None and not config.levels:
         raise ValueError(f"rounds must be left out for a model without latents. Received: {_ROUNDS.value}")
     console.start_tensorflow()
     return caller

@@ -5,11 +5,12 @@ Legend: B batch, H height, W width, C channels.
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 
-from pixelvae_tf import pictures, scores
-from pixelvae_tf.config import ModelConfig
+from pixelvae_tf import data, pictures, scores
+from pixelvae_tf.config import Config, ModelConfig
 from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.export.local import SavedModel
 
@@ -96,7 +97,9 @@ class Scorer:
 
     def maps(self, images: np.ndarray) -> list[np.ndarray]:
         """Nats [B, H, W] of each location; with a background model also the difference to its nats."""
-        measured = self.measure(images)
+        starts = range(0, len(images), self.batch_size)
+        parts = [self.measure(images[start : start + self.batch_size]) for start in starts]
+        measured = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         maps = [measured["pixel_nats"]]
         if self.background is not None:
             maps.append(measured["pixel_nats"] - measured["background_pixel_nats"])
@@ -117,13 +120,18 @@ def read(folder: str | pathlib.Path, path: str, config: ModelConfig) -> folder_l
 
 
 def _check_background(model: SavedModel, background: SavedModel) -> None:
-    """Raises a ValueError that names the first field in which the images of two models differ."""
-    for part, names in (("model", ("image_shape", "num_values", "num_classes")), ("data", ("name", "folder"))):
-        configs = [getattr(each.config, part) for each in (background, model)]
-        for name in (*names, *(("exclude_labels",) if part == "data" else ())):
-            theirs, ours = (getattr(config, name) for config in configs)
-            if theirs != ours:
-                raise ValueError(
-                    f"background must be a model of the same images as saved_model, trained with data.mutation. "
-                    f"Received: {part}.{name} {theirs!r} in background and {ours!r} in saved_model"
-                )
+    """Raises a ValueError that names the first thing in which the images of two models differ."""
+
+    def images(config: Config) -> dict[str, Any]:
+        names = ("image_shape", "num_values", "num_classes")
+        of_model = {f"model.{name}": getattr(config.model, name) for name in names}
+        # By its last name: the path to a folder is another one from elsewhere.
+        return of_model | {"data": data.describe(config.data.elsewhere())[0]}
+
+    theirs, ours = images(background.config), images(model.config)
+    for name in ours:
+        if theirs[name] != ours[name]:
+            raise ValueError(
+                f"background must be a model of the same images as saved_model, trained with data.mutation. "
+                f"Received: {name} {theirs[name]!r} in background and {ours[name]!r} in saved_model"
+            )

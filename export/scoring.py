@@ -173,7 +173,9 @@ def _score(
         for each in (images, reference):
             each.columns["typicality_nats"] = scores.typicality(each.columns["bound_nats"], mean)
         summary |= {"num_reference": len(reference.files), "mean_bound_nats": mean}
-        summary["unreadable"] = {**images.unreadable, **reference.unreadable}
+        # Two folders may have files of one name.
+        of_reference = {f"reference: {path}": reason for path, reason in reference.unreadable.items()}
+        summary["unreadable"] = {**images.unreadable, **of_reference}
     write_atomically(output / TABLE, _as_csv(images, reference))
     order = np.argsort(-images.columns[f"{identity['rank_by']}_nats"], kind="stable")
     pictures.write_png(output / MAPS, _draw(scorer, folders["images"], images, order, identity))
@@ -227,7 +229,7 @@ def _as_csv(images: _Folder, reference: _Folder | None) -> str:
 
 
 def _draw(scorer: Scorer, folder: pathlib.Path, images: _Folder, order: np.ndarray, identity: dict) -> np.ndarray:
-    rank_by, number = identity["rank_by"], min(identity["num_shown"], scorer.batch_size)
+    rank_by, number = identity["rank_by"], identity["num_shown"]
     rows = []
     for title, places in (("oddest", order[:number]), ("most ordinary", order[::-1][:number])):
         reads = [scorer.read(folder, images.files[place]) for place in places]

@@ -248,6 +248,17 @@ def define_pretrained(description: str) -> flags.FlagHolder:
     return flags.DEFINE(_PretrainedParser(), "pretrained", None, f"{description}: {', '.join(hub.names())}, {forms}.")
 
 
+def check_file(path: str) -> None:
+    """Raises a ValueError unless a file can be written there."""
+    written = pathlib.Path(os.path.realpath(path))  # what a link leads to
+    try:
+        writable = written.parent.is_dir() and (written.is_file() or not written.exists())
+    except OSError as error:  # a name that is too long, or a directory without permission
+        raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error
+    if not writable:
+        raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
+
+
 def check_output(path: str, folder: str = "") -> None:
     """Checks that a picture can be written.
 
@@ -258,14 +269,8 @@ def check_output(path: str, folder: str = "") -> None:
     Raises:
       ValueError: if it cannot.
     """
+    check_file(path)
     place = pathlib.Path(path)
-    written = pathlib.Path(os.path.realpath(path))  # what a link leads to
-    try:
-        writable = written.parent.is_dir() and (written.is_file() or not written.exists())
-    except OSError as error:  # a name that is too long, or a directory without permission
-        raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error
-    if not writable:
-        raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
     # The suffix of "samples_0.9" is not that of a format.
     if re.match(r"\.[A-Za-z]", place.suffix) and place.suffix.lower() != ".png":
         raise ValueError(f"output must be called .png: it is written as PNG. Received: {path!r}")

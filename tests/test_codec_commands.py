@@ -69,3 +69,17 @@ def test_what_is_no_file_of_ours_is_refused(exported, tmp_path, arguments, messa
     status, _, errors = run_command(DECOMPRESS, *places, *arguments)
     assert status not in (0, None) and message in errors and "Traceback" not in errors
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["nowhere/images.pvc", "images.npy"])
+def test_what_cannot_be_written_is_said_before_anything_is_coded(tmp_path, where):
+    np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 1), np.uint8))
+    before = (tmp_path / "images.npy").read_bytes()
+    places = [f"--images={tmp_path}/images.npy", f"--output={tmp_path}/{where}", "--saved_model=not/looked/at"]
+    status, _, errors = run_command(COMPRESS, *places)
+    assert (
+        status == 1 and "pixelvae-compress: output must" in errors and (tmp_path / "images.npy").read_bytes() == before
+    )
+    if where == "images.npy":
+        status, _, errors = run_command(DECOMPRESS, f"--input={tmp_path}/{where}", f"--output={tmp_path}", places[-1])
+        assert status == 1 and "pixelvae-decompress: output must be a new or empty directory" in errors

@@ -251,7 +251,7 @@ def test_a_model_without_latents_has_fewer_tabs_and_small_batches(models):
     assert "log p(x)</th>" in numbers and "KL" not in numbers
 
 
-@pytest.mark.parametrize("name", [VECTOR, GRID])
+@pytest.mark.parametrize("name", [VECTOR, GRID, WITHOUT])
 def test_a_server_tells_what_the_page_has_to_know(models, name):
     explored, _ = models(name)
     facts = explored.facts
@@ -261,6 +261,7 @@ def test_a_server_tells_what_the_page_has_to_know(models, name):
         assert of_server.num_classes == (None if facts.num_classes else 0)
         for field in ("image_shape", "num_values", "latent_shape", "num_levels", "rounds"):
             assert getattr(of_server, field) == getattr(facts, field), field
+        assert of_server.max_batch == min(explored_model.BATCH, facts.max_batch)
         origin = origins.Drawn((3,) * (facts.num_levels + 1), 0.9, 0 if facts.num_classes else None)
         ours, theirs = explored.image(origin), served.image(origin)
         np.testing.assert_array_equal(theirs.pixels, ours.pixels)

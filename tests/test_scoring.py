@@ -146,8 +146,11 @@ def test_an_output_belongs_to_its_images_and_models(tmp_path, photos):
         ),
         ({"model": {"num_values": 2}}, r"Received: model\.num_values 2 in background and 256 in saved_model"),
         ({"model": {"num_classes": 3}}, r"Received: model\.num_classes 3 in background and 0 in saved_model"),
-        ({"folder": "elsewhere"}, r"Received: data\.folder 'elsewhere' in background and '' in saved_model"),
-        ({"exclude_labels": (4,)}, r"Received: data\.exclude_labels \(4,\) in background and \(\) in saved_model"),
+        ({"folder": "elsewhere"}, r"Received: data 'elsewhere' in background and 'numbers' in saved_model"),
+        (
+            {"exclude_labels": (4,)},
+            r"Received: data 'numbers without the classes 4' in background and 'numbers' in saved_model",
+        ),
         ({"outputs": ("log_prob",)}, r"background must have pixel_nats in its signature log_prob: export it again"),
     ],
 )

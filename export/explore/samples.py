@@ -49,7 +49,8 @@ def draw(
     done, script = [""] * len(degrees), []
     for index, degree in enumerate(degrees):
         many = grid_origins(model, seed, number, degree, label)
-        columns = model.facts.num_classes if label == EACH_IN_TURN else math.isqrt(number - 1) + 1
+        in_turn = label == EACH_IN_TURN and model.facts.num_classes
+        columns = min(in_turn, number) if in_turn else math.isqrt(number - 1) + 1
         file_name, title = f"samples_{index + 1}.png", "" if other is None else f"Temperature {degree:g}"
         script += ["", as_python.drawn(model, many), as_python.save(model, file_name, columns)]
         for end in range(BATCH, number + BATCH, BATCH):

@@ -37,6 +37,7 @@ def build(page: Page) -> None:
     page.takes(file.upload, lambda hand, event, path, chosen_class: _upload(model, path, chosen_class), [file, label])
     page.takes(label.input, lambda hand, event, chosen_class: _with_class(page, hand, chosen_class), [label])
     page.on_take(file, lambda image: None)  # there is room for the next one
+    page.on_take(label, lambda image: image.origin.label)
 
 
 def _upload(model: ExploredModel, path: str, label: int | None) -> str:

@@ -187,9 +187,10 @@ def decompress(
     """
     layout = front.read_layout(content)
     front.check_model(layout, networks)
-    places = np.arange(layout.num_images) if only is None else np.array([int(place) for place in only], np.int64)
-    if len(places) and not 0 <= places.min() <= places.max() < layout.num_images:
-        raise ValueError(f"only must be places in 0..{layout.num_images - 1}. Received: {places.min()}..{places.max()}")
+    wanted = range(layout.num_images) if only is None else [int(place) for place in only]
+    if wanted and not 0 <= min(wanted) <= max(wanted) < layout.num_images:
+        raise ValueError(f"only must be places in 0..{layout.num_images - 1}. Received: {min(wanted)}..{max(wanted)}")
+    places = np.array(wanted, np.int64)
     ends = np.cumsum(layout.images, dtype=np.int64)
     firsts, of_chunk = ends - layout.images, np.searchsorted(ends, places, side="right")
     # The chunks that are needed, and which of `places` are in each.

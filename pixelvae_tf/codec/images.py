@@ -12,8 +12,8 @@ from PIL import Image
 from pixelvae_tf import pictures
 from pixelvae_tf.config import DataConfig, ModelConfig
 from pixelvae_tf.data import prepared, sources
-from pixelvae_tf.data.decoding import MODES
-from pixelvae_tf.data.walk import Walk
+from pixelvae_tf.data.decoding import FORMATS, MODES
+from pixelvae_tf.data.walk import walk_images
 from pixelvae_tf.files import local_path
 
 NPY = ".npy"
@@ -50,6 +50,8 @@ def read(name: str, model: ModelConfig, data_dir: str = "", labels: str = "") ->
             )
         read = sources.load(DataConfig(name=data, data_dir=data_dir), split)
         images, known = read.images[:], read.labels
+    if labels and not model.num_classes:
+        raise ValueError(f"labels must be left out for a model without classes. Received: {labels!r}")
     if labels:
         known = _load(local_path(labels, "labels"), "labels")
     return images, known if model.num_classes else None
@@ -64,14 +66,12 @@ def _load(path: pathlib.Path, name: str) -> np.ndarray:
 
 def _folder(folder: pathlib.Path, model: ModelConfig) -> np.ndarray:
     height, width, channels = model.image_shape
-    paths = sorted(Walk(folder).paths)
-    if not paths:
-        raise ValueError(f"images must be a folder with images in it. Received: {str(folder)!r}")
+    paths = sorted(walk_images(folder, "images").paths)
     images = np.zeros((len(paths), *model.image_shape), np.uint8)
     expected = f"images must be files of {width}x{height} pixels, mode {MODES.get(channels)}"
     for place, path in enumerate(paths):
         try:
-            with Image.open(folder / path) as image:
+            with Image.open(folder / path, formats=FORMATS) as image:
                 image.load()
         except Exception as error:  # Pillow's plugins raise anything on damaged files.
             raise ValueError(f"{expected}. Received: {path!r}: {error}") from error

@@ -1,6 +1,7 @@
 """Chunks at a time, each in a process of its own that has loaded the model: threads would wait for Python's lock."""
 
 import concurrent.futures
+import concurrent.futures.process
 import multiprocessing
 import pickle
 from collections.abc import Callable, Sequence
@@ -25,17 +26,25 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
 
     Returns:
       The results, in order.
+
+    Raises:
+      ValueError: if one of the processes ends before its work.
     """
     if min(jobs, len(tasks)) < 2:
         return [work(networks, *task, count) for task in tasks]
     results = []
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     model = (pickle.dumps(networks),)
-    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), context, _start, model) as pool:
-        for future in [pool.submit(_work, work, task) for task in tasks]:
-            result, number = future.result()
-            results.append(result)
-            count(number)
+    try:
+        with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), context, _start, model) as pool:
+            for future in [pool.submit(_work, work, task) for task in tasks]:
+                result, number = future.result()
+                results.append(result)
+                count(number)
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ValueError(
+            f"jobs must be as many as memory has room for; each holds the model. Received: {jobs}, of which one ended"
+        ) from error
     return results
 
 

@@ -96,6 +96,7 @@ class Categorical(Tree):
 
     def prepare(self, params, tolerance, rounding, places):
         """The total of every node, from the leaves up: no difference of nearly equal numbers."""
+        params = params.astype(np.float64)  # as all that decides bits; float32 has no numbers below exp(-104)
         if params.shape[-1] == 1:
             return params[..., 0], tolerance
         # Below, doubles have no numbers; both halves of a node would be 0.
