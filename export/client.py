@@ -118,10 +118,11 @@ class Model:
         try:
             self.predict("log_prob", {name: np.zeros((wanted, *tensor.shape[1:])) for name, tensor in inputs.items()})
         except ServerError as error:
-            limit = re.search(r"must be at most (\d+), the max_batch", str(error))
+            # The model's own words, or those of TensorFlow Serving's batching.
+            limit = re.search(r"must be at most (\d+), the max_batch|maximum input batch size (\d+)", str(error))
             if limit is None:
                 raise
-            return int(limit[1])
+            return int(limit[1] or limit[2])
         return wanted
 
     def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:

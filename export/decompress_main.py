@@ -1,7 +1,7 @@
 """pixelvae-decompress: the images of a file of pixelvae-compress, each exactly as it was; needs the SavedModel alone.
 
 pixelvae-decompress --saved_model=models/digits --input=digits.pvc --output=decoded
-pixelvae-decompress --saved_model=models/digits --input=digits.pvc --output=decoded --only=3,17 --format=png
+pixelvae-decompress --saved_model=models/digits --input=digits.pvc --output=some --only=3,17 --format=png
 
 OUTPUT/images.npy holds them, uint8 [N, H, W, C], and OUTPUT/labels.npy their classes if the model has any. A file that
 does not decode to the images that were coded gives none: the message names the chunks, and why.

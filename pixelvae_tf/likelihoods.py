@@ -21,8 +21,8 @@ class Likelihood:
 
     Attributes:
       make: (num_values, channels, num_mixtures) -> the site of pixels.
-      orders_channels: whether a network may make the channels of a pixel one after the other; a site that takes a
-        pixel as a whole orders them itself.
+      orders_channels: whether a network may make the channels of a pixel one after the other, which wants a
+        `ChannelwiseSite`; a site that takes a pixel as a whole orders them itself.
       takes_mixtures: whether `model.num_mixtures` must be given; else it must be 0.
     """
 

@@ -105,10 +105,10 @@ def read_newest(folder: str | pathlib.Path, read: Callable[[str], None]) -> str 
 def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> pathlib.Path:
     """Writes a report into a run's directory.
 
-    It replaces one of the same images, weights, precision and number of importance samples.
+    It replaces one of the same images, weights, precision, seed and number of importance samples.
 
     Args:
-      report: of pixelvae-evaluate, with `data`, `step`, `fingerprint` and `dtype`.
+      report: of pixelvae-evaluate, with `data`, `step`, `fingerprint` and `dtype`, and `seed` if that is not 0.
       workdir: the run's.
       images: their fingerprint; two folders may have one name.
 
@@ -120,7 +120,8 @@ def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> 
     """
     samples = f"_k{report['importance_samples']}" if "importance_samples" in report else ""
     data = re.sub(r"[^\w.-]+", "_", report["data"])
-    name = f"{data}_{images:08x}_{report['step']}{samples}_{report['fingerprint'][:8]}_{report['dtype']}.json"
+    seed = f"_s{report['seed']}" if report.get("seed") else ""
+    name = f"{data}_{images:08x}_{report['step']}{samples}{seed}_{report['fingerprint'][:8]}_{report['dtype']}.json"
     path = check_path(workdir) / EVALUATIONS / name
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(report) + "\n")
@@ -128,7 +129,7 @@ def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> 
 
 
 def read_evaluations(workdir: str | pathlib.Path, weights: str, dtype: str) -> list[dict]:
-    """The reports of pixelvae-evaluate on given weights in a given precision.
+    """The reports of pixelvae-evaluate on given weights in a given precision, with the noise that all have: of seed 0.
 
     Args:
       workdir: the run's.
@@ -145,7 +146,7 @@ def read_evaluations(workdir: str | pathlib.Path, weights: str, dtype: str) -> l
     for path in sorted((check_path(workdir) / EVALUATIONS).glob("*.json")):
         try:
             report = json.loads(path.read_text())
-            if report["fingerprint"] != weights:
+            if report["fingerprint"] != weights or report.get("seed"):
                 continue
             # Without a dtype it is of a version that computed in the run's own.
             if dtype == (report["dtype"] if "dtype" in report else read_config(workdir).train.dtype):

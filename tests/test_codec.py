@@ -369,6 +369,27 @@ def test_another_models_file_is_refused(networks, message):
         codec.decompress(networks, content)
 
 
+def test_another_precisions_file_is_refused():
+    """Whose numbers are others; an export of an earlier version did not say, and is taken."""
+    networks, other = PlainNetworks(), PlainNetworks()
+    earlier = codec.compress(networks, _images(3), None, OPTIONS).content
+    networks.card["dtype"], other.card["dtype"] = "float32", "mixed_bfloat16"
+    content = codec.compress(networks, _images(3), None, OPTIONS).content
+    for made in (earlier, content):
+        np.testing.assert_array_equal(codec.decompress(networks, made)[0], _images(3))
+    with pytest.raises(ValueError, match=r"precision that the file was made with, 'float32'.*'mixed_bfloat16'"):
+        codec.decompress(other, content)
+
+
+def test_a_process_that_ends_too_early_is_named(monkeypatch):
+    def broken(*_):
+        raise concurrent.futures.process.BrokenProcessPool("A process in the process pool was terminated abruptly")
+
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", broken)
+    with pytest.raises(ValueError, match=r"jobs must be processes that .*Received: 2, of which one ended"):
+        codec_jobs.run(print, "model", [(1,), (2,)], 2, print)
+
+
 def test_images_that_are_not_the_models_are_refused():
     with pytest.raises(ValueError, match=r"images must be integer pixel values 0\.\.4"):
         codec.compress(PlainNetworks(), _images(3) + 2)
@@ -590,3 +611,5 @@ def test_a_file_of_numbers_is_read_with_its_labels(tmp_path):
     for name, message in ((f"{tmp_path}/images.npy", "must be a .npy file of numbers"), ("nothing", "as digits/test")):
         with pytest.raises(ValueError, match=message):
             images_lib.read(name, CLASSES)
+    with pytest.raises(ValueError, match="labels must be left out for a model without classes"):
+        images_lib.read("digits/test", EXACT, labels=f"{tmp_path}/labels.npy")

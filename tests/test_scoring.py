@@ -161,6 +161,14 @@ def test_a_background_model_must_be_of_the_same_images(tmp_path, options, messag
     _scorer(tmp_path / "good", FakeModel(tmp_path / "mutated", mutation=0.2))
 
 
+def test_maps_come_in_batches(tmp_path):
+    scorer = _scorer(tmp_path, max_batch=2)
+    images = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 1)).astype(np.uint8)
+    (maps,) = scorer.maps(images)
+    np.testing.assert_array_equal(maps, images[..., 0])
+    assert [len(seen) for seen in scorer.model.seen] == [2, 2, 1]
+
+
 def test_what_cannot_be_scored_is_named(tmp_path, photos):
     scorer, output = _scorer(tmp_path), tmp_path / "out"
     empty, few = tmp_path / "empty", tmp_path / "few"

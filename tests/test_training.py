@@ -300,7 +300,8 @@ def test_partial_initial_weights_must_fit_and_be_some(run):
 def test_labels_and_other_networks_start_anew(run):
     """What is given a label beside the latents, and the last layer of a network of another kind."""
     of_run = runs.load(run[0])[0]
-    labelled, pixel_cnn = (small_config(initial_weights=str(run[0]), partial_initial_weights=True) for _ in range(2))
+    options = {"initial_weights": str(run[0]), "partial_initial_weights": True}
+    labelled, pixel_cnn = (small_config(**options) for _ in range(2))
     labelled.model.num_classes, pixel_cnn.model.pixels = 10, small_config("digits/pixel_vae").model.pixels
     for config, anew in ((labelled, "level_1/decoder/first/"), (pixel_cnn, "pixels/")):
         weights, _ = initial_weights.load(config, runs.build(config))
@@ -308,6 +309,19 @@ def test_labels_and_other_networks_start_anew(run):
         assert {name for name in missing if "context" not in name} == {
             name for name in runs.weights_of(of_run) if name.startswith(anew) and "context" not in name
         }
+
+
+def test_the_posterior_of_a_level_with_a_learnt_prior_starts_anew():
+    """Its sigma is bounded: the same numbers of the last layer are another one."""
+    config = small_config()
+    (level,) = config.model.levels
+    level.grid = (4, 4)
+    trained = runs.build(copy.deepcopy(config))
+    level.prior = small_config("digits/hierarchical").model.levels[0].prior
+    config.model.levels.append(config_lib.LevelConfig(level.dim, (8,), upsampling=True))
+    shared = initial_weights._shared(trained, runs.build(config), "there")
+    assert not any("/posterior_head/" in name or "/prior/" in name for name in shared)
+    assert any(name.startswith("level_1/encoder/") for name in shared)
 
 
 def test_initial_weights_may_have_been_of_another_precision(run, tmp_path):

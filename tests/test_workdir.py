@@ -164,9 +164,9 @@ def test_batch_normalisation_over_replicas_is_not_compiled(tmp_path):
 def test_a_workdir_gives_the_evaluations_of_the_weights_that_are_asked_for(tmp_path):
     report = {"data": "digits/test", "step": 3, "fingerprint": "a" * 16, "dtype": "float32"}
     other, in_half = {**report, "fingerprint": "b" * 16}, {**report, "dtype": "mixed_bfloat16"}
-    reports = (report, other, in_half)
+    reports = (report, other, in_half, {**other, "seed": 7})
     paths = [runs.write_evaluation(each, tmp_path, images) for each in reports for images in (1, 2)]
-    assert len(set(paths)) == 6, "neither weights nor images nor precisions replace each other's"
+    assert len(set(paths)) == 8, "neither weights nor images, precisions nor seeds replace each other's"
     runs.write_evaluation({**other, "importance_samples": 5}, tmp_path, 1)
 
     def read(letter, dtype="float32"):

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     except OSError as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
     report |= {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
-    report["dtype"] = model.dtype_policy.name
+    report |= {"dtype": model.dtype_policy.name, **({"seed": _SEED.value} if _SEED.value else {})}
     try:
         line = json.dumps(report, allow_nan=False)
     except ValueError as error:  # NaN and infinity: JSON does not have them.

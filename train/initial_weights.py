@@ -76,8 +76,12 @@ def _shared(trained: PixelVAE, model: PixelVAE, source: str) -> dict[str, tf.Var
     shapes, anew = _shapes(model), "context"  # by which latents enter: they are others
     if trained.config.num_classes != model.config.num_classes:
         anew += "|/decoder/first/"  # which is given the label beside the latents
+    kinds = [[level.prior and level.prior.network for level in each.config.levels] for each in (trained, model)]
     if trained.config.pixels.network != model.config.pixels.network:
         anew += "|^pixels/"
+    for number, (theirs, ours) in enumerate(zip(*kinds, strict=False), start=1):
+        if theirs != ours:  # a learnt prior bounds the posterior's sigma, so that its head means something else
+            anew += f"|^level_{number}/(prior|posterior_head)/"
     weights = runs.weights_of(trained).items()
     shared = {name: weight for name, weight in weights if name in shapes and not re.search(anew, name)}
     for name, weight in shared.items():

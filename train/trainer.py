@@ -69,7 +69,7 @@ def prepare(
         lineage: list[dict] | None = _start(config, state, splits["train"], workers)
     else:
         lineage = _go_on(config, before, state, workdir) if before else None
-    workers.check_equal({"step": int(state.step.numpy())})
+    workers.check_equal({"step": int(state.step.numpy())})  # all have read what the chief writes next
     evaluator = evaluation.Evaluator(state.average, strategy, max(config.train.batch_size, 100))
     return Trainer(
         config,

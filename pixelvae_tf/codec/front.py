@@ -137,7 +137,7 @@ def check_model(layout: Layout, networks: Networks) -> None:
             f"fingerprint {networks.fingerprint!r}"
         )
     computed = header.get("dtype", ""), networks.card.get("dtype", "")
-    if computed[0] != computed[1]:
+    if all(computed) and computed[0] != computed[1]:  # earlier versions do not say
         raise ValueError(
             f"saved_model must compute in the precision that the file was made with, {computed[0]!r:.100}. Received: "
             f"one that computes in {computed[1]!r}; pixelvae-export --dtype writes another"

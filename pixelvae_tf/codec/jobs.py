@@ -43,7 +43,8 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
                 count(number)
     except concurrent.futures.process.BrokenProcessPool as error:
         raise ValueError(
-            f"jobs must be as many as memory has room for; each holds the model. Received: {jobs}, of which one ended"
+            f"jobs must be processes that can load the model, and that memory has room for. Received: {jobs}, of which "
+            'one ended before its work. A script that codes needs `if __name__ == "__main__":`'
         ) from error
     return results
 

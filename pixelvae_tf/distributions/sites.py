@@ -24,6 +24,8 @@ tfd = tfp.distributions
 class Site(abc.ABC):
     """The distribution of one location's channels.
 
+    For a network that makes the channels one after the other a site must be a `ChannelwiseSite`.
+
     Attributes:
       channels: C.
       units: how many raw parameters a location has.

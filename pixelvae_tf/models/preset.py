@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -192,7 +193,8 @@ def _written_page(folder: pathlib.Path) -> str | None:
 def _keep_edited(page: pathlib.Path, written: str) -> None:
     """Puts a model card that is not as it was written out of the way of the next one."""
     if page.is_file() and page.read_text(encoding="utf-8", errors="replace") != written:
-        page.replace(page.with_suffix(".old.md"))
+        names = (page.with_suffix(f".old{number or ''}.md") for number in itertools.count())
+        page.replace(next(path for path in names if not path.exists()))
 
 
 def _first_misfit(error: ValueError) -> str:
