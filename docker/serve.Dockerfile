@@ -6,6 +6,6 @@
 FROM tensorflow/serving:2.19.1
 
 ARG MODEL
-COPY ${MODEL} /models/${MODEL}
+COPY --chown=1000 ${MODEL} /models/${MODEL}
 ENV MODEL_NAME=${MODEL}
 USER 1000

@@ -213,6 +213,8 @@ def read_picture(path: str, shape: tuple[int, int, int], name: str) -> np.ndarra
     height, width, channels = shape
     if height != width:
         raise ValueError(f"{name} can be read for models of square images alone. Received: {height}x{width}")
+    if channels not in (1, 3):
+        raise ValueError(f"{name} can be read for models of 1 or 3 channels alone. Received: {channels}")
     try:
         read = folder.read(".", path, height, channels)
     except OSError as error:

@@ -19,6 +19,7 @@ from absl import flags, logging
 
 from pixelvae_tf import console, hub, limits
 from pixelvae_tf.export.options import ServingOptions
+from pixelvae_tf.train import interruption
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = console.define_pretrained("Trained weights, instead of a run's")
@@ -53,9 +54,8 @@ def main(argv: list[str]) -> None:
     console.refuse_arguments(argv)
     logging.set_verbosity(logging.ERROR)  # TensorFlow warns of retracing where every endpoint is traced once
     # By default these end a process without its `finally` blocks, which remove unfinished files.
-    for ending in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # Windows has no SIGHUP
-        if signal.getsignal(signal.Signals[ending]) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(signal.Signals[ending], lambda number, frame: sys.exit(128 + number))
+    for request in set(interruption.requests()) - {signal.SIGINT}:
+        signal.signal(request, lambda number, frame: sys.exit(128 + number))
     console.start_tensorflow()
     try:
         if _PRESET_DIR.value:

@@ -1,7 +1,7 @@
 """pixelvae-score: how odd the images of a folder are to a model, and where; needs a SavedModel alone.
 
 pixelvae-score --saved_model=models/parts --images=photos --output=scored
-pixelvae-score --saved_model=models/parts --background=models/noisy --reference=good --images=photos --output=scored
+pixelvae-score --saved_model=models/parts --background=models/noisy --reference=held_out --images=photos --output=scored
 
 OUTPUT/scores.csv has one line per image: its file, its scores (`pixelvae_tf.scores` has their papers; higher is odder)
 and, with a reference, the share of the reference that is less odd. OUTPUT/maps.png shows the oddest and the most

@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -253,6 +254,8 @@ def check_file(path: str) -> None:
     written = pathlib.Path(os.path.realpath(path))  # what a link leads to
     try:
         writable = written.parent.is_dir() and (written.is_file() or not written.exists())
+        if writable:
+            tempfile.TemporaryFile(dir=written.parent).close()
     except OSError as error:  # a name that is too long, or a directory without permission
         raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error
     if not writable:

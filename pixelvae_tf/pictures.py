@@ -33,14 +33,16 @@ def tile(images: np.ndarray, num_values: int, columns: int | None = None, scale:
     """Puts images side by side.
 
     Args:
-      images: integer pixel values [N, H, W, C], C 1 or 3.
+      images: integer pixel values [N, H, W, C]; of more than three channels the first three are shown, of two the
+        first.
       num_values: how many values a channel can take.
       columns: images in a row; by default the grid is about square.
       scale: how many picture pixels a pixel is wide.
 
     Returns:
-      uint8 [rows * (H + 1) * scale, columns * (W + 1) * scale, C]; what is left over is mid-grey.
+      uint8 [rows * (H + 1) * scale, columns * (W + 1) * scale, 1 or 3]; what is left over is mid-grey.
     """
+    images = images[..., : 3 if images.shape[-1] > 2 else 1]
     number, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(number))
     rows = math.ceil(number / columns)

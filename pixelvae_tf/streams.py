@@ -85,7 +85,12 @@ def without(noise: str) -> Iterator[None]:
     """
     if sys.stderr is not None:
         sys.stderr.flush()
-    with tempfile.TemporaryFile() as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile())
+        except OSError:  # no room, or nothing may be written: then with the noise
+            yield
+            return
         kept = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:

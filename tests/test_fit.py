@@ -198,3 +198,19 @@ def test_what_fit_cannot_do_is_said():
         pytest.raises(ValueError, match=r"fit works on one device.*Received: 2"),
     ):
         pixelvae_tf.build(Config(model=CONFIG)).compile("adam")
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        of_two = pixelvae_tf.build(Config(model=CONFIG))
+        for door in (model.fit, model.train_on_batch):
+            with pytest.raises(ValueError, match=r"fit works on one device.*Received: 2"):
+                door(_images(4))
+    with pytest.raises(ValueError, match=r"fit works on one device.*Received: 2"):
+        of_two.compile("adam")  # Keras trains where a model was made
+    with pytest.raises(ValueError, match="sample_weight must be None"):
+        model.fit(_images(4), validation_data=(_images(4), None, np.ones(4)), verbose=0)
+
+
+def test_labels_of_unknown_rank_are_not_used_either():
+    model = pixelvae_tf.build(Config(model=CONFIG))
+    model.compile("adam")
+    images = tf.data.Dataset.from_tensor_slices(_images(4)).batch(2)
+    model.fit(images.map(lambda x: (x, tf.numpy_function(lambda: np.zeros(2), [], tf.float64))), verbose=0)

@@ -293,3 +293,10 @@ def test_orders_belong_to_the_outermost_chain():
     inner = layers.Chain([layers.MaskedConv2D(1, 3, "A")], orders=("rotate_180",), name="inner")
     with pytest.raises(ValueError, match=r"orders must be given to the outermost Chain.*Received: some of \['inner'\]"):
         layers.Chain([inner])
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, 1), (2, 1), (3, 3), (5, 3)])
+def test_a_grid_shows_what_a_picture_can_hold(channels, shown):
+    images = np.random.default_rng(0).integers(0, 256, (1, 4, 4, channels))
+    grid = pictures.tile(images, 256)
+    np.testing.assert_array_equal(grid[:4, :4], images[0, ..., :shown])

@@ -232,12 +232,15 @@ def test_the_hubs_library_finds_the_results_in_the_card(name):
     assert (_folder(name) / hub.README).read_text() == model_card.hub_page(card)
     read = huggingface_hub.ModelCard.load(_folder(name) / hub.README)
     assert read.data.model_name == name and read.data.pipeline_tag == "unconditional-image-generation"
-    results = {(result.metric_type, str(result.metric_args)): result for result in read.data.eval_results}
+    results = {
+        (result.dataset_split, result.metric_type, str(result.metric_args)): result for result in read.data.eval_results
+    }
     # Of whole splits alone.
     for report in (report for report in card["evaluations"] if "," not in report["data"]):
-        found, values = [results["bound_nats", "None"]], [report["bound_nats"]]
+        split = report["data"].rpartition("/")[2]
+        found, values = [results[split, "bound_nats", "None"]], [report["bound_nats"]]
         if samples := report.get("importance_samples"):
-            found.append(results["importance_weighted_nats", str({"importance_samples": samples})])
+            found.append(results[split, "importance_weighted_nats", str({"importance_samples": samples})])
             values.append(report["importance_weighted_nats"])
         assert [result.metric_value for result in found] == values
         for result in found:

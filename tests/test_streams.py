@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest.mock
 import warnings
@@ -107,6 +108,20 @@ os.write(2, b"I0000 fourth\n")
     outcome = _shell(script, "")
     assert outcome.stderr.decode() == "E0000 first\nsecond I0000\nthird\nI0000 fourth\n"
     assert _shell(script, "2>&-").returncode == 0
+
+
+def test_where_no_file_can_be_made_the_noise_is_shown(monkeypatch, tmp_path):
+    """And what would be written at the end is refused at the start."""
+
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with streams.without("noise"):
+        done = True
+    assert done
+    with pytest.raises(ValueError, match=r"output must be a file that can be written.*No space left"):
+        console.check_file(str(tmp_path / "samples.png"))
 
 
 def test_a_command_says_on_what_it_computes_and_nothing_else(tmp_path):

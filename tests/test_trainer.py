@@ -247,6 +247,20 @@ def test_a_second_ctrl_c_does_not_wait_for_the_saving():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_closed_stops_a_run_unless_it_is_ignored(ignored):
+    """As by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with Interruption() as interruption:
+            if not ignored:
+                signal.raise_signal(signal.SIGHUP)
+            assert interruption.signal == (None if ignored else signal.SIGHUP)
+            assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) == ignored
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 class _Others(Workers):
     """Workers of which this one is not the chief, and another one was asked to stop at a step."""
 

@@ -20,7 +20,7 @@ GRACE_SECONDS = 10.0
 SAVING_GRACE_SECONDS = 45.0
 # A worker that ends with these has printed why, and would fail again (sys.exit with a message; absl on flags).
 ITS_OWN_FAULT = (1, 2)
-STOPPED = (signal.SIGTERM, signal.SIGINT)
+STOPPED = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 def cluster(num_workers: int) -> list[dict]:
@@ -66,8 +66,11 @@ class Launcher:
         self.asked: int | None = None
 
     def stop(self, number: int, frame=None) -> None:
-        """A signal handler: tells the workers to save and stop; the second time it kills them."""
-        again, self.asked = self.asked is not None, number
+        """A signal handler: tells the workers to save and stop; a second Ctrl-C kills them."""
+        again = self.asked is not None
+        if again and number != signal.SIGINT:  # a system may ask twice, and is answered by the saving
+            return
+        self.asked = number
         self._tell(signal.SIGKILL if again else number)
 
     def run(self) -> int:

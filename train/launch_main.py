@@ -19,7 +19,7 @@ _MAX_RESTARTS = flags.DEFINE_integer(
 
 def main(argv: list[str]) -> None:
     """Parses the flags and launches."""
-    from pixelvae_tf.train import launch
+    from pixelvae_tf.train import interruption, launch
 
     given = argv[1:]
     if any(re.match("--?strategy(=|$)", flag) for flag in given):
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
         print(f"pixelvae-launch: {text.rstrip()}", file=sys.stderr, flush=True)
 
     launcher = launch.Launcher(launch.train_command(given), _WORKERS.value, _MAX_RESTARTS.value, say)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in interruption.requests():
         signal.signal(number, launcher.stop)
     sys.exit(launcher.run())
 

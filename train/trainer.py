@@ -65,11 +65,9 @@ def prepare(
     checkpoints = Checkpoints(workdir, state)
     restored = checkpoints.restore()
     workers.check_equal({"step": int(state.step.numpy()) if restored else -1})  # before any of them waits for others
-    if not restored:
-        lineage: list[dict] | None = _start(config, state, splits["train"], workers)
-    else:
-        lineage = _go_on(config, before, state, workdir) if before else None
-    workers.check_equal({"step": int(state.step.numpy())})  # all have read what the chief writes next
+    lineage: list[dict] | None = None if restored else _start(config, state, splits["train"], workers)
+    if restored and before:
+        lineage = _go_on(config, before, state, workdir)
     evaluator = evaluation.Evaluator(state.average, strategy, max(config.train.batch_size, 100))
     return Trainer(
         config,

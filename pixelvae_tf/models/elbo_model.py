@@ -70,12 +70,7 @@ class ElboModel(keras.Model):
             raise ValueError(f"seed must be in 0..{2**31 - 1}. Received: seed={seed}")
         objective = bounds.Objective(kl_warmup_steps, free_nats, free_nats_steps, prior_floor_steps)
         objective.validate(len(self.config.levels))
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:
-            # Keras sums the replicas' gradients, and would need their noise told apart: `train/` does both.
-            raise ValueError(
-                f"fit works on one device; use pixelvae_tf.train on several. Received: {replicas} replicas"
-            )
+        self._check_replicas()
         onednn.advise()
         if optimizer == "adam":
             optimizer = adam.Adam()
@@ -134,6 +129,7 @@ class ElboModel(keras.Model):
 
         Images are their own targets; labels beside them, as data sets have them, are not used.
         """
+        self._check_replicas()
         self._check_arguments(keras.Model.fit, *args, **kwargs)
         return super().fit(*args, **kwargs)
 
@@ -149,8 +145,18 @@ class ElboModel(keras.Model):
 
     def train_on_batch(self, *args, **kwargs) -> float | list[float] | dict[str, float]:
         """As `keras.Model.train_on_batch`, without sample or class weights."""
+        self._check_replicas()
         self._check_arguments(keras.Model.train_on_batch, *args, **kwargs)
         return super().train_on_batch(*args, **kwargs)
+
+    def _check_replicas(self) -> None:
+        """Raises a ValueError under a strategy of several replicas, here or where the model was made."""
+        replicas = max(each.num_replicas_in_sync for each in (tf.distribute.get_strategy(), self.distribute_strategy))
+        if replicas > 1:
+            # Keras sums the replicas' gradients, and would need their noise told apart: `train/` does both.
+            raise ValueError(
+                f"fit works on one device; use pixelvae_tf.train on several. Received: {replicas} replicas"
+            )
 
     def _check_arguments(self, method: Callable, *args, **kwargs) -> None:
         """Raises a ValueError for arguments that Keras would ignore, or refuse from within a graph.
@@ -161,11 +167,13 @@ class ElboModel(keras.Model):
         for name in ("sample_weight", "class_weight"):
             if given.get(name) is not None:
                 raise ValueError(NO_WEIGHTS.format(name))
-        for x, y in (_pair(given.get("x"), given.get("y")), _pair(given.get("validation_data"))):
+        for x, y, weights in (_parts(given.get("x"), given.get("y")), _parts(given.get("validation_data"))):
+            if weights is not None:
+                raise ValueError(NO_WEIGHTS.format("sample_weight"))
             images = x.get("images") if isinstance(x, dict) else x
             if hasattr(images, "shape"):
                 pixels.check_images(images, self.config.image_shape, self.config.num_values)
-            if len(getattr(y, "shape", ())) > 2:
+            if (tf.TensorShape(getattr(y, "shape", ())).rank or 0) > 2:
                 raise ValueError(
                     "y must be None, or labels, which are not used: images are their own targets, as in fit(images). "
                     f"Received: y of shape {tuple(y.shape)}"
@@ -213,7 +221,7 @@ class ElboModel(keras.Model):
         self.compile(**options)
 
 
-def _pair(x: Any, y: Any = None) -> tuple[Any, Any]:
-    """Images and targets of what Keras' methods take: arrays, a tuple of them, or a `tf.data.Dataset`'s specs."""
+def _parts(x: Any, y: Any = None) -> tuple[Any, Any, Any]:
+    """Images, targets and weights of what Keras takes: arrays, a tuple of them, or a `tf.data.Dataset`'s specs."""
     spec = getattr(x, "element_spec", x)
-    return (*spec, None)[:2] if isinstance(spec, tuple) else (spec, y)
+    return (*spec, None, None)[:3] if isinstance(spec, tuple) else (spec, y, None)

@@ -153,8 +153,7 @@ class PixelVAE(Presets, Hierarchy):
           temperature: scalar or [B], for the pixels.
           method: see `sampling`.
           labels: as for `likelihood`.
-          known: pixels that are given and stay: integer values [B, H, W, C], and where they are, as `complete` takes
-            its mask.
+          known: pixels that are given and stay, as `complete` takes images and mask.
 
         Returns:
           Pixel values [B, H, W, C], int32.
@@ -168,13 +167,15 @@ class PixelVAE(Presets, Hierarchy):
             if first is None:
                 raise ValueError("seeds must be given for a model without latents, which say how many images there are")
             seeds = tf.shape(first)[0] if first.shape[0] is None else first.shape[0]
-        values = None
-        if known is not None:
-            pixels.check_images(known.values, self.config.image_shape, self.config.num_values)
-            values = tf.cast(known.values, self.site.dtype)
-            known = sampling.Known(values, checks.as_mask(known.mask, values))
-        request = self._request(noise.as_seeds(seeds), temperature, method, labels, latents=first, known=values)
+        known = known and self._as_known(*known)
+        batched = {"latents": first, "known": known and known.values}
+        request = self._request(noise.as_seeds(seeds), temperature, method, labels, **batched)
         return self._decode(latents, request, known)
+
+    def _as_known(self, images: tf.Tensor, mask: tf.Tensor) -> sampling.Known:
+        pixels.check_images(images, self.config.image_shape, self.config.num_values)
+        images = tf.cast(images, self.site.dtype)
+        return sampling.Known(images, checks.as_mask(mask, images))
 
     def _decode(
         self,
@@ -221,13 +222,10 @@ class PixelVAE(Presets, Hierarchy):
         Raises:
           ValueError: as `posterior` and `decode`; if the mask has another shape or dtype, or there are too many rounds.
         """
-        pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        images = tf.cast(images, self.site.dtype)
-        mask = checks.as_mask(mask, images)
-        seeds = noise.seeds_for(tf.where(mask, images, 0), seeds)
+        known = self._as_known(images, mask)
+        seeds = noise.seeds_for(tf.where(known.mask, known.values, 0), seeds)
         rounds = checks.as_rounds(num_rounds)
-        request = self._request(seeds, temperature, "auto", labels, images=images, num_rounds=rounds)
-        known = sampling.Known(images, mask)
+        request = self._request(seeds, temperature, "auto", labels, images=known.values, num_rounds=rounds)
         return self._complete(known, rounds, request) if self.num_levels else self._decode([], request, known)
 
     def _complete(self, known: sampling.Known, rounds: tf.Tensor, request: _Request) -> tf.Tensor:
@@ -264,14 +262,12 @@ class PixelVAE(Presets, Hierarchy):
           training: whether batches are normalised by their own statistics.
 
         Returns:
-          {"z1_mean": ..., "z1_stddev": ..., "z2_mean": ...}, float32 [B, D], or [B, h, w, D] on a grid; level 1
-          is the one that the pixels see.
+          {"z1_mean": ..., "z1_stddev": ..., "z2_mean": ...}, float32 [B, D] or [B, h, w, D]; the pixels see level 1.
         """
         outputs = {}
         for level, posterior in enumerate(self.posterior(images, training), start=1):
             outputs |= {f"z{level}_mean": posterior.mean(), f"z{level}_stddev": posterior.stddev()}
-        # Whatever the model computes in.
-        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
+        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}  # whatever the model computes in
 
     def encoder_model(self) -> EncoderModel:
         """The encoder as a Keras model, which shares its weights with this one: images -> `encode`."""
