@@ -152,8 +152,8 @@ def evaluate(row: Row, workdir: pathlib.Path) -> None:
         path = workdir / f"test_{samples}.json"
         if path.exists():
             continue
-        evaluate = [sys.executable, "-m", "pixelvae_tf.train.evaluate_main"]
-        command = [*evaluate, f"--workdir={workdir}", "--split=test", "--dtype=float32"]
+        command = [sys.executable, "-m", "pixelvae_tf.train.evaluate_main", f"--workdir={workdir}"]
+        command += ["--split=test", "--dtype=float32"]
         exact = not json.loads((workdir / "config.json").read_text())["model"]["levels"]
         if not exact:
             command.append(f"--importance_samples={samples}")

@@ -6,9 +6,8 @@ from typing import Any
 
 def requests() -> list[int]:
     """The signals that ask a process to stop; a hangup is none where it is ignored, as by nohup."""
-    hangups = [signal.Signals[name] for name in ("SIGHUP",) if hasattr(signal, name)]  # none on Windows
-    heard = [number for number in hangups if signal.getsignal(number) != signal.SIG_IGN]
-    return [signal.SIGTERM, signal.SIGINT, *heard]
+    hears = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # Windows has none
+    return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hears else [])]
 
 
 class Interruption:

@@ -95,8 +95,15 @@ def facts_of_server(server: client.Model) -> Facts:
         rounds = COMPLETION_ROUNDS
     number = None if LABEL in sample.inputs else 0
     _, height, width, channels = sample.outputs["images"].shape
-    shape_of_images, num_values, max_batch = (height, width, channels), server.num_values(), server.max_batch(BATCH)
-    return Facts(shape_of_images, num_values, shape, levels, number, max_batch=max_batch, rounds=rounds)
+    return Facts(
+        (height, width, channels),
+        server.num_values(),
+        shape,
+        levels,
+        number,
+        max_batch=server.max_batch(BATCH),
+        rounds=rounds,
+    )
 
 
 class Noise(NamedTuple):
