@@ -8,8 +8,6 @@ The images are the model's: a .npy file of uint8 [N, H, W, C], a folder of files
 cropped, scaled or converted. docs/codec.md has the format of the file.
 """
 
-import os
-
 from absl import flags
 from absl import logging as absl_logging
 
@@ -49,9 +47,7 @@ def main(argv: list[str]) -> None:
 
     try:
         # Coding takes its time: what cannot be written is said before.
-        console.check_file(_OUTPUT.value)
-        if os.path.realpath(_OUTPUT.value) in map(os.path.realpath, (_IMAGES.value, _LABELS.value)):
-            raise ValueError(f"output must not be what is read. Received: {_OUTPUT.value!r}")
+        console.check_file(_OUTPUT.value, (_IMAGES.value, _LABELS.value))
         model = local.SavedModel(_SAVED_MODEL.value)
         images, labels = images_lib.read(_IMAGES.value, model.config.model, _DATA_DIR.value, _LABELS.value)
         options = codec.Options(

@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf import codec, pictures
     from pixelvae_tf.codec import images as images_lib
     from pixelvae_tf.export import local
+    from pixelvae_tf.files import is_new_or_empty
     from pixelvae_tf.train import progress
 
     try:
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> None:
         if not pathlib.Path(_INPUT.value).is_file():  # /dev/zero has no end
             raise ValueError(f"input must be a file. Received: {_INPUT.value!r}")
         output = pathlib.Path(_OUTPUT.value)
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if not is_new_or_empty(output):
             raise ValueError(f"output must be a new or empty directory. Received: {_OUTPUT.value!r}")
         content = pathlib.Path(_INPUT.value).read_bytes()
         model = local.SavedModel(_SAVED_MODEL.value)

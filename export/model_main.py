@@ -22,7 +22,6 @@ is a sample, the others have new noise for the top level of latents, for all lev
 
 import json
 import math
-import os
 
 import numpy as np
 from absl import app, flags
@@ -141,10 +140,7 @@ def _check_flags(verb: str, paths: list[str]) -> None:
         if not value:
             raise ValueError(f"{name} must be given for {verb}. Received: none")
     if _OUTPUT.value:
-        console.check_output(_OUTPUT.value)
-        inputs = [*paths, *([_MASK.value] if _MASK.value else [])]
-        if os.path.realpath(_OUTPUT.value) in map(os.path.realpath, inputs):
-            raise ValueError(f"output must not be one of the pictures that are read. Received: {_OUTPUT.value!r}")
+        console.check_output(_OUTPUT.value, inputs=[*paths, *([_MASK.value] if _MASK.value else [])])
 
 
 def _open() -> Caller:

@@ -249,8 +249,8 @@ def define_pretrained(description: str) -> flags.FlagHolder:
     return flags.DEFINE(_PretrainedParser(), "pretrained", None, f"{description}: {', '.join(hub.names())}, {forms}.")
 
 
-def check_file(path: str) -> None:
-    """Raises a ValueError unless a file can be written there."""
+def check_file(path: str, inputs: Iterable[str] = ()) -> None:
+    """Raises a ValueError unless a file can be written there that is none of those that are read."""
     written = pathlib.Path(os.path.realpath(path))  # what a link leads to
     try:
         writable = written.parent.is_dir() and (written.is_file() or not written.exists())
@@ -260,19 +260,22 @@ def check_file(path: str) -> None:
         raise ValueError(f"output must be a file that can be written. Received: {path!r}: {error}") from error
     if not writable:
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
+    if str(written) in map(os.path.realpath, inputs):
+        raise ValueError(f"output must not be one of the files that are read. Received: {path!r}")
 
 
-def check_output(path: str, folder: str = "") -> None:
+def check_output(path: str, folder: str = "", inputs: Iterable[str] = ()) -> None:
     """Checks that a picture can be written.
 
     Args:
       path: the PNG file to write.
       folder: of images, which it must not become one of; empty for none.
+      inputs: files that are read, which it must not replace.
 
     Raises:
       ValueError: if it cannot.
     """
-    check_file(path)
+    check_file(path, inputs)
     place = pathlib.Path(path)
     # The suffix of "samples_0.9" is not that of a format.
     if re.match(r"\.[A-Za-z]", place.suffix) and place.suffix.lower() != ".png":

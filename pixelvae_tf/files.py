@@ -38,6 +38,11 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
         raise ValueError(f"{name} must be a path on this machine. Received: {text!r}: {error}") from error
 
 
+def is_new_or_empty(folder: pathlib.Path) -> bool:
+    """Whether what is written there can replace nothing."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def require_outside(output: pathlib.Path, folder: pathlib.Path, output_name: str, folder_name: str) -> None:
     """Raises a ValueError if an output would be inside a folder of images, also through a link."""
     inner = pathlib.Path(os.path.realpath(output))

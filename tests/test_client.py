@@ -198,7 +198,7 @@ CASES = {
     ),
     "its input": (
         ["complete", *COMPLETE, "--mask=top", "--output={png}"],
-        "output must not be one of the pictures that are read. Received: '",
+        "output must not be one of the files that are read. Received: '",
     ),
     "no time": (["sample", *GOOD, "--timeout=nan"], "timeout must be above 0 and at most 86400 seconds. Received: nan"),
     "a folder": (["sample", *GOOD, "--output=."], "output must be a file in a directory that exists. Received: '.'"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from pixelvae_tf import hub
 from pixelvae_tf.fields import check
-from pixelvae_tf.files import local_path, write_atomically
+from pixelvae_tf.files import is_new_or_empty, local_path, write_atomically
 from pixelvae_tf.limits import DTYPES
 from pixelvae_tf.model_card import hub_page
 from pixelvae_tf.models.config import ModelConfig
@@ -56,7 +56,7 @@ class Presets:
 
         folder = local_path(preset_dir, "preset_dir")
         before = _written_page(folder)
-        if folder.exists() and before is None and (not folder.is_dir() or any(folder.iterdir())):
+        if before is None and not is_new_or_empty(folder):
             raise ValueError(
                 "preset_dir must be a new or empty folder, or one that save_to_preset wrote. "
                 f"Received: {str(preset_dir)!r}, which holds something else"
