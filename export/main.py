@@ -17,7 +17,7 @@ import sys
 
 from absl import flags, logging
 
-from pixelvae_tf import console, hub, limits
+from pixelvae_tf import console, limits
 from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.train import interruption
 
@@ -116,7 +116,7 @@ def _model_and_card() -> tuple:
     workdir = _WORKDIR.value
     if _PRESET_DIR.value:
         workdir = f"runs/{pathlib.Path(_PRESET_DIR.value).absolute().name}"
-        _forget_places(config)
+        config = presets.without_places(config)
     which = [f"--weights={_WEIGHTS.value}"] if _WEIGHTS.value else []
     which += [f"--dtype={_DTYPE.value}"] if _DTYPE.value else []
     commands = {
@@ -128,13 +128,6 @@ def _model_and_card() -> tuple:
     classes = (runs.read_images(_WORKDIR.value) or {}).get("classes", [])
     card = make_card(config, weights, step, evaluations, commands | export, classes)
     return model, {**card, "lineage": lineage}
-
-
-def _forget_places(config) -> None:
-    """Takes from a config where this machine keeps images and weights: nobody else has it."""
-    config.data = config.data.elsewhere()
-    if not hub.is_portable(config.train.initial_weights):
-        config.train.initial_weights = pathlib.PurePath(config.train.initial_weights).name
 
 
 def run() -> None:

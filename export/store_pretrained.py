@@ -58,7 +58,7 @@ def store(workdir: str | pathlib.Path, name: str, note: str = "") -> pathlib.Pat
             f"Received: {start!r}"
         )
     images = data.load(config.data, "test", config.model.image_shape)
-    config.data.data_dir = ""  # where this machine keeps it
+    config = presets.without_places(config)
     command = presets.command_for(config, f"runs/{name}")
     if f"--config={name}" not in shlex.split(command or ""):
         actual = command or "none: no preset and flags make its config"

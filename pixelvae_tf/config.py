@@ -87,7 +87,8 @@ class TrainConfig(Part):
     Attributes:
       steps: optimizer steps in all.
       batch_size: images of a step, over all replicas.
-      seed: for the initial weights, the order of the images and all noise.
+      seed: for the initial weights, the order of the images, and all noise but that of evaluations, which is the same
+        for all runs.
       initial_weights: what to start with instead of random weights: the directory of a run, whose best weights are
         taken, or what `pixelvae_tf.load_pretrained` takes.
       partial_initial_weights: whether they may be those of another model, such as a PixelCNN for a PixelVAE's pixels:

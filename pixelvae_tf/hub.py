@@ -43,6 +43,11 @@ def is_portable(source: str) -> bool:
     return source in names() or source.startswith(tuple(HANDLES))
 
 
+def portable(source: str) -> str:
+    """The same where it is that on every machine, and a path's last name."""
+    return source if is_portable(source) else pathlib.PurePath(source).name
+
+
 def is_preset(source: str) -> bool:
     """Whether it names weights that `fetch` would look for: those of the package, of a hub, or a folder of them."""
     return is_portable(source) or (bool(source) and _is_folder(source))

@@ -5,6 +5,7 @@ WORKDIR/images.json       fingerprints of the images it is trained on, and the n
 WORKDIR/lineage.json      the trainings behind the weights that it started with; of random ones, none
 WORKDIR/checkpoints/      latest: weights, their average, optimizer, step
 WORKDIR/best/             the averaged weights with the best validation bound
+WORKDIR/evaluation_due    the step of the latest checkpoint, from its saving to the end of its evaluation
 WORKDIR/evaluations/      reports of pixelvae-evaluate
 WORKDIR/tensorboard/      scalars and pictures
 WORKDIR/*.png             samples and reconstructions, as of the last evaluation
@@ -31,7 +32,7 @@ __all__ = ["build", "fingerprint", "load", "read_config", "read_evaluations", "r
 
 LOGGER = logging.getLogger("pixelvae_tf")
 CONFIG, IMAGES, CHECKPOINTS, BEST, TENSORBOARD = "config.json", "images.json", "checkpoints", "best", "tensorboard"
-EVALUATIONS, LINEAGE = "evaluations", "lineage.json"
+EVALUATIONS, LINEAGE, DUE = "evaluations", "lineage.json", "evaluation_due"
 # The file in which TensorFlow lists the checkpoints of a folder.
 LIST = "checkpoint"
 # What TensorFlow raises for a checkpoint that is missing, torn, damaged, or of another model.
@@ -92,13 +93,17 @@ def read_newest(folder: str | pathlib.Path, read: Callable[[str], None]) -> str 
     Returns:
       Its path, or None if there is none.
     """
-    for path in reversed(checkpoints(folder)):
-        try:
-            read(path)
-        except UNREADABLE as error:
-            LOGGER.warning("Cannot read checkpoint %s, trying the one before: %s", path, first_line(error))
-            continue
-        return path
+    tried: list[str] = []
+    # A run that goes on meanwhile may replace them before they are read.
+    while (present := checkpoints(folder)) != tried:
+        for path in reversed(present):
+            try:
+                read(path)
+            except UNREADABLE as error:
+                LOGGER.warning("Cannot read checkpoint %s, trying the one before: %s", path, first_line(error))
+                continue
+            return path
+        tried = present
     return None
 
 

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import re
+import select
 import signal
 import sys
 import tempfile
@@ -25,7 +26,9 @@ class _Stream(io.FileIO):
 
     def write(self, data) -> int | None:  # type: ignore[override]
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:  # full, and of a reader who told it not to block
+                select.select([], [self], [])
+            return written
         except OSError as error:
             self.error = self.error or error
             return len(data)

@@ -137,6 +137,42 @@ def test_the_last_good_checkpoint_is_named_where_the_next_cannot_be_written(tmp_
         raise OSError("No room")
 
 
+def test_what_a_killed_process_had_half_written_is_removed(tmp_path):
+    """TensorFlow writes a checkpoint into a folder of its own, and moves it."""
+    checkpoints = _save(tmp_path, {4: 9.0})
+    unfinished = [tmp_path / folder / "ckpt-6_temp" for folder in (runs.CHECKPOINTS, runs.BEST)]
+    for folder in unfinished:
+        folder.mkdir()
+        (folder / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
+    with checkpoints.locked():
+        assert not any(folder.exists() for folder in unfinished) and saved_steps(tmp_path) == [4]
+
+
+def test_a_damaged_list_is_written_anew_by_the_process_that_trains_alone(tmp_path):
+    _save(tmp_path, {4: 9.0})
+    lists = [tmp_path / folder / runs.LIST for folder in (runs.CHECKPOINTS, runs.BEST)]
+    for path in lists:
+        path.unlink()
+    waiting = Checkpoints(tmp_path, TinyState())
+    assert waiting.restore() and not any(path.exists() for path in lists)
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_looked_for_is_no_damage(tmp_path):
+    """By a run that trains on, while another process evaluates its weights."""
+    checkpoints = _save(tmp_path, {4: 9.0})
+    read = []
+
+    def replaced_at_first(path):
+        read.append(path)
+        if len(read) == 1:
+            checkpoints.state.advance(4)
+            checkpoints.save_best()
+            raise tf.errors.NotFoundError(None, None, path)
+
+    assert runs.read_newest(tmp_path / runs.BEST, replaced_at_first) == str(tmp_path / runs.BEST / "ckpt-8")
+    assert [path[-1] for path in read] == ["4", "8"]
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(OSError, match="must be a regular file"):

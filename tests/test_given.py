@@ -85,6 +85,12 @@ def test_what_is_no_set_of_images_is_named(images, message):
         data.given_splits(images, MODEL)
 
 
+def test_a_split_without_images_is_refused_before_anything_is_trained(tmp_path):
+    config = Config(model=MODEL, train=TrainConfig(2, 8))
+    with pytest.raises(ValueError, match=r"arrays/validation must have images\. Received: none"):
+        trainer.prepare(config, tmp_path / "run", images={"train": IMAGES, "validation": IMAGES[:0]})
+
+
 def test_a_run_on_arrays_has_what_a_run_has(tmp_path):
     config = Config(
         model=MODEL, train=TrainConfig(2, 8, steps_per_loop=2, log_every=2, evaluate_every=2, checkpoint_every=2)

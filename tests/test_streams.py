@@ -231,6 +231,18 @@ def test_a_command_on_another_backend_ends_with_one_line(tmp_path):
     assert "Traceback" not in outcome.stderr
 
 
+def test_a_full_pipe_that_another_program_made_non_blocking_is_waited_for():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    code = "from pixelvae_tf import streams; streams.open_standard_streams(); print('x' * 2**20, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE) as process:
+        os.close(writer)
+        with open(reader, "rb") as file:
+            time.sleep(0.5)  # it is full by then
+            assert len(file.read()) == 2**20 + 1
+        assert process.wait() == 0 and not process.stderr.read()
+
+
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
 def test_what_computes_nothing_imports_no_tensorflow(path):
     """Which takes seconds; nobody waits for them to read a help text."""

@@ -44,7 +44,7 @@ def _watch(monkeypatch, owner, name, log, note):
     ("periods", "loops", "logged", "evaluated", "saved"),
     [
         ((2, 2, 4, 4), [2, 4, 6, 8, 10], [2, 4, 6, 8, 10], [4, 8, 10], [4, 8, 10]),
-        ((50, 4, 3, 7), [3, 4, 6, 7, 8, 9, 10], [4, 8, 10], [3, 6, 9, 10], [7, 10]),
+        ((50, 4, 3, 7), [3, 4, 6, 7, 8, 9, 10], [4, 8, 10], [3, 6, 9, 10], [3, 6, 7, 9, 10]),
         ((3, 50, 50, 50), [3, 6, 9, 10], [10], [10], [10]),
     ],
 )
@@ -56,7 +56,7 @@ def test_everything_happens_at_its_steps_and_at_the_last(
     ends, written, saves = [], [], []
     _watch(monkeypatch, trainer, "loop", ends, lambda iterator, count: trainer.step + int(count))
     _watch(monkeypatch, trainer.reports, "write", written, lambda name, step, *_: (name, step))
-    _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda: trainer.step)
+    _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda due: trainer.step)
     trainer.run(Interruption())
     assert ends == loops and saves == saved
     assert [step for name, step in written if name == "train"] == logged
@@ -88,14 +88,56 @@ def test_the_best_weights_are_those_of_the_lowest_bound(tmp_path):
     trainer = tiny_trainer(tmp_path, tiny_config(evaluate_every=2), bound)
     trainer.run(Interruption())
     assert saved_steps(tmp_path, runs.BEST) == [4] and float(trainer.state.best_bound_nats) == 3.0
-    assert saved_steps(tmp_path) == [4, 8]
+    assert saved_steps(tmp_path) == [6, 8]
+
+
+@pytest.mark.parametrize("step", [4, 8])
+@pytest.mark.parametrize("part", ["evaluate", "draw"])
+def test_an_evaluation_that_ends_the_process_costs_no_step_and_is_made_up_for(tmp_path, monkeypatch, part, step):
+    """For example by a lack of memory, or a system that does not wait for it; also at the last step."""
+    undisturbed, disturbed = tmp_path / "one", tmp_path / "other"
+    tiny_trainer(undisturbed).run(Interruption())
+    trainer = tiny_trainer(disturbed)
+    whole = getattr(trainer, part)
+    setattr(trainer, part, lambda: pytest.fail("no memory") if trainer.step == step else whole())
+    with pytest.raises(pytest.fail.Exception):
+        trainer.run(Interruption())
+    assert saved_steps(disturbed)[-1] == step
+    trainer, written = tiny_trainer(disturbed), []
+    _watch(monkeypatch, trainer.reports, "write", written, lambda name, at, *_: (name, at))
+    trainer.run(Interruption())
+    assert [at for name, at in written if name == "validation"] == [at for at in (4, 8) if at >= step]
+    assert [saved_steps(disturbed, folder) for folder in (runs.CHECKPOINTS, runs.BEST)] == [
+        saved_steps(undisturbed, folder) for folder in (runs.CHECKPOINTS, runs.BEST)
+    ]
+    assert not (disturbed / runs.DUE).exists()
+
+
+def test_a_signal_during_an_evaluation_is_answered_after_it(tmp_path, monkeypatch):
+    """By no further step: all was saved before."""
+    trainer, saves = tiny_trainer(tmp_path), []
+    _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda due: (trainer.step, due))
+    interruption = types.SimpleNamespace(signal=None)
+    draw = trainer.draw
+    trainer.draw = lambda: setattr(interruption, "signal", signal.SIGTERM) or draw()
+    with pytest.raises(Interrupted):
+        trainer.run(interruption)
+    assert saves == [(4, True)] and trainer.step == 4 and saved_steps(tmp_path, runs.BEST) == [4]
+    trainer.evaluate = None
+    assert not trainer.checkpoints.evaluation_is_due
+
+
+def test_a_validation_bound_that_is_not_finite_is_said(tmp_path, caplog):
+    trainer = tiny_trainer(tmp_path, bound=lambda step: float("nan"))
+    trainer.run(Interruption())
+    assert "The validation bound is not finite at step 4" in caplog.text and not saved_steps(tmp_path, runs.BEST)
 
 
 @pytest.mark.parametrize("stop", [4, 5, 6])
 def test_an_interrupted_run_saves_once_and_goes_on(tmp_path, monkeypatch, stop, caplog):
     """Also at a step that is saved anyway: while a checkpoint is written again it is not whole."""
     trainer, saves = tiny_trainer(tmp_path, tiny_config(steps_per_loop=1)), []
-    _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda: trainer.step)
+    _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda due: trainer.step)
     with pytest.raises(Interrupted) as stopped:
         trainer.run(StopAt(trainer, stop))
     assert stopped.value.code == 128 + signal.SIGTERM and trainer.step == stop
@@ -142,7 +184,7 @@ def test_initial_weights_that_training_makes_worse_stay_the_best(tmp_path, monke
             trainer.run(Interruption())
         assert saved_steps(tmp_path) == [0] and not saved_steps(tmp_path, runs.BEST)
     trainer, saves, opened = tiny_trainer(tmp_path, config, _worse), [], []
-    _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda: trainer.step)
+    _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda due: trainer.step)
     _watch(monkeypatch, trainer.reports, "open", opened, lambda first: first)
     trainer.run(Interruption())
     assert saved_steps(tmp_path, runs.BEST) == [0] and saved_steps(tmp_path) == [4, 8]
@@ -201,7 +243,8 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(tmp_path, place)
     """What cannot be written stands for it: a folder where a file should be, and a file where a folder should."""
     obstacle = tmp_path / place
     obstacle.mkdir() if "." in place else obstacle.write_text("")
-    message = "workdir must be writable and have room for the run.* The last good checkpoint, none yet, is kept; when "
+    good = ".*ckpt-4" if place in {"best", "samples.png"} else "none yet"  # they are written by the evaluation
+    message = f"workdir must be writable and have room for the run.* The last good checkpoint, {good}, is kept; when "
     with pytest.raises(OSError, match=message + "there is room"):
         tiny_trainer(tmp_path).run(Interruption())
     obstacle.rmdir() if obstacle.is_dir() else obstacle.unlink()

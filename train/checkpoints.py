@@ -1,8 +1,10 @@
 """The checkpoints of a run: the latest ones, to resume from, and the best weights."""
 
 import contextlib
+import functools
 import logging
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -10,6 +12,7 @@ import tensorflow as tf
 
 from pixelvae_tf import runs
 from pixelvae_tf.errors import first_line
+from pixelvae_tf.files import write_atomically
 from pixelvae_tf.train import workdir as workdir_lib
 
 LOGGER = logging.getLogger("pixelvae_tf")
@@ -50,8 +53,15 @@ class Checkpoints:
         # The checkpoints that existed when this process last read or wrote one.
         self._present: list[str] = []
         self._checkpoint = state.checkpoint()
-        self._latest = _manage(self._checkpoint, workdir / runs.CHECKPOINTS, max_to_keep=2)
-        self._best = _manage(state.best_checkpoint(), workdir / runs.BEST, max_to_keep=1)
+
+    # A list that is damaged is written anew: not before this process writes here.
+    @functools.cached_property
+    def _latest(self) -> tf.train.CheckpointManager:
+        return _manage(self._checkpoint, self.workdir / runs.CHECKPOINTS, max_to_keep=2)
+
+    @functools.cached_property
+    def _best(self) -> tf.train.CheckpointManager:
+        return _manage(self.state.best_checkpoint(), self.workdir / runs.BEST, max_to_keep=1)
 
     def restore(self) -> bool:
         """Restores the newest checkpoint that can be read, and the bound of the best weights.
@@ -93,11 +103,24 @@ class Checkpoints:
         if runs.read_newest(self.workdir / runs.BEST, read) is None:
             self.state.best_bound_nats.assign(float("inf"))
 
-    def save(self) -> None:
-        """Saves the state as a checkpoint of its step."""
+    def save(self, evaluation_is_due: bool = False) -> None:
+        """Saves the state as a checkpoint of its step, and notes whether that is still to be evaluated."""
         with self.writing():
+            if evaluation_is_due:
+                write_atomically(self.workdir / runs.DUE, f"{self.state.step.numpy()}\n")
             self.good = self._latest.save(checkpoint_number=int(self.state.step.numpy()))
             self._present = runs.checkpoints(self.workdir / runs.CHECKPOINTS)
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        """Whether the state's step is still to be evaluated: it was saved, and then the process ended."""
+        note = self.workdir / runs.DUE
+        return note.is_file() and note.read_text(errors="replace") == f"{self.state.step.numpy()}\n"
+
+    def evaluated(self) -> None:
+        """Notes that the state's step is evaluated."""
+        with self.writing():
+            (self.workdir / runs.DUE).unlink(missing_ok=True)
 
     def save_best(self) -> None:
         """Saves the averaged weights as the best ones."""
@@ -115,6 +138,10 @@ class Checkpoints:
             with self.writing():
                 stack.enter_context(workdir_lib.lock(self.workdir))
                 self._check_unchanged()
+                # A process that was killed while it saved leaves what it had written.
+                for folder in (runs.CHECKPOINTS, runs.BEST):
+                    for unfinished in (self.workdir / folder).glob("ckpt-*_temp"):
+                        shutil.rmtree(unfinished)
             yield
 
     def _check_unchanged(self) -> None:

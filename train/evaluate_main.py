@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
     weights = _WEIGHTS.value or "best"
     try:
         if _PRETRAINED.value:
-            model, config, step = pretrained.load_pretrained(_PRETRAINED.value)
+            model, config, card = pretrained.load(_PRETRAINED.value)
+            weights, step = card["weights"], card["step"]
         else:
             model, config, step = runs.load(_WORKDIR.value, weights, _DTYPE.value)
         if _DATA_DIR.value is not None:

@@ -66,8 +66,8 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[dict[str, tf.Varia
 
 
 def as_training(config: config_lib.Config, workdir: str, step: int, model: PixelVAE) -> dict:
-    """A training as `runs.read_lineage` gives it, without the place of the images on this machine."""
-    command = presets.command_for(dataclasses.replace(config, data=config.data.elsewhere()), workdir)
+    """A training as `runs.read_lineage` gives it; it travels with weights, so it says nothing of this machine."""
+    command = presets.command_for(presets.without_places(config), f"runs/{pathlib.Path(workdir).absolute().name}")
     return {"command": command, "step": step, "fingerprint": runs.fingerprint(model)}
 
 

@@ -78,37 +78,32 @@ class Trainer:
 
     def _run(self, interruption: Interruption) -> None:
         train = self.config.train
-        # Initial weights that are not evaluated yet may be the best.
-        unevaluated = train.initial_weights and self.step == 0 and math.isinf(self.state.best_bound_nats.numpy())
-        self._begin(self.step if unevaluated else self.step + 1)
+        # Initial weights may be the best, and their source may change or disappear: they are the first checkpoint.
+        initial = bool(train.initial_weights) and self.checkpoints.good is None
+        due = initial or bool(self._tell_all(self.workers.is_chief and self.checkpoints.evaluation_is_due))
+        self._begin(self.step if due else self.step + 1)
+        if initial:
+            self._save(due)
+        if due:
+            self._evaluate()
         if self.step >= train.steps:
             return
-        if unevaluated:
-            # Their source may change or disappear: store them as the first checkpoint.
-            if self.checkpoints.good is None:
-                self._save()
-            self._evaluate()
         iterator, first_step = self.batches(self.step), self.step
-        bar = progress.Progress(train.steps, self.step, "step", train.batch_size)
-        while self.step < train.steps:
-            count = self._steps_to_next_event()
-            with contextlib.ExitStack() as stack:
-                if self.step == first_step:
-                    what = f"tracing the training step, then steps {self.step + 1} to {self.step + count}"
-                    stack.enter_context(progress.announced(what))
-                totals = self.loop(iterator, tf.constant(count))
-            self._require_finite(totals)
-            self._after_loop(totals, count, bar)
-            # Whichever worker got the signal, all stop at the same step.
-            number = int(self.workers.exchange([interruption.signal or 0]).max())
-            # Save once: a checkpoint is incomplete while it is overwritten.
-            if self.step % train.checkpoint_every == 0 or self.step == train.steps or number:
-                self._save()
-            if number:
-                bar.close()
-                LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, self.step)
-                raise Interrupted(128 + number)
-        bar.close()
+        with contextlib.closing(progress.Progress(train.steps, self.step, "step", train.batch_size)) as bar:
+            while self.step < train.steps:
+                count = self._steps_to_next_event()
+                with contextlib.ExitStack() as stack:
+                    if self.step == first_step:
+                        what = f"tracing the training step, then steps {self.step + 1} to {self.step + count}"
+                        stack.enter_context(progress.announced(what))
+                    totals = self.loop(iterator, tf.constant(count))
+                self._require_finite(totals)
+                bar.update(self.step, f"loss {float(totals.loss_nats) / count:.2f} nats")
+                self._after_loop(totals, count, interruption)
+
+    def _tell_all(self, number: int) -> int:
+        """The greatest of all workers' numbers: what one of them knows, all act on at the same step."""
+        return int(self.workers.exchange([number]).max())
 
     def _begin(self, first_step: int) -> None:
         """Writes the files that identify the run, and opens the reports from a step on."""
@@ -124,7 +119,7 @@ class Trainer:
             train.batch_size,
             self.workers.strategy.num_replicas_in_sync,
         )
-        if self.workers.is_chief and self.step < train.steps:
+        if self.workers.is_chief and first_step <= train.steps:
             with self.checkpoints.writing():
                 self.reports.open(first_step)
 
@@ -134,9 +129,9 @@ class Trainer:
         periods = (train.steps_per_loop, train.log_every, train.evaluate_every, train.checkpoint_every)
         return min(train.steps - step, *(period - step % period for period in periods))
 
-    def _save(self) -> None:
+    def _save(self, due: bool) -> None:
         if self.workers.is_chief:
-            self.checkpoints.save()
+            self.checkpoints.save(due)
 
     def _require_finite(self, totals: steps.Totals) -> None:
         """Raises a FloatingPointError before anything that is not finite is saved."""
@@ -153,15 +148,23 @@ class Trainer:
             "lower train.learning_rate, a train.clip_norm or a longer train.kl_warmup_steps may help"
         )
 
-    def _after_loop(self, totals: steps.Totals, count: int, bar: progress.Progress) -> None:
+    def _after_loop(self, totals: steps.Totals, count: int, interruption: Interruption) -> None:
         train, step = self.config.train, self.step
         last = step == train.steps
-        bar.update(step, f"loss {float(totals.loss_nats) / count:.2f} nats")
         self._since_log.append((count, totals))
         if step % train.log_every == 0 or last:
             self._log()
-        if step % train.evaluate_every == 0 or last:
+        due, number = step % train.evaluate_every == 0 or last, self._tell_all(interruption.signal or 0)
+        # Saved once, as a checkpoint is incomplete while it is overwritten; and before an evaluation, which takes its
+        # time and may fail.
+        if due or number or step % train.checkpoint_every == 0:
+            self._save(due)
+        if due and not number:
             self._evaluate()
+            number = self._tell_all(interruption.signal or 0)
+        if number:
+            LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, step)
+            raise Interrupted(128 + number)
 
     def _log(self) -> None:
         """Reports the means since the last log or the start."""
@@ -176,6 +179,8 @@ class Trainer:
         report = self.evaluate()
         scalars = reports_lib.validation_scalars(report)
         LOGGER.info("step %d, validation: %s", self.step, ", ".join(f"{k} {v:.4g}" for k, v in scalars.items()))
+        if not math.isfinite(report["bound_nats"]):
+            LOGGER.warning("The validation bound is not finite at step %d: such weights are never the best", self.step)
         better = report["bound_nats"] < self.state.best_bound_nats.numpy()
         if better:
             self.state.best_bound_nats.assign(report["bound_nats"])
@@ -189,3 +194,4 @@ class Trainer:
             self.reports.write("validation", self.step, scalars, grids, warnings)
         if better:
             self.checkpoints.save_best()
+        self.checkpoints.evaluated()

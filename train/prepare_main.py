@@ -39,13 +39,7 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.data import folder, prepare, prepared
     from pixelvae_tf.train import progress
 
-    bars = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(progress.Progress(total, unit="image"))
-        bars[0].update(done)
-
+    counts: list[int] = []
     try:
         how = prepare.Preparation(
             _SIZE.value,
@@ -54,14 +48,18 @@ def main(argv: list[str]) -> None:
             _SHARD_SIZE.value,
             labels=_LABELS.value == FOLDERS,
         )
-        manifest = prepare.prepare(argv[1], _OUTPUT.value, how, show)
+        with progress.shown("image") as show:
+
+            def count(done: int, total: int) -> None:
+                counts.append(done)
+                show(done, total)
+
+            manifest = prepare.prepare(argv[1], _OUTPUT.value, how, count)
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-prepare: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit("pixelvae-prepare: stopped; the same command goes on") from None
-    for bar in bars:
-        bar.close()
-    print(f"{'prepared' if bars else 'already prepared'}: {_OUTPUT.value}, {how.side}x{how.side}")
+    print(f"{'prepared' if counts else 'already prepared'}: {_OUTPUT.value}, {how.side}x{how.side}")
     for split, content in manifest["splits"].items():
         print(f"  {split}: {content['num_images']} images in {len(content['shards'])} shards")
     for split in ("train", "validation"):

@@ -316,9 +316,11 @@ def check_fits(image_set: ImageSet, model: ModelConfig) -> None:
     """Checks that a model can be trained on a split, or evaluated on it.
 
     Raises:
-      ValueError: if its images have another shape or number of values, or its labels are not those that a
-        class-conditional model takes.
+      ValueError: if it is empty, its images have another shape or number of values, or its labels are not those that
+        a class-conditional model takes.
     """
+    if not len(image_set.images):
+        raise ValueError(f"{image_set.name} must have images. Received: none")
     if image_set.images.shape[1:] != tuple(model.image_shape) or image_set.num_values != model.num_values:
         raise ValueError(
             f"model.image_shape and model.num_values must fit the images of {image_set.name}, "

@@ -6,7 +6,7 @@ A preset states its difference from another, what it is, and the number that it 
 """
 
 from pixelvae_tf.presets import cifar10, digits, folder, mnist, natural_images
-from pixelvae_tf.presets.command import command_for
+from pixelvae_tf.presets.command import command_for, without_places
 from pixelvae_tf.presets.registry import Description, describe, get, names, preset
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "names",
     "natural_images",
     "preset",
+    "without_places",
 ]

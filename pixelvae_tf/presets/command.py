@@ -1,8 +1,10 @@
 """From a run's config back to the command that makes it."""
 
+import dataclasses
 import shlex
 from typing import Any
 
+from pixelvae_tf import hub
 from pixelvae_tf.config import GIVEN, Config, differences
 from pixelvae_tf.presets.registry import get, names
 
@@ -26,6 +28,12 @@ def command_for(config: Config, workdir: str) -> str | None:
     preset, fields = min(changes, key=lambda change: len(change[1]))
     flags = [f"--config.{field}={_as_flag(value)}" for field, value in fields]
     return shlex.join(["pixelvae-train", f"--config={preset}", *flags, f"--workdir={workdir}"])
+
+
+def without_places(config: Config) -> Config:
+    """A config without where this machine keeps images and weights, which nobody else has: last names are left."""
+    train = dataclasses.replace(config.train, initial_weights=hub.portable(config.train.initial_weights))
+    return dataclasses.replace(config, data=config.data.elsewhere(), train=train)
 
 
 def _as_flag(value: Any) -> str:
