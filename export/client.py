@@ -91,39 +91,31 @@ class Model:
                 raise ServerError(f"row {row} of the request was refused: {_text(error)}")
         return outputs
 
-    def num_values(self) -> int:
-        """How many values a channel can take. The metadata do not contain it; the refusal of a larger value does.
+    def limits(self, batch: int = 1) -> tuple[int, int]:
+        """What the model takes, by what it refuses: the metadata do not contain it.
 
-        Raises:
-          ServerError: as `predict`.
-        """
-        shapes = {name: (1, *tensor.shape[1:]) for name, tensor in self.signature("log_prob").inputs.items()}
-        images = np.full(shapes["images"], 255)
-        try:
-            self.predict("log_prob", {**{name: np.zeros(shape) for name, shape in shapes.items()}, "images": images})
-        except ServerError as error:
-            values = re.search(r"images must hold values in 0\.\.(\d+)", str(error))
-            if values is None:
-                raise
-            return int(values[1]) + 1
-        return 256
+        Args:
+          batch: that is wanted.
 
-    def max_batch(self, wanted: int) -> int:
-        """The largest batch that the model takes, if it takes none of `wanted`; else that. Its refusal tells.
+        Returns:
+          How many values a channel can take, and the largest batch if that is less than the one wanted, else that.
 
         Raises:
           ServerError: as `predict`.
         """
         inputs = self.signature("log_prob").inputs
+        arrays = {name: np.zeros((batch, *tensor.shape[1:])) for name, tensor in inputs.items()}
         try:
-            self.predict("log_prob", {name: np.zeros((wanted, *tensor.shape[1:])) for name, tensor in inputs.items()})
+            self.predict("log_prob", {**arrays, "images": arrays["images"] + 255})
         except ServerError as error:
-            # The model's own words, or those of TensorFlow Serving's batching.
-            limit = re.search(r"must be at most (\d+), the max_batch|maximum input batch size (\d+)", str(error))
-            if limit is None:
+            if values := re.search(r"images must hold values in 0\.\.(\d+)", str(error)):
+                return int(values[1]) + 1, batch
+            # The model's own words, or those of TensorFlow Serving's batching. They come before those on values.
+            size = re.search(r"must be at most (\d+), the max_batch|maximum input batch size (\d+)", str(error))
+            if size is None or int(size[1] or size[2]) >= batch:
                 raise
-            return int(limit[1] or limit[2])
-        return wanted
+            return self.limits(int(size[1] or size[2]))
+        return 256, batch
 
     def _call(self, name: str, inputs: Arrays, outputs: dict[str, Tensor]) -> Arrays:
         """The outputs of a signature, in the dtypes of `outputs`; strings may be bytes."""

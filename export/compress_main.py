@@ -8,6 +8,9 @@ The images are the model's: a .npy file of uint8 [N, H, W, C], a folder of files
 cropped, scaled or converted. docs/codec.md has the format of the file.
 """
 
+import os
+import pathlib
+
 from absl import flags
 from absl import logging as absl_logging
 
@@ -42,12 +45,14 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf import codec
     from pixelvae_tf.codec import images as images_lib
     from pixelvae_tf.export import local
-    from pixelvae_tf.files import write_atomically
+    from pixelvae_tf.files import require_outside, write_atomically
     from pixelvae_tf.train import progress
 
     try:
         # Coding takes its time: what cannot be written is said before.
         console.check_file(_OUTPUT.value, (_IMAGES.value, _LABELS.value))
+        if os.path.isdir(_IMAGES.value):
+            require_outside(pathlib.Path(_OUTPUT.value), pathlib.Path(_IMAGES.value), "output", "images")
         model = local.SavedModel(_SAVED_MODEL.value)
         images, labels = images_lib.read(_IMAGES.value, model.config.model, _DATA_DIR.value, _LABELS.value)
         options = codec.Options(

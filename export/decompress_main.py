@@ -31,8 +31,8 @@ def main(argv: list[str]) -> None:
     console.start_tensorflow()
     from pixelvae_tf import codec, pictures
     from pixelvae_tf.codec import images as images_lib
+    from pixelvae_tf.data.decoding import MODES
     from pixelvae_tf.export import local
-    from pixelvae_tf.files import is_new_or_empty
     from pixelvae_tf.train import progress
 
     try:
@@ -44,10 +44,13 @@ def main(argv: list[str]) -> None:
         if not pathlib.Path(_INPUT.value).is_file():  # /dev/zero has no end
             raise ValueError(f"input must be a file. Received: {_INPUT.value!r}")
         output = pathlib.Path(_OUTPUT.value)
-        if not is_new_or_empty(output):
-            raise ValueError(f"output must be a new or empty directory. Received: {_OUTPUT.value!r}")
+        # Decoding takes its time: what cannot be written is said before.
+        console.check_folder(_OUTPUT.value)
         content = pathlib.Path(_INPUT.value).read_bytes()
         model = local.SavedModel(_SAVED_MODEL.value)
+        channels = model.config.model.image_shape[-1]
+        if _FORMAT.value == "png" and channels not in MODES:
+            raise ValueError(f"format must be npy for images of {channels} channels. Received: png")
         with progress.shown("image") as show:
             images, labels = codec.decompress(model.networks, content, only, show, _JOBS.value)
         if _FORMAT.value == "png":

@@ -153,7 +153,7 @@ def _open() -> Caller:
             raise ValueError(
                 f"protocol grpc needs the package tensorflow-serving-api. Received: {error}; rest does without"
             ) from error
-        num_values = _NUM_VALUES.value or server.num_values()
+        num_values = _NUM_VALUES.value or server.limits()[0]
         return Caller(server, num_values, _BATCH_SIZE.value or 16, None, [], *_common())
     if _PRETRAINED.value is not None:
         model = local.pretrained(_PRETRAINED.value)

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -107,6 +108,10 @@ def score(
     }
     resumable.require_same(output, SUMMARY, identity, "scored by the same models")
     summary = read_json(output / SUMMARY)
+    if not os.path.lexists(output / SUMMARY) and not (output / resumable.UNFINISHED).exists():
+        for name in (TABLE, MAPS):
+            if os.path.lexists(output / name):
+                raise ValueError(f"output must not have a {name} of something else. Received: {str(output)!r}")
     if summary is not None and (output / TABLE).exists() and (output / MAPS).exists():
         return summary
     with resumable.writing(output, identity, "pixelvae-score") as records:

@@ -18,7 +18,7 @@ from absl import logging as absl_logging
 
 from pixelvae_tf import hub, keras_backend, streams
 from pixelvae_tf.errors import first_line
-from pixelvae_tf.files import local_path, require_outside
+from pixelvae_tf.files import is_new_or_empty, local_path, require_outside
 from pixelvae_tf.suggestions import did_you_mean
 
 flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
@@ -262,6 +262,18 @@ def check_file(path: str, inputs: Iterable[str] = ()) -> None:
         raise ValueError(f"output must be a file in a directory that exists. Received: {path!r}")
     if str(written) in map(os.path.realpath, inputs):
         raise ValueError(f"output must not be one of the files that are read. Received: {path!r}")
+
+
+def check_folder(path: str) -> None:
+    """Raises a ValueError unless a directory is new or empty, and files can be written there."""
+    folder = pathlib.Path(path).absolute()
+    if not is_new_or_empty(folder):
+        raise ValueError(f"output must be a new or empty directory. Received: {path!r}")
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:  # a file, a link that leads nowhere, or a directory without permission
+        raise ValueError(f"output must be a directory that can be written. Received: {path!r}: {error}") from error
 
 
 def check_output(path: str, folder: str = "", inputs: Iterable[str] = ()) -> None:

@@ -29,12 +29,16 @@ def to_pixel_values(picture: np.ndarray, num_values: int) -> np.ndarray:
     return np.rint(np.asarray(picture, np.float64) * ((num_values - 1) / 255.0)).astype(np.uint8)
 
 
+def visible(images: np.ndarray) -> np.ndarray:
+    """Of images [..., C] the channels that a picture has, [..., 1 or 3]: of four and more three, of two one."""
+    return images[..., : 3 if images.shape[-1] > 2 else 1]
+
+
 def tile(images: np.ndarray, num_values: int, columns: int | None = None, scale: int = 1) -> np.ndarray:
     """Puts images side by side.
 
     Args:
-      images: integer pixel values [N, H, W, C]; of more than three channels the first three are shown, of two the
-        first.
+      images: integer pixel values [N, H, W, C]; their `visible` channels are shown.
       num_values: how many values a channel can take.
       columns: images in a row; by default the grid is about square.
       scale: how many picture pixels a pixel is wide.
@@ -42,7 +46,7 @@ def tile(images: np.ndarray, num_values: int, columns: int | None = None, scale:
     Returns:
       uint8 [rows * (H + 1) * scale, columns * (W + 1) * scale, 1 or 3]; what is left over is mid-grey.
     """
-    images = images[..., : 3 if images.shape[-1] > 2 else 1]
+    images = visible(images)
     number, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(number))
     rows = math.ceil(number / columns)
@@ -94,8 +98,13 @@ def completions(
     return tile(rows.reshape(number * (2 + each), *images.shape[1:]), 256, 2 + each, scale)
 
 
+def as_png(picture: np.ndarray) -> bytes:
+    """A uint8 picture [H, W, C] as a PNG of its `visible` channels."""
+    shown, buffer = visible(picture), io.BytesIO()
+    Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def write_png(path: str | pathlib.Path, picture: np.ndarray) -> None:
-    """Writes a uint8 picture [H, W, C], C 1 or 3."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
+    """Writes `as_png`."""
+    write_atomically(path, as_png(picture))

@@ -327,7 +327,7 @@ def test_a_model_says_by_its_refusal_how_many_values_there_are(num_values):
             good = inputs["images"].max() < num_values
             return {"error": np.array([b"" if good else f"images must hold values in 0..{num_values - 1}".encode()])}
 
-    assert Served().num_values() == num_values
+    assert Served().limits() == (num_values, 1)
 
 
 def test_a_model_of_something_else():

@@ -3,20 +3,24 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import io
 import json
 import math
+import sys
 import tracemalloc
 import zlib
 from unittest import mock
 
 import hypothesis
 import numpy as np
+import picture_bytes
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from codec_models import CLASSES, EXACT, LATENTS, PlainNetworks, networks_of
 from family import labels_for, make_model
 from hypothesis import strategies as st
+from PIL import Image
 
 from pixelvae_tf import codec, distributions
 from pixelvae_tf.codec import chunks, front, rounding, sites, waves
@@ -390,12 +394,21 @@ def test_a_process_that_ends_too_early_is_named(monkeypatch):
         codec_jobs.run(print, "model", [(1,), (2,)], 2, print)
 
 
-def test_images_that_are_not_the_models_are_refused():
+def test_without_its_package_the_codec_blames_no_file(monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(ValueError, match=r"^the codec needs constriction"):
+        codec.decompress(PlainNetworks(), CONTENT)
+
+
+def test_images_that_are_not_the_models_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"images must be integer pixel values 0\.\.4"):
         codec.compress(PlainNetworks(), _images(3) + 2)
     for labels, message in ((None, "Received: none"), (np.array([0, 3]), "labels must be in 0..2. Received: 0..3")):
         with pytest.raises(ValueError, match=message):
             codec.compress(PlainNetworks(CLASSES), _images(2), labels)
+    monkeypatch.setattr(front, "MAX_CHUNKS", 2)  # of which a reader would refuse more
+    with pytest.raises(ValueError, match=r"images_per_chunk must make at most 2 chunks of 3 images. Received: 1"):
+        codec.compress(PlainNetworks(), _images(3), options=codec.Options(images_per_chunk=1))
     with pytest.raises(ValueError, match=r"lanes must be in 1\.\.65536. Received: 0"):
         codec.Options(lanes=0)
 
@@ -602,6 +615,28 @@ def test_a_folder_is_read_as_it_is_or_not_at_all(tmp_path):
         images_lib.read(str(tmp_path / "out"), dataclasses.replace(EXACT, image_shape=(4, 4, 1)))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "lost"),
+    [
+        ("deep.png", lambda: picture_bytes.png(16, 2, bytes(4 * 6)), "16 bits a channel"),
+        ("deep.ppm", lambda: b"P6 4 4 65535\n" + bytes(96), "16 bits a channel"),
+        ("clear.png", lambda: _png_of(transparency=(0, 0, 0)), "a transparent colour"),
+        ("moving.png", lambda: _png_of(save_all=True, append_images=[Image.new("RGB", (4, 4), "red")]), "2 pictures"),
+    ],
+)
+def test_what_pillow_would_leave_out_is_refused(tmp_path, name, content, lost):
+    (tmp_path / name).write_bytes(content())
+    config = dataclasses.replace(EXACT, image_shape=(4, 4, 3))
+    with pytest.raises(ValueError, match=f"mode RGB and nothing else. Received: '{name}', with {lost}"):
+        images_lib.read(str(tmp_path), config)
+
+
+def _png_of(**options):
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
 def test_a_file_of_numbers_is_read_with_its_labels(tmp_path):
     images_lib.write(tmp_path, _images(3), np.arange(3), None)
     read, labels = images_lib.read(f"{tmp_path}/images.npy", CLASSES, labels=f"{tmp_path}/labels.npy")
@@ -613,3 +648,6 @@ def test_a_file_of_numbers_is_read_with_its_labels(tmp_path):
             images_lib.read(name, CLASSES)
     with pytest.raises(ValueError, match="labels must be left out for a model without classes"):
         images_lib.read("digits/test", EXACT, labels=f"{tmp_path}/labels.npy")
+    images_lib.write(tmp_path, _images(3), None, None)
+    with pytest.raises(ValueError, match=r"data_dir must be left out for images of no data set. Received: 'there'"):
+        images_lib.read(f"{tmp_path}/images.npy", EXACT, "there")

@@ -57,6 +57,10 @@ def test_chunks_at_a_time_make_the_same_file(exported, tmp_path):
         (["--only=3,x"], "pixelvae-decompress: only must be places with commas between them, as 3,17. Received: 3,x"),
         ([], "pixelvae-decompress: input must be a file of pixelvae-compress. Received: another kind of file"),
         (["--input=/dev/zero"], "pixelvae-decompress: input must be a file. Received: '/dev/zero'"),
+        (
+            ["--output=/dev/null/out"],
+            "output must be a directory that can be written. Received: '/dev/null/out': [Errno 20]",
+        ),
     ],
 )
 def test_what_is_no_file_of_ours_is_refused(exported, tmp_path, arguments, message):
@@ -69,6 +73,12 @@ def test_what_is_no_file_of_ours_is_refused(exported, tmp_path, arguments, messa
     status, _, errors = run_command(DECOMPRESS, *places, *arguments)
     assert status not in (0, None) and message in errors and "Traceback" not in errors
     assert not (tmp_path / "out").exists()
+
+
+def test_a_compressed_file_does_not_become_one_of_the_images(tmp_path):
+    places = [f"--images={tmp_path}", f"--output={tmp_path}/a.png", "--saved_model=not/looked/at"]
+    status, _, errors = run_command(COMPRESS, *places)
+    assert status == 1 and "pixelvae-compress: output must not lie in images" in errors
 
 
 @pytest.mark.parametrize("where", ["nowhere/images.pvc", "images.npy"])

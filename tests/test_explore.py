@@ -1,6 +1,7 @@
 """What the page of pixelvae-explore shows, without a browser: the tabs' pictures, links, lines of Python, refusals."""
 
 import base64
+import copy
 import dataclasses
 import html
 import io
@@ -12,6 +13,7 @@ import zlib
 
 import gradio
 import numpy as np
+import picture_bytes
 import pytest
 import servers
 from PIL import Image
@@ -32,6 +34,7 @@ from pixelvae_tf.export.explore import (
     origins,
     page,
     samples,
+    serving,
     units,
     uploads,
     wiring,
@@ -251,6 +254,24 @@ def test_a_model_without_latents_has_fewer_tabs_and_small_batches(models):
     assert "log p(x)</th>" in numbers and "KL" not in numbers
 
 
+@pytest.mark.parametrize("max_batch", [1, 2, 3, 5])
+def test_a_page_of_a_model_of_small_batches_can_be_made(models, max_batch):
+    """Gradio refuses a slider of one place, and one that starts beyond its end."""
+    explored = copy.copy(models(GRID)[0])
+    explored.facts = dataclasses.replace(explored.facts, max_batch=max_batch)
+    blocks = page.build(explored, Preparation(explored))
+    sliders = [block for block in blocks.blocks.values() if isinstance(block, gradio.Slider)]
+    assert sliders and all(slider.minimum <= slider.value <= slider.maximum for slider in sliders)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("[::1]", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_the_machine_alone_is_known_by_its_addresses(host, loopback):
+    assert serving.is_loopback(host) == loopback
+
+
 @pytest.mark.parametrize("name", [VECTOR, GRID, WITHOUT])
 def test_a_server_tells_what_the_page_has_to_know(models, name):
     explored, _ = models(name)
@@ -320,6 +341,8 @@ def test_a_link_restores_its_choices_and_passes_over_what_is_wrong(models):
     assert 7 in chosen and 0.5 in chosen and True in chosen and ["z3", "z1"] in chosen
     assert "0_1.0" in chosen and "nothing" not in chosen and 99 not in chosen
     assert restore.fn("")[-2] == "samples"
+    assert [] in restore.fn("#redrawn="), "nothing is redrawn, which is a choice too"
+    assert restore.fn("#" + "&".join(f"x{number}=1" for number in range(999)))[-2] == "samples"
 
 
 @pytest.mark.parametrize(
@@ -425,6 +448,10 @@ def test_what_is_no_image_or_too_large_is_refused_by_name(models, tmp_path, monk
     cases += [
         (_png(tmp_path / "large.png", 2**13, 2**14), "image must be no decompression bomb: at most 67108864 pixels")
     ]
+    damaged = _png(tmp_path / "note.png", 2**13, 2**14).read_bytes()  # Pillow does not open such a note
+    note = picture_bytes.chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**27)))
+    (tmp_path / "note.png").write_bytes(damaged[:33] + note + damaged[33:])
+    cases += [(tmp_path / "note.png", "image must be no decompression bomb: at most 67108864 pixels")]
     for path, message in cases:
         with pytest.raises(ValueError, match=re.escape(message)):
             uploads.read_and_remove(path, explored.facts)

@@ -137,6 +137,15 @@ def test_an_output_belongs_to_its_images_and_models(tmp_path, photos):
     assert _contents(output) == before
 
 
+def test_other_files_of_its_names_are_not_replaced(tmp_path, photos):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / scoring.TABLE).write_text("of somebody else")
+    with pytest.raises(ValueError, match=r"output must not have a scores\.csv of something else"):
+        scoring.score(_scorer(tmp_path), scoring.Request(photos), output)
+    assert [path.read_text() for path in output.iterdir()] == ["of somebody else"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

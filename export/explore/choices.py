@@ -44,7 +44,7 @@ class Choices:
 
     def restore(self, fragment: str) -> list[Value]:
         """The values that a link gives the components; what it leaves out, or has wrong, is as at the start."""
-        fields = dict(urllib.parse.parse_qsl(fragment.removeprefix("#"), max_num_fields=len(self.by_name)))
+        fields = dict(urllib.parse.parse_qsl(fragment.removeprefix("#"), keep_blank_values=True))
         values = []
         for name, choice in self.by_name.items():
             try:

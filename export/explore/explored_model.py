@@ -95,13 +95,14 @@ def facts_of_server(server: client.Model) -> Facts:
         rounds = COMPLETION_ROUNDS
     number = None if LABEL in sample.inputs else 0
     _, height, width, channels = sample.outputs["images"].shape
+    num_values, max_batch = server.limits(BATCH)
     return Facts(
         (height, width, channels),
-        server.num_values(),
+        num_values,
         shape,
         levels,
         number,
-        max_batch=server.max_batch(BATCH),
+        max_batch=max_batch,
         rounds=rounds,
     )
 

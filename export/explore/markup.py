@@ -2,13 +2,11 @@
 
 import base64
 import html
-import io
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from pixelvae_tf import pictures
 
@@ -43,9 +41,7 @@ class Picture(NamedTuple):
 
 def png_url(pixels: np.ndarray) -> str:
     """A picture, uint8 [H, W, C], as a data: URL of a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(pictures.as_png(pixels)).decode()}"
 
 
 def grid(shown: Sequence[Picture], columns: int, file_name: str = "", title: str = "", side: int = SIDE) -> str:

@@ -40,7 +40,7 @@ class _Policy:
 def is_loopback(host: str) -> bool:
     """Whether an address is that of this machine alone."""
     with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     return host == "localhost"
 
 
@@ -62,6 +62,8 @@ def served(
     Raises:
       OSError: if the port is not free.
     """
+    if ":" in host:  # an IPv6 address, which stands in brackets in that of the page
+        host = f"[{host.strip('[]')}]"
     # Another website whose name leads to this machine must not read the page.
     hosts = ["localhost", host] if is_loopback(host) else ["*"]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(_Policy)]

@@ -1,12 +1,13 @@
 """Reads an image that was uploaded, as training reads a folder's, within limits that a page needs."""
 
+import io
 import pathlib
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pixelvae_tf import pictures
-from pixelvae_tf.data import decoding
+from pixelvae_tf.data import decoding, metadata
 from pixelvae_tf.export.explore.explored_model import Facts
 
 MAX_BYTES = 20 * 2**20
@@ -45,7 +46,9 @@ def read(path: str | pathlib.Path, facts: Facts) -> np.ndarray:
 def _check_pixels(path: pathlib.Path) -> None:
     """Refuses a decompression bomb by what the file says of itself, before anything is decoded."""
     try:
-        with Image.open(path, formats=decoding.FORMATS) as opened:
+        # As it is decoded then: with a damaged note in it, Pillow would not open the file as it is.
+        content = metadata.split(path.read_bytes()).content
+        with Image.open(io.BytesIO(content), formats=decoding.FORMATS) as opened:
             pixels = opened.width * opened.height
     except Image.DecompressionBombError as error:
         raise ValueError(f"image must be no decompression bomb. Received: {path.name!r}: {error}") from error

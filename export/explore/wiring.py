@@ -159,7 +159,9 @@ class Page:
         return self.choices.add(name, component, choices_lib.number(low, high))
 
     def count(self, name: str, label: str, low: int, high: int, value: int, step: int = 1) -> gr.Slider:
-        """A choice of how many."""
+        """A choice of how many; where the model takes fewer at once, some batches more are asked for."""
+        high = max(high, low + 1)  # a slider of one place cannot be made
+        value = min(max(value, low), high)
         component = gr.Slider(low, high, value, step=step, label=label)
         return self.choices.add(name, component, choices_lib.whole(low, high))
 

@@ -3,7 +3,7 @@
 import gradio as gr
 import numpy as np
 
-from pixelvae_tf import heat_maps, scores
+from pixelvae_tf import heat_maps, pictures, scores
 from pixelvae_tf.export.explore import as_python, markup, origins, uploads
 from pixelvae_tf.export.explore.explored_model import ExploredModel, Image, kl_nats
 from pixelvae_tf.export.explore.wiring import Page, made, picture
@@ -100,7 +100,8 @@ def _measure_code(model: ExploredModel, seed: int, label: int | None) -> str:
 
 
 def _coloured(pixels: np.ndarray) -> np.ndarray:
-    return pixels if pixels.shape[-1] == 3 else pixels.repeat(3, axis=-1)
+    shown = pictures.visible(pixels)
+    return shown if shown.shape[-1] == 3 else shown.repeat(3, axis=-1)
 
 
 def _numbers(model: ExploredModel, image: Image, measured: dict[str, np.ndarray]) -> str:

@@ -10,6 +10,7 @@ from pixelvae_tf import pixels
 from pixelvae_tf.codec import chunks, front, waves
 from pixelvae_tf.codec import jobs as jobs_lib
 from pixelvae_tf.codec.networks import Networks
+from pixelvae_tf.codec.stack import Stack
 
 # An image's own checksum is worth its 32 bits where they are nothing beside the image.
 CHECKSUMS_FROM_BITS = 2**14
@@ -92,6 +93,11 @@ def compress(
     labels = _checked_labels(labels, len(images), config.num_classes)
     if len(images) > front.MAX_ALL_IMAGES:
         raise ValueError(f"images must be at most {front.MAX_ALL_IMAGES} a file. Received: {len(images)}")
+    if len(images) > front.MAX_CHUNKS * options.images_per_chunk:
+        raise ValueError(
+            f"images_per_chunk must make at most {front.MAX_CHUNKS} chunks of {len(images)} images. "
+            f"Received: {options.images_per_chunk}"
+        )
     images = np.asarray(images, np.uint8)
     lanes = min(options.lanes, networks.max_batch)
     checksums = options.checksums
@@ -185,6 +191,7 @@ def decompress(
       ValueError: for another model's file, a file that is not whole, places that it does not have; or
         `DamagedError`, which names the chunks that do not decode, and why.
     """
+    Stack()  # raises if its package is missing, which is no fault of the file
     layout = front.read_layout(content)
     front.check_model(layout, networks)
     wanted = range(layout.num_images) if only is None else [int(place) for place in only]

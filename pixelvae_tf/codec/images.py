@@ -50,6 +50,8 @@ def read(name: str, model: ModelConfig, data_dir: str = "", labels: str = "") ->
             )
         read = sources.load(DataConfig(name=data, data_dir=data_dir), split)
         images, known = read.images[:], read.labels
+    if data_dir and known is None:
+        raise ValueError(f"data_dir must be left out for images of no data set. Received: {data_dir!r}")
     if labels and not model.num_classes:
         raise ValueError(f"labels must be left out for a model without classes. Received: {labels!r}")
     if labels:
@@ -72,9 +74,12 @@ def _folder(folder: pathlib.Path, model: ModelConfig) -> np.ndarray:
     for place, path in enumerate(paths):
         try:
             with Image.open(folder / path, formats=FORMATS) as image:
+                lost = _lost_in_8_bits(image)
                 image.load()
         except Exception as error:  # Pillow's plugins raise anything on damaged files.
             raise ValueError(f"{expected}. Received: {path!r}: {error}") from error
+        if lost:
+            raise ValueError(f"{expected} and nothing else. Received: {path!r}, with {lost}")
         if image.size != (width, height) or image.mode != MODES.get(channels):
             raise ValueError(f"{expected}. Received: {path!r}, {image.width}x{image.height}, mode {image.mode}")
         picture = np.asarray(image).reshape(model.image_shape)
@@ -84,6 +89,21 @@ def _folder(folder: pathlib.Path, model: ModelConfig) -> np.ndarray:
                 f"{expected}, of {model.num_values} values in 0..255. Received: {path!r}, which has others"
             )
     return images
+
+
+def _lost_in_8_bits(image: Image.Image) -> str:
+    """What an opened file has and Pillow would leave out without a word, or nothing."""
+    if (number := getattr(image, "n_frames", 1)) > 1:
+        return f"{number} pictures"
+    if "transparency" in image.info:
+        return "a transparent colour"
+    for tile in image.tile:
+        arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        # The largest value of a PPM file is one of them.
+        largest = max((each for each in arguments if isinstance(each, int) and image.format == "PPM"), default=255)
+        if largest > 255 or any(";16" in str(each) for each in arguments):
+            return "16 bits a channel"
+    return ""
 
 
 def write(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, places: Sequence[int] | None) -> None:

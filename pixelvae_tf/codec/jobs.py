@@ -3,7 +3,9 @@
 import concurrent.futures
 import concurrent.futures.process
 import multiprocessing
+import os
 import pickle
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,10 +39,14 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
     model = (pickle.dumps(networks),)
     try:
         with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), context, _start, model) as pool:
-            for future in [pool.submit(_work, work, task) for task in tasks]:
-                result, number = future.result()
-                results.append(result)
-                count(number)
+            try:
+                for future in [pool.submit(_work, work, task) for task in tasks]:
+                    result, number = future.result()
+                    results.append(result)
+                    count(number)
+            except BaseException:  # what has not begun need not
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     except concurrent.futures.process.BrokenProcessPool as error:
         raise ValueError(
             f"jobs must be processes that can load the model, and that memory has room for. Received: {jobs}, of which "
@@ -52,7 +58,16 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
 def _start(pickled: bytes) -> None:
     """Loads the model. What TensorFlow says of itself comes before, when it is imported with this module."""
     global _networks
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _networks = pickle.loads(pickled)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that gives it work is gone; it would wait for more for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(work: Work, task: tuple) -> tuple[Any, int]:
