@@ -46,7 +46,15 @@ class Adam(keras.optimizers.Adam):
 
     Args:
       **options: of `keras.optimizers.Adam`, but amsgrad.
+
+    Raises:
+      ValueError: for amsgrad, whose maximum the operation does not keep.
     """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        if self.amsgrad:
+            raise ValueError("amsgrad must be False; keras.optimizers.Adam has it. Received: True")
 
     def apply(self, grads, trainable_variables=None):
         """Moves the weights."""

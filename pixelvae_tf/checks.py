@@ -43,7 +43,8 @@ def check_temperature(temperature) -> None:
 
 
 def check_same_batch(**named) -> None:
-    """Checks that what belongs to the same images is one for each of them: nothing is broadcast over a batch.
+    """Checks that what belongs to the same images is one for each of them: nothing is broadcast over a batch whose
+    size is known.
 
     Args:
       **named: tensors [B, ...]; a scalar belongs to all images, and None is left out.

@@ -43,7 +43,7 @@ class Known(NamedTuple):
     """Values that are given, and stay as they are.
 
     Attributes:
-      values: [B, H, W, C].
+      values: [B, H, W, C], of the site's dtype.
       mask: bool [B, H, W, 1], where they are given.
     """
 
@@ -84,25 +84,33 @@ def sample(
     Raises:
       ValueError: for another method.
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}. Received: method={method!r}")
+    check_method(method)
     network, site, context, temperature = autoregression
     # As a tensor of one dtype: a number would be a constant, every temperature another graph.
     temperature = tf.cast(temperature, tf.float64)
-    return _graph(network, site, method, tf.executing_eagerly())(context, noise, temperature, known)
+    graph = _graph(network, site, method, tuple(noise.shape[1:]), tf.executing_eagerly())
+    return graph(context, noise, temperature, known)
 
 
-# By network, site, method, and whether they are for eager calls. They go when the network or the site goes.
+def check_method(method: str) -> None:
+    """Raises a ValueError for another method."""
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}. Received: method={method!r}")
+
+
+# By network, site, and what else `_graph` is given. They go when the network or the site goes.
 _graphs = weakref.WeakKeyDictionary()
 
 
-def _graph(network, site, method: Method, eager: bool = True) -> tf.types.experimental.PolymorphicFunction:
+def _graph(
+    network, site, method: Method, shape: tuple, eager: bool = True
+) -> tf.types.experimental.PolymorphicFunction:
     """`_sample` of a network as one function, which is traced and optimized once for all graphs that call it.
 
-    In eager calls the batch is left open from the second size on.
+    In eager calls the batch is left open from the second size on, and that of images, `shape`, never.
     """
     graphs = _graphs.setdefault(network, weakref.WeakKeyDictionary()).setdefault(site, {})
-    if (method, eager) not in graphs:
+    if (method, shape, eager) not in graphs:
         parts = weakref.ref(network), weakref.ref(site)
 
         def sampled(context, noise, temperature, known):
@@ -110,10 +118,10 @@ def _graph(network, site, method: Method, eager: bool = True) -> tf.types.experi
             return _sample(Autoregression(network, site, context, temperature), noise, method, known)
 
         # Not inlined, or each of the graphs would be optimized with a copy of it.
-        graphs[method, eager] = tf.function(
+        graphs[method, shape, eager] = tf.function(
             sampled, autograph=False, reduce_retracing=eager, experimental_attributes={"_noinline": True}
         )
-    return graphs[method, eager]
+    return graphs[method, shape, eager]
 
 
 def _sample(autoregression: Autoregression, noise: tf.Tensor, method: Method, known: Known | None) -> tf.Tensor:

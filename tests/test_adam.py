@@ -32,6 +32,11 @@ def test_it_moves_variables_as_keras_does(options, dtype):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_amsgrad_is_refused_as_it_would_be_another_step():
+    with pytest.raises(ValueError, match=r"amsgrad must be False; keras\.optimizers\.Adam has it"):
+        adam.Adam(amsgrad=True)
+
+
 def test_a_model_compiled_by_name_is_saved_and_loaded_with_it():
     optimizer = keras.optimizers.deserialize(keras.optimizers.serialize(adam.Adam(0.3, beta_2=0.9)))
     assert type(optimizer) is adam.Adam and optimizer.get_config()["beta_2"] == 0.9

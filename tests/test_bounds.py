@@ -256,3 +256,6 @@ def test_settings_are_one_per_level_or_one_for_all():
     for settings, place in (((5, -1), 1), ((-1, 5), 0)):
         with pytest.raises(ValueError, match=rf"train\.kl_warmup_steps\[{place}\] must be at least 0\. Received: -1"):
             bounds.Objective(settings).validate(2, "train.")
+    for name in ("free_nats_steps", "prior_floor_steps"):  # which are one for all
+        with pytest.raises(ValueError, match=rf"train\.{name} must be .*Received: \(10, 20\)"):
+            bounds.Objective(**{name: (10, 20)}).validate(2, "train.")

@@ -60,6 +60,32 @@ def test_each_layer_more_that_is_alike_costs_its_weights_and_a_call():
         assert more[0] == more[1] <= 4 * len(make_chain(3).layers[1].weights), method
 
 
+def test_layers_that_change_something_of_their_own_are_not_alike():
+    """Two dropouts with seeds: in one graph for both, they would drop the same, and that for ever."""
+
+    class Dropping(PointwiseLayer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.scale, self.dropout = keras.layers.Dense(64), keras.layers.Dropout(0.5, seed=1)
+
+        def build(self, input_shape, context_shape=None):
+            self.scale.build(input_shape)
+            self.dropout.build(input_shape)
+            self.built = True
+
+        def call(self, x, context=None, training=False, seed=None):
+            return self.dropout(self.scale(x), training=training)
+
+        def compute_output_shape(self, input_shape, context_shape=None):
+            return self.scale.compute_output_shape(input_shape)
+
+    chain = Chain([Dropping(), Dropping(), Dropping()])
+    chain.build((None, 1, 1, 64))
+    train = tf.function(lambda x: chain(x, training=True))
+    first, second = (train(tf.ones((1, 1, 1, 64))).numpy() for _ in range(2))
+    assert ((first == 0) != (second == 0)).any()
+
+
 def test_alike_is_all_but_the_names():
     layers = make_chain(2).layers
     assert shared.alike(layers) == [None, layers[1], layers[1], None]

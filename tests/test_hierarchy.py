@@ -242,6 +242,13 @@ def test_any_network_of_the_family_is_a_prior(prior):
     assert np.isfinite(parts.log_prob).all()
 
 
+def test_a_learnt_prior_takes_latents_of_any_float():
+    model = make_model("hierarchy_three_levels")
+    z, above = model.sample_prior(2)[:2]
+    prior, value = model.prior(0, above), z.numpy().astype(np.float64)
+    np.testing.assert_array_equal(prior.log_prob(value), prior.log_prob(z))
+
+
 def test_every_levels_prior_has_noise_of_its_own():
     model = make_model("hierarchy_three_levels")
     with mock.patch.object(noise, "stream", wraps=noise.stream) as streams:

@@ -276,6 +276,8 @@ def test_pictures(tmp_path):
 
 def test_known_pixels_are_one_for_each_image_and_in_range():
     model = pixelvae_tf.build(Config(model=CONFIG))
+    with pytest.raises(ValueError, match="method must be one of auto, cached, rows, oracle"):
+        model.sample_prior(3, method="nonsense")
     latents = model.sample_prior(3)
     images, mask = _images(), np.arange(42).reshape(7, 6) < 20
     decoded = model.decode(latents, known=sampling.Known(images, mask))

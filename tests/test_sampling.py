@@ -18,8 +18,26 @@ from family import MIXTURE, MODELS, labels_for, make_model
 import pixelvae_tf
 from pixelvae_tf import checks, noise, sampling
 from pixelvae_tf.config import Config, TrainConfig
-from pixelvae_tf.distributions import CategoricalSite, GaussianSite, LogisticMixtureSite, orders
-from pixelvae_tf.layers import CausalLayer, Chain, MaskedConv2D, Stepper
+from pixelvae_tf.distributions import (
+    AutoregressiveGrid,
+    BernoulliSite,
+    CategoricalSite,
+    GaussianSite,
+    LogisticMixtureSite,
+    orders,
+)
+from pixelvae_tf.layers import (
+    Activation,
+    CausalLayer,
+    Chain,
+    GatedBlock,
+    HorizontalConv2D,
+    MaskedConv2D,
+    Residual,
+    ScalePixels,
+    SplitStreams,
+    Stepper,
+)
 
 FAST_METHODS = ["cached", "rows"]
 
@@ -339,6 +357,19 @@ def test_a_step_is_given_what_was_drawn_last(method):
     np.testing.assert_array_equal(images[0].numpy().ravel(), np.arange(12) % 5)
 
 
+def test_known_values_come_in_any_dtype_and_in_the_grids_shape():
+    network, site = Chain([ScalePixels(2), MaskedConv2D(1, 3, "A")]), BernoulliSite(1)
+    grid = AutoregressiveGrid(network, site, (4, 5, 1), temperature=tf.ones(3))
+    numbers = grid.noise(tf.range(3, dtype=tf.int64), noise.stream(noise.Kind.PIXELS))
+    values, mask = np.ones((3, 4, 5, 1), np.uint8), np.ones((3, 4, 5, 1), np.uint8)
+    mask[:, 2:] = 0
+    drawn = grid.transform(numbers, sampling.Known(values, mask)).numpy()
+    assert (drawn[:, :2] == 1).all() and (drawn[:, 2:] != 1).any()
+    for known, name in ((sampling.Known(values[:, 1:], mask), "values"), (sampling.Known(values, mask[:2]), "mask")):
+        with pytest.raises(ValueError, match=rf"known\.{name} must be of shape \[3, 4, 5, 1\]"):
+            grid.transform(numbers, known)
+
+
 def test_rows_that_all_images_know_are_not_drawn():
     steps = tf.Variable(0)
 
@@ -390,12 +421,39 @@ def test_called_eagerly_the_loops_are_graphs_that_are_kept():
         )
     networks = [model.network, model.levels[0].prior_network]
     sites = [model.site, model.prior(0, model.sample_prior(seeds)[1]).site]
-    graphs = [sampling._graph(network, site, "auto") for network, site in zip(networks, sites, strict=True)]
+    graphs = [
+        graph
+        for network, site in zip(networks, sites, strict=True)
+        for (_, _, eager), graph in sampling._graphs[network][site].items()
+        if eager
+    ]
     assert [graph.experimental_get_tracing_count() for graph in graphs] == [2, 2]
     before = model.sample(seeds)
     model.network.layers[-1].bias.assign_add(tf.random.normal(model.network.layers[-1].bias.shape, dtype=tf.float64))
     assert (model.sample(seeds).numpy() != before.numpy()).any()
     assert [graph.experimental_get_tracing_count() for graph in graphs] == [2, 2]
+
+
+@pytest.mark.parametrize("method", ["cached", "rows", "oracle"])
+def test_one_network_samples_images_of_several_sizes(method):
+    network, site = Chain([ScalePixels(2), MaskedConv2D(4, 3, "A"), MaskedConv2D(1, 3, "B")]), BernoulliSite(1)
+    for size in (3, 5):
+        noise = tf.random.stateless_uniform((2, size, size, 1), (0, 1))
+        drawn = AutoregressiveGrid(network, site, (size, size, 1)).transform(noise, method=method)
+        fresh = Chain.from_config(network.get_config())
+        fresh.build((None, size, size, 1))
+        fresh.set_weights(network.get_weights())
+        expected = sampling.oracle(sampling.Autoregression(fresh, site), noise)
+        np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize("method", ["cached", "rows"])
+def test_a_residual_above_the_last_vertical_stack_is_sampled(method):
+    blocks = [ScalePixels(2), SplitStreams(), GatedBlock(4, 3, "A"), GatedBlock(4, 3, keep_vertical=False)]
+    network = Chain([*blocks, Residual([Activation("relu"), HorizontalConv2D(4, 1)]), MaskedConv2D(1, 1)])
+    grid = AutoregressiveGrid(network, BernoulliSite(1), (4, 5, 1))
+    noise = tf.random.stateless_uniform((3, 4, 5, 1), (0, 1))
+    np.testing.assert_array_equal(grid.transform(noise, method=method), grid.transform(noise, method="oracle"))
 
 
 @pytest.mark.parametrize("gone", ["network", "site"])
@@ -404,7 +462,7 @@ def test_graphs_go_with_their_network_and_their_site(gone):
     kept["network"].build((None, 2, 2, 1))
     sampling.sample(sampling.Autoregression(**kept), tf.zeros((1, 2, 2, 1)))
     assert kept["site"] in sampling._graphs[kept["network"]]
-    parts = [kept[gone], sampling._graph(*kept.values(), "auto")]
+    parts = [kept[gone], sampling._graph(*kept.values(), "auto", (2, 2, 1))]
     parts += kept["network"].weights if gone == "network" else []
     parts = [weakref.ref(part) for part in parts]
     del kept[gone]

@@ -6,8 +6,7 @@ Legend: B batch, K importance samples.
 import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf import checks, noise
-from pixelvae_tf.bounds.terms import LatentVariableModel
+from pixelvae_tf.bounds.terms import LatentVariableModel, posteriors_and_seeds
 from pixelvae_tf.limits import MAX_DRAWS
 
 
@@ -45,9 +44,7 @@ def importance_weighted_nats(
         )
     if num_samples > MAX_DRAWS:
         raise ValueError(f"num_samples must be at most {MAX_DRAWS}. Received: num_samples={num_samples}")
-    posteriors = model.posterior(images)
-    seeds = noise.seeds_for(images, seeds)
-    checks.check_same_batch(images=images, seeds=seeds, labels=labels)
+    posteriors, seeds = posteriors_and_seeds(model, images, seeds, labels)
     images = tf.cast(images, model.site.dtype)
     if not model.num_levels:
         return -tf.cast(model.likelihood([], labels=labels).log_prob(images), tf.float32)

@@ -4,7 +4,7 @@ Legend: B batch, L levels.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -28,6 +28,9 @@ def by_level(values: Sequence | float, num_levels: int) -> list:
 
 def _as_list(values: Sequence | float) -> list:
     return list(values) if isinstance(values, Sequence) else [values]
+
+
+_OF_LEVELS: dict[str, Any] = {"kl_warmup_steps": list[fields.Count], "free_nats": list[fields.Nats]}
 
 
 class Objective(NamedTuple):
@@ -68,8 +71,10 @@ class Objective(NamedTuple):
                     f"{prefix}{name} must be one number per level or one for all, and the model has {num_levels} "
                     f"level(s). Received: {value}"
                 )
-            kind = list[fields.Nats] if name == "free_nats" else list[fields.Count]
-            fields.check(kind, settings, f"{prefix}{name}")
+            if name in _OF_LEVELS:
+                fields.check(_OF_LEVELS[name], settings, f"{prefix}{name}")
+            else:
+                fields.check(fields.Count, value, f"{prefix}{name}")
         if self.prior_floor_steps and num_levels < 2:
             raise ValueError(
                 f"{prefix}prior_floor_steps must be 0 for a model of fewer than two levels, which has no prior that is "

@@ -116,9 +116,7 @@ def nll_map(
     """
     if not 1 <= num_draws <= MAX_DRAWS:
         raise ValueError(f"num_draws must be in 1..{MAX_DRAWS}. Received: num_draws={num_draws}")
-    posteriors = model.posterior(images)
-    seeds = noise.seeds_for(images, seeds)
-    checks.check_same_batch(images=images, seeds=seeds, labels=labels)
+    posteriors, seeds = posteriors_and_seeds(model, images, seeds, labels)
 
     def maps(draw: int | tf.Tensor) -> NllMap:
         latents = model.sample_posterior(posteriors, seeds, draw)
@@ -170,13 +168,21 @@ def elbo(
     return NllMap(-likelihood.log_prob_map(tf.cast(images, model.site.dtype)), kl).elbo
 
 
-def sampled_posteriors(
+def posteriors_and_seeds(
     model: LatentVariableModel, images: tf.Tensor, seeds, labels, training: bool = False
-) -> tuple[list, list[tf.Tensor]]:
-    """q(z_l | x) of every level, and a sample of each; checks that there is a seed and a label for each image."""
+) -> tuple[list, tf.Tensor]:
+    """q(z_l | x) of every level, and a seed for each image; checks that there is one, and a label."""
     posteriors = model.posterior(images, training)
     seeds = noise.seeds_for(images, seeds)
     checks.check_same_batch(images=images, seeds=seeds, labels=labels)
+    return posteriors, seeds
+
+
+def sampled_posteriors(
+    model: LatentVariableModel, images: tf.Tensor, seeds, labels, training: bool = False
+) -> tuple[list, list[tf.Tensor]]:
+    """q(z_l | x) of every level, and a sample of each; checks as `posteriors_and_seeds`."""
+    posteriors, seeds = posteriors_and_seeds(model, images, seeds, labels, training)
     return posteriors, model.sample_posterior(posteriors, seeds)
 
 

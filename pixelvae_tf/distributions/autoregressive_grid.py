@@ -261,7 +261,7 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         """Pixels in the dtype that they came in: TFP would make integers of floats, to be refused with their dtype."""
         if self._site.num_values is not None and not tf.is_tensor(value):
             value = np.asarray(value)
-        return tf.convert_to_tensor(value)
+        return tf.convert_to_tensor(value, dtype_hint=None if self._site.num_values is not None else self.dtype)
 
     def noise(self, seeds: tf.Tensor, stream: tf.Tensor) -> tf.Tensor:
         """The noise of samples, one seed an image.
@@ -304,6 +304,12 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
                 f"noise must be what `noise` gives for this grid and so many images, {expected}. "
                 f"Received: shape {noise.shape}"
             )
+        if known is not None:
+            known = sampling.Known(tf.cast(known.values, self.dtype), tf.cast(known.mask, tf.bool))
+            shapes = [*expected[:-1], self._grid_shape[-1]], [*expected[:-1], 1]
+            for name, tensor, shape in zip(known._fields, known, shapes, strict=True):
+                if not tensor.shape.is_compatible_with(shape):
+                    raise ValueError(f"known.{name} must be of shape {shape}. Received: {tensor.shape}")
         return self._transform(noise, self._context_of(noise), self._temperature, known, method)
 
     def _transform(self, noise, context, temperature, known: sampling.Known | None, method: sampling.Method):

@@ -103,7 +103,7 @@ class ChannelwiseSite(Site):
         self.units, self.noise_size = channels * num_params, channels
 
     def split(self, params: tf.Tensor) -> tf.Tensor:
-        """Raw parameters [..., P * C] -> [..., C, P], in at least float32; of all channels, or of a group of them."""
+        """Raw parameters [B, ..., P * C] -> [B, ..., C, P], in at least float32; of all channels or a group of them."""
         shape = (-1, *params.shape[1:-1], self.num_params, params.shape[-1] // self.num_params)
         return tf.linalg.matrix_transpose(tf.reshape(at_least_float32(params), shape))
 

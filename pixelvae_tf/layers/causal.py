@@ -207,7 +207,9 @@ class ChainStepper(Stepper):
         for stepper, own_state in zip(self.steppers, state, strict=True):
             y, own_state = getattr(stepper, method)(own_state, y, *at)
             states.append(own_state)
-        return tf.cast(x, y.dtype) + y if self.residual else y, tuple(states)
+        # Of a finished row nothing may come in or out: the last block has no vertical stack to hand on.
+        whole = self.residual and x is not None and y is not None
+        return tf.cast(x, y.dtype) + y if whole else y, tuple(states)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

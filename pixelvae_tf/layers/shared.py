@@ -28,7 +28,8 @@ def _kind(layer: keras.layers.Layer) -> Any:
 
     Another for each layer that has no weights, or no config: layers of users' own need none.
     """
-    if not layer.weights:
+    # What a layer changes itself, such as the seed of a dropout, would be changed in the common graph alone.
+    if not layer.weights or len(layer.variables) != len(layer.trainable_variables):
         return object()
     try:
         config = _without_names(keras.saving.serialize_keras_object(layer))

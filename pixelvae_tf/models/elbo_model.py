@@ -118,6 +118,7 @@ class ElboModel(keras.Model):
                 "In a training loop of your own, call bounds.elbo with seeds and a dropout_seed"
             )
         # `iterations` counts updates: it would repeat the noise of batches whose gradients are accumulated.
+        # A smaller batch than the others, the last of an epoch, repeats noise of earlier steps.
         step, seed = tf.cast(self.optimizer._iterations, tf.int64), self._fit_options["seed"]
         batch = tf.shape(images, tf.int64)[0]
         seeds = noise.derive_seeds(seed, step * batch + tf.range(batch))

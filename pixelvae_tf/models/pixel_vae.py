@@ -59,8 +59,7 @@ class PixelVAE(Presets, Hierarchy):
         """Latents of every level from the prior, from the top down.
 
         Args:
-          seeds: integers [B] or a number, see `noise.as_seeds`; or a list of L such arrays: each level's own, level 1
-            first.
+          seeds: integers [B] or a number, see `noise.as_seeds`; or a list of L such, each level's own, level 1 first.
           temperature: scalar or [B]; multiplies the sigmas.
           method: see `sampling`.
 
@@ -71,6 +70,7 @@ class PixelVAE(Presets, Hierarchy):
           ValueError: as `sample`.
         """
         checks.check_temperature(temperature)
+        sampling.check_method(method)
         of_levels = isinstance(seeds, list | tuple) and not (seeds and isinstance(seeds[0], int | np.integer))
         seeds = self._level_seeds(seeds) if of_levels else [noise.as_seeds(seeds)] * self.num_levels
         checks.check_same_batch(seeds=seeds[0] if seeds else None, temperature=temperature)
