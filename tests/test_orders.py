@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import run_command
-from family import GATED, INDEPENDENT, MAP, VECTOR, labels_for, make_model
+from family import GATED, INDEPENDENT, MAP, SIZES, VECTOR, labels_for, make_model
 from PIL import Image
 
 import pixelvae_tf
 from pixelvae_tf import bounds, layers, noise, presets, runs, sampling, turns
-from pixelvae_tf.config import Config, ModelConfig, TrainConfig, to_json
+from pixelvae_tf.config import Config, DiagonalBiLSTMConfig, ModelConfig, TrainConfig, to_json
 from pixelvae_tf.distributions import AutoregressiveGrid, BernoulliSite
 from pixelvae_tf.distributions.orders import over
 from pixelvae_tf.train import initial_weights
@@ -24,8 +24,8 @@ SQUARE, WIDE = tuple(turns.TURNS), tuple(name for name in turns.TURNS if name no
 EVERY = np.array(list(itertools.product((0, 1), repeat=9)), np.uint8).reshape(-1, 3, 3, 1)
 
 
-def _model(orders, levels=(), size=(3, 3), **options):
-    return make_model(ModelConfig((*size, 1), 2, list(levels), GATED, orders=orders, **options), "float64")
+def _model(orders, levels=(), size=(3, 3), pixels=GATED, **options):
+    return make_model(ModelConfig((*size, 1), 2, list(levels), pixels, orders=orders, **options), "float64")
 
 
 def _turned(array, name):
@@ -122,15 +122,25 @@ def test_what_stands_before_may_be_another_image():
     np.testing.assert_allclose(tf.reduce_sum(maps, axis=(1, 2)), np.logaddexp(*separate) - np.log(2.0), rtol=1e-10)
 
 
-def test_training_goes_through_each_image_in_one_order():
-    model = _model(("raster", "rotate_180"), [VECTOR], (4, 5))
+@pytest.mark.parametrize(
+    ("pixels", "jit_compile"),
+    [(GATED, False), (GATED, True), (DiagonalBiLSTMConfig(**SIZES), False)],
+    ids=["gated", "gated compiled by XLA", "LSTM"],
+)
+def test_training_goes_through_each_image_in_one_order(pixels, jit_compile):
+    model = _model(("raster", "rotate_180"), [VECTOR], (4, 5), pixels)
     images = np.random.default_rng(0).integers(0, 2, (6, 4, 5, 1))
     posteriors = model.posterior(images)
     latents = model.sample_posterior(posteriors, 6)
     separate = np.stack([_in_order(model, images, index, latents) for index in range(2)])
     firsts = set()
-    for step in range(8):
-        nats = model.likelihood(latents, dropout_seed=layers.dropout_seed(0, step)).log_prob(images).numpy()
+
+    @tf.function(jit_compile=jit_compile)
+    def training_nats(step):
+        return model.likelihood(latents, dropout_seed=layers.dropout_seed(0, step)).log_prob(images)
+
+    for step in tf.range(8, dtype=tf.int64):
+        nats = training_nats(step).numpy()
         chosen = np.abs(separate - nats).argmin(axis=0)
         np.testing.assert_allclose(nats, np.take_along_axis(separate, chosen[None], axis=0)[0], rtol=1e-10)
         assert chosen.sum() == 3  # of six images half are turned
