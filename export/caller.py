@@ -208,15 +208,11 @@ def read_picture(path: str, shape: tuple[int, int, int], name: str) -> np.ndarra
     Raises:
       ValueError: if it cannot be read, or is to be of an image that is no square.
     """
-    from pixelvae_tf.data import folder
+    from pixelvae_tf.data import decoding
 
-    height, width, channels = shape
-    if height != width:
-        raise ValueError(f"{name} can be read for models of square images alone. Received: {height}x{width}")
-    if channels not in (1, 3):
-        raise ValueError(f"{name} can be read for models of 1 or 3 channels alone. Received: {channels}")
+    side, channels = decoding.readable(shape, name)
     try:
-        read = folder.read(".", path, height, channels)
+        read = decoding.read(".", path, side, channels)
     except OSError as error:
         raise ValueError(f"{name} must be picture files. Received: {path!r}: {error.__cause__ or error}") from error
     if read.pixels is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pixelvae_tf import data, pictures, scores
 from pixelvae_tf.config import Config, ModelConfig
+from pixelvae_tf.data import decoding
 from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.export.local import SavedModel
 
@@ -31,11 +32,7 @@ class Scorer:
     def __init__(self, model: SavedModel, background: SavedModel | None = None, label: int | None = None):
         self.model, self.background, self.label = model, background, label
         config = model.config.model
-        height, width, _ = config.image_shape
-        if height != width:
-            raise ValueError(
-                f"saved_model must be of square images, to which files are cropped. Received: {height}x{width}"
-            )
+        decoding.readable(config.image_shape, "images")
         if (label is not None) != bool(config.num_classes) or not 0 <= (label or 0) < max(config.num_classes, 1):
             expected = f"in 0..{config.num_classes - 1}" if config.num_classes else "left out: the model has no classes"
             raise ValueError(f"label must be {expected}. Received: {label}")

@@ -459,7 +459,7 @@ def test_what_is_no_image_or_too_large_is_refused_by_name(models, tmp_path, monk
     monkeypatch.setattr(uploads, "MAX_BYTES", 10)
     with pytest.raises(ValueError, match="image must have at most 10 bytes"):
         uploads.read(_png(tmp_path / "bytes.png", 8, 8), explored.facts)
-    with pytest.raises(ValueError, match="for models of square images alone"):
+    with pytest.raises(ValueError, match="image can be read from files for models of square images"):
         uploads.read(tmp_path / "bytes.png", models(GRID)[0].facts)
 
 

@@ -29,13 +29,11 @@ def read(path: str | pathlib.Path, facts: Facts) -> np.ndarray:
       ValueError: for a file that is no image, has too many bytes or pixels, or a model of images that are no squares.
     """
     path = pathlib.Path(path)
-    height, width, channels = facts.image_shape
-    if height != width:
-        raise ValueError(f"image can be read for models of square images alone. Received: {height}x{width}")
+    side, channels = decoding.readable(facts.image_shape, "image")
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"image must have at most {MAX_BYTES} bytes. Received: {size}")
     _check_pixels(path)
-    read_image = decoding.read(path.parent, path.name, height, channels)
+    read_image = decoding.read(path.parent, path.name, side, channels)
     if read_image.pixels is None:
         raise ValueError(
             f"image must be a picture file. Received: {path.name!r}, which cannot be read: {read_image.note}"

@@ -217,10 +217,7 @@ def decompress(
     decoded = dict(zip(tasks, results, strict=True))
     failed |= {chunk: part for chunk, part in decoded.items() if isinstance(part, str)}
     if failed:
-        names = [f"chunk {at} (images {firsts[at]}..{ends[at] - 1}): {failed[at]}" for at in sorted(failed)]
-        more = f"; and {len(names) - MOST_NAMED} more chunks" if len(names) > MOST_NAMED else ""
-        shown = "; ".join(names[:MOST_NAMED]) + more
-        raise waves.DamagedError(f"input must decode to the images that were coded. Received: {shown}")
+        raise _damaged({f"chunk {at} (images {firsts[at]}..{ends[at] - 1})": failed[at] for at in sorted(failed)})
     images = np.zeros((len(places), *networks.config.image_shape), np.uint8)
     labels = np.zeros(len(places), np.int64) if networks.config.num_classes else None
     for chunk, (of_images, of_labels) in decoded.items():
@@ -228,6 +225,14 @@ def decompress(
         if labels is not None:
             labels[here[chunk]] = of_labels[places[here[chunk]] - firsts[chunk]]
     return images, labels
+
+
+def _damaged(failed: dict[str, str]) -> waves.DamagedError:
+    """An error that names chunks, and why each has no images."""
+    names = [f"{chunk}: {why}" for chunk, why in failed.items()]
+    more = f"; and {len(names) - MOST_NAMED} more chunks" if len(names) > MOST_NAMED else ""
+    shown = "; ".join(names[:MOST_NAMED]) + more
+    return waves.DamagedError(f"input must decode to the images that were coded. Received: {shown}")
 
 
 def _decode(networks: Networks, settings: waves.Settings, words, number: int, wanted: set[int] | None, count):

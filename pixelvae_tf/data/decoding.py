@@ -11,7 +11,7 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -109,6 +109,24 @@ def read(folder: str | pathlib.Path, path: str, side: int, channels: int) -> Rea
     pixels = np.asarray(small, np.uint8).reshape(side, side, channels)
     note = "" if mode == MODES[channels] else mode
     return Read(path, pixels, note, square.width < side, tuple(dict.fromkeys(warned)))
+
+
+def readable(image_shape: Sequence[int] | None, name: str) -> tuple[int, int]:
+    """The side and the channels, as for `read`, of a model's images.
+
+    Args:
+      image_shape: (H, W, C).
+      name: of the files, for the message.
+
+    Raises:
+      ValueError: unless files can be brought to them: squares of 1 or 3 channels.
+    """
+    if image_shape is None or image_shape[0] != image_shape[1] or image_shape[2] not in MODES:
+        raise ValueError(
+            f"{name} can be read from files for models of square images of 1 or 3 channels alone. "
+            f"Received: {'x'.join(map(str, image_shape)) if image_shape else None}"
+        )
+    return image_shape[0], image_shape[2]
 
 
 def is_of_the_machine(error: BaseException) -> bool:

@@ -15,8 +15,8 @@ from typing import NoReturn
 import numpy as np
 
 from pixelvae_tf.config import FOLDERS, GIVEN, DataConfig, ModelConfig
+from pixelvae_tf.data import decoding, prepared, records, shards
 from pixelvae_tf.data import folder as folder_lib
-from pixelvae_tf.data import prepared, records, shards
 from pixelvae_tf.errors import first_line
 from pixelvae_tf.files import local_path
 
@@ -189,14 +189,10 @@ DATA_SETS: dict[str, Source] = {
 
 def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, int] | None) -> ImageSet:
     """Images of a folder, raw or prepared, at the size of the model."""
-    if image_shape is None or image_shape[0] != image_shape[1] or image_shape[2] not in folder_lib.MODES:
-        raise ValueError(
-            "image_shape must be a square of 1 or 3 channels, to which the images of data.folder are brought. "
-            f"Received: {image_shape}"
-        )
+    side, channels = decoding.readable(image_shape, "data.folder")
     folder = local_path(config.folder, "data.folder")
     read = prepared.load if prepared.is_prepared(folder) else folder_lib.load
-    images, labels, classes = read(folder, split, image_shape[0], image_shape[2], config.labels == FOLDERS)
+    images, labels, classes = read(folder, split, side, channels, config.labels == FOLDERS)
     name, binarization = describe(config)
     return ImageSet(images, labels, f"{name}/{split}", 256, binarization, classes)
 
