@@ -156,7 +156,8 @@ class Undisturbed:
             raise SystemExit("faults: the undisturbed run must come to its end")
         self.contents = look(whole)
         self.sizes = {str(path.relative_to(whole)): path.stat().st_size for path in whole.rglob("*")}
-        stop = ("terminate", "pixelvae_tf.train.trainer", "Trainer._after_loop", str(HALFWAY // LOOP))
+        evaluated = str(HALFWAY // (2 * PERIOD))
+        stop = ("terminate", "pixelvae_tf.train.checkpoints", "Checkpoints.evaluated", evaluated)
         if Life([*self.options, f"--workdir={self.half}"], trick=stop).end() != STOPPED:
             raise SystemExit("faults: a run that is to stop halfway must stop")
 

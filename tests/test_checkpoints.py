@@ -155,6 +155,9 @@ def test_a_damaged_list_is_written_anew_by_the_process_that_trains_alone(tmp_pat
         path.unlink()
     waiting = Checkpoints(tmp_path, TinyState())
     assert waiting.restore() and not any(path.exists() for path in lists)
+    waiting.save()
+    waiting.save_best()
+    assert all("ckpt-4" in path.read_text() for path in lists)
 
 
 def test_a_checkpoint_that_is_replaced_while_it_is_looked_for_is_no_damage(tmp_path):

@@ -77,7 +77,7 @@ def test_ignored_latents_are_reported_after_the_warm_up():
 
 def test_tensorboard_and_the_workdir_have_what_is_reported(tmp_path):
     run = reports.Reports(tmp_path)
-    run.open(1)
+    run.open(0)
     run.write("train", 2, {"loss_nats": 3.0})
     grid = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     run.write("validation", 4, {"bound_nats": 5.0}, {"samples": grid}, ["one", "two"])
@@ -96,13 +96,27 @@ def test_tensorboard_shows_a_step_that_was_done_again_once(tmp_path):
     for start, end, scale in ((0, 8, 1), (4, 10, 10)):
         _put_back_an_hour(tmp_path)
         run = reports.Reports(tmp_path)
-        run.open(start + 1)
+        run.open(start)
         for step in range(start + 1, end + 1):
             run.write("train", step, {"loss_nats": scale * step})
             run.write("validation", step, {"bound_nats": scale * step}, warnings=["collapse"] if scale == 1 else [])
     expected = {**{step: step for step in range(1, 5)}, **{step: 10 * step for step in range(5, 11)}}
     assert _shown(tmp_path, "train", "loss_nats") == _shown(tmp_path, "validation", "bound_nats") == expected
     assert list(_shown(tmp_path, "validation", "warning")) == [1, 2, 3, 4]
+
+
+def test_an_evaluation_that_is_made_up_for_leaves_the_step_it_is_of(tmp_path):
+    """The first process was killed in the evaluation of step 4: it had reported that step's training."""
+    for start, evaluates, trained in ((0, False, (2, 4)), (4, True, (6,))):
+        _put_back_an_hour(tmp_path)
+        run = reports.Reports(tmp_path)
+        run.open(start, evaluates)
+        if evaluates:
+            run.write("validation", start, {"bound_nats": 9.0})
+        for step in trained:
+            run.write("train", step, {"loss_nats": step})
+    assert _shown(tmp_path, "train", "loss_nats") == {2: 2, 4: 4, 6: 6}
+    assert _shown(tmp_path, "validation", "bound_nats") == {4: 9}
 
 
 class _Model:

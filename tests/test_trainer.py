@@ -127,6 +127,17 @@ def test_a_signal_during_an_evaluation_is_answered_after_it(tmp_path, monkeypatc
     assert not trainer.checkpoints.evaluation_is_due
 
 
+def test_a_signal_while_an_evaluation_is_made_up_for_is_answered_by_no_step(tmp_path):
+    trainer = tiny_trainer(tmp_path)
+    with pytest.raises(Interrupted):
+        trainer.run(StopAt(trainer, 4))  # saved, and not evaluated
+    trainer = tiny_trainer(tmp_path)
+    trainer.loop = None
+    with pytest.raises(Interrupted):
+        trainer.run(StopAt(trainer, 4))
+    assert saved_steps(tmp_path, runs.BEST) == [4] and not trainer.checkpoints.evaluation_is_due
+
+
 def test_a_validation_bound_that_is_not_finite_is_said(tmp_path, caplog):
     trainer = tiny_trainer(tmp_path, bound=lambda step: float("nan"))
     trainer.run(Interruption())
@@ -163,7 +174,7 @@ def test_a_finished_run_stays_finished(tmp_path):
 def test_a_run_that_goes_on_reports_from_the_step_after_its_checkpoint(tmp_path, monkeypatch):
     for step, expected in ((5, 1), (8, 6)):
         trainer, opened = tiny_trainer(tmp_path, tiny_config(steps_per_loop=1)), []
-        _watch(monkeypatch, trainer.reports, "open", opened, lambda first: first)
+        _watch(monkeypatch, trainer.reports, "open", opened, lambda step, due: step + 1 - due)
         with pytest.raises(Interrupted):
             trainer.run(StopAt(trainer, step))
         assert opened == [expected]
@@ -185,7 +196,7 @@ def test_initial_weights_that_training_makes_worse_stay_the_best(tmp_path, monke
         assert saved_steps(tmp_path) == [0] and not saved_steps(tmp_path, runs.BEST)
     trainer, saves, opened = tiny_trainer(tmp_path, config, _worse), [], []
     _watch(monkeypatch, trainer.checkpoints, "save", saves, lambda due: trainer.step)
-    _watch(monkeypatch, trainer.reports, "open", opened, lambda first: first)
+    _watch(monkeypatch, trainer.reports, "open", opened, lambda step, due: step + 1 - due)
     trainer.run(Interruption())
     assert saved_steps(tmp_path, runs.BEST) == [0] and saved_steps(tmp_path) == [4, 8]
     assert saves == ([4, 8] if killed else [0, 4, 8]) and opened == [0]

@@ -175,7 +175,7 @@ def _manage(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, max_to_keep: 
     """A manager of the checkpoints in a folder, whose list of them may be damaged; see `runs.checkpoints`."""
     present = runs.checkpoints(folder)
     if present and sorted(_listed(folder)) != sorted(present):
-        # Checkpoints that are not in the list would never be deleted. Every worker writes the same list.
+        # Checkpoints that are not in the list would never be deleted.
         names = [pathlib.Path(path).name for path in present]
         update = tf.compat.v1.train.update_checkpoint_state  # TensorFlow 2 has no other name for it
         # Older than any checkpoint, but not marked as kept for ever.

@@ -78,14 +78,16 @@ class Trainer:
 
     def _run(self, interruption: Interruption) -> None:
         train = self.config.train
-        # Initial weights may be the best, and their source may change or disappear: they are the first checkpoint.
-        initial = bool(train.initial_weights) and self.checkpoints.good is None
-        due = initial or bool(self._tell_all(self.workers.is_chief and self.checkpoints.evaluation_is_due))
-        self._begin(self.step if due else self.step + 1)
-        if initial:
-            self._save(due)
+        # Initial weights may be the best.
+        due = bool(train.initial_weights) and self.step == 0 and math.isinf(self.state.best_bound_nats.numpy())
+        due = bool(self._tell_all(due or (self.workers.is_chief and self.checkpoints.evaluation_is_due)))
+        self._begin(due)
         if due:
+            # Their source may change or disappear: they are the first checkpoint.
+            if self.checkpoints.good is None:
+                self._save(due)
             self._evaluate()
+            self._stop(self._tell_all(interruption.signal or 0))
         if self.step >= train.steps:
             return
         iterator, first_step = self.batches(self.step), self.step
@@ -105,8 +107,14 @@ class Trainer:
         """The greatest of all workers' numbers: what one of them knows, all act on at the same step."""
         return int(self.workers.exchange([number]).max())
 
-    def _begin(self, first_step: int) -> None:
-        """Writes the files that identify the run, and opens the reports from a step on."""
+    def _stop(self, number: int) -> None:
+        """Ends the run for the number of a signal, if it is one."""
+        if number:
+            LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, self.step)
+            raise Interrupted(128 + number)
+
+    def _begin(self, due: bool) -> None:
+        """Writes the files that identify the run, and opens the reports; `due`: the step is still to be evaluated."""
         train = self.config.train
         if self.workers.is_chief:
             with self.checkpoints.writing():
@@ -119,9 +127,9 @@ class Trainer:
             train.batch_size,
             self.workers.strategy.num_replicas_in_sync,
         )
-        if self.workers.is_chief and first_step <= train.steps:
+        if self.workers.is_chief and (due or self.step < train.steps):
             with self.checkpoints.writing():
-                self.reports.open(first_step)
+                self.reports.open(self.step, due)
 
     def _steps_to_next_event(self) -> int:
         """The length of the next loop, which ends at the next event."""
@@ -162,9 +170,7 @@ class Trainer:
         if due and not number:
             self._evaluate()
             number = self._tell_all(interruption.signal or 0)
-        if number:
-            LOGGER.warning("Stopped by signal %d at step %d; all is saved", number, step)
-            raise Interrupted(128 + number)
+        self._stop(number)
 
     def _log(self) -> None:
         """Reports the means since the last log or the start."""

@@ -126,13 +126,14 @@ class Reports:
         self.workdir = workdir
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
-    def open(self, first_step: int) -> None:
-        """Begins event files. TensorBoard drops what an earlier process wrote from a step on.
+    def open(self, step: int, evaluates: bool = False) -> None:
+        """Begins event files. TensorBoard drops what an earlier process wrote of the steps that are done again.
 
         Args:
-          first_step: the first one that this process reports; those after its checkpoint are done again.
+          step: of the checkpoint; those after it are reported from now on.
+          evaluates: whether it is itself still to be evaluated.
         """
-        for name in ("train", "validation"):
+        for name, first_step in {"train": step + 1, "validation": step + 1 - evaluates}.items():
             writer = tf.summary.create_file_writer(str(self.workdir / runs.TENSORBOARD / name))
             start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
             event = tf.compat.v1.Event(wall_time=time.time(), step=first_step, session_log=start)

@@ -37,6 +37,8 @@ def read(name: str, model: ModelConfig, data_dir: str = "", labels: str = "") ->
     """
     path = local_path(name, "images")
     known = None
+    if data_dir and (path.suffix == NPY or path.is_dir()):
+        raise ValueError(f"data_dir must be left out for images of no data set. Received: {data_dir!r}")
     if path.suffix == NPY:
         images = _load(path, "images")
     elif path.is_dir():
@@ -50,8 +52,6 @@ def read(name: str, model: ModelConfig, data_dir: str = "", labels: str = "") ->
             )
         read = sources.load(DataConfig(name=data, data_dir=data_dir), split)
         images, known = read.images[:], read.labels
-    if data_dir and known is None:
-        raise ValueError(f"data_dir must be left out for images of no data set. Received: {data_dir!r}")
     if labels and not model.num_classes:
         raise ValueError(f"labels must be left out for a model without classes. Received: {labels!r}")
     if labels:
@@ -99,6 +99,8 @@ def _lost_in_8_bits(image: Image.Image) -> str:
         return f"{number} pictures"
     if "transparency" in image.info:
         return "a transparent colour"
+    if image.format in ("JPEG2000", "AVIF"):
+        return f"channels of {image.format}, which may have more than 8 bits"
     for tile in image.tile:
         arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         # The largest value of a PPM file is one of them.

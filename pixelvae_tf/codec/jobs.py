@@ -45,7 +45,7 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
                     results.append(result)
                     count(number)
             except BaseException:  # what has not begun need not
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 raise
     except concurrent.futures.process.BrokenProcessPool as error:
         raise ValueError(
