@@ -158,7 +158,7 @@ def other_set(name: str, own: np.ndarray, model: config_lib.ModelConfig, number:
         test = data.load(config_lib.DataConfig(_DATA.value, _DATA_DIR.value), "test")
         return _some(test.images[test.labels == int(what)], number)
     if kind == "folder":
-        paths = scoring.list_files(pathlib.Path(what), "against")[:number]
+        paths = _some(np.array(scoring.list_files(pathlib.Path(what), "against")), number)
         reads = [scorer_lib.read(what, path, model) for path in paths]
         return np.stack([read.pixels for read in reads if read.pixels is not None])
     if kind == "tfds":

@@ -104,7 +104,9 @@ def of_kind(kind: str) -> Config:
 
 def main(_) -> None:
     """Runs what is missing, and prints the table."""
-    outcomes = short_runs.Outcomes(_OUTPUT.value)
+    options = {"layers": _LAYERS.value, "first_kernel_size": _FIRST.value, "common": _COMMON.value}
+    options |= {"steps": _STEPS.value, "every": _EVERY.value}
+    outcomes = short_runs.Outcomes(_OUTPUT.value, **options)
     mnist = {split: data.load(two_levels().data, split) for split in ("train", "validation")}
     images, validation = (
         data.ImageSet(

@@ -41,11 +41,13 @@ class Outcomes:
 
     Args:
       path: the file; lines are appended.
+      **options: of all runs here; those of other options in the file are passed over.
     """
 
-    def __init__(self, path: str):
-        self.path = pathlib.Path(path)
-        self.lines = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+    def __init__(self, path: str, **options):
+        self.path, self.options = pathlib.Path(path), options
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        self.lines = [line for line in lines if options.items() <= line.items()]
 
     def has(self, seed: int, **key) -> bool:
         """Whether a run is there."""
@@ -53,7 +55,7 @@ class Outcomes:
 
     def add(self, seed: int, reports: dict[int, dict], **key) -> None:
         """Appends a run: its bounds and KLs by step."""
-        line = {"seed": seed, **key}
+        line = {"seed": seed, **key, **self.options}
         for field in ("bound_nats", "kl_nats", "usage_latents_nats"):
             line[field] = {str(step): report[field] for step, report in reports.items()}
         line["weights"] = next(iter(reports.values()))["weights"]

@@ -82,7 +82,8 @@ def run(model: str, start: str, seed: int) -> dict[int, dict]:
 
 def main(_) -> None:
     """Runs what is missing, and prints the table."""
-    outcomes = short_runs.Outcomes(_OUTPUT.value)
+    options = {"size": _SIZE.value, "steps": _STEPS.value, "every": _EVERY.value}
+    outcomes = short_runs.Outcomes(_OUTPUT.value, **options)
     for seed in range(_SEEDS.value):
         for start in STARTS:
             for model in MODELS:

@@ -117,24 +117,8 @@ class Caller:
         return self._images(name, inputs).reshape(len(images), each, *images.shape[1:])
 
     def label_number(self) -> int | None:
-        """The number of the class that `label` names.
-
-        Raises:
-          ValueError: if the model has no such class.
-        """
-        if self.label is None:
-            return None
-        if self.label in self.classes:
-            return list(self.classes).index(self.label)
-        number = int(self.label) if self.label.removeprefix("-").isdecimal() and len(self.label) < 20 else None
-        if self.num_classes is None and number is not None:
-            return number  # the server refuses it, if it must
-        if number is None or not 0 <= number < (self.num_classes or 0):
-            names = f" or one of {', '.join(map(ascii, self.classes))}" if self.classes else ""
-            top = "" if self.num_classes is None else self.num_classes - 1
-            expected = f"in 0..{top}{names}" if self.num_classes != 0 else "left out: this model has no classes"
-            raise ValueError(f"label must be {expected}. Received: {self.label}")
-        return number
+        """As the function, of this model."""
+        return label_number(self.label, self.classes, self.num_classes)
 
     def read_images(self, paths: Sequence[str], name: str) -> np.ndarray:
         """Picture files as pixel values of the model, uint8 [N, H, W, C]; for the signature of a name."""
@@ -195,6 +179,32 @@ def read_mask(mask: str, height: int, width: int) -> np.ndarray:
     if not pathlib.Path(mask).is_file():
         raise ValueError(f"mask must be one of {', '.join(halves)}, or a picture file. Received: {mask!r}")
     return (read_picture(mask, (height, width, 1), "mask") >= 128).astype(np.uint8)
+
+
+def label_number(label: str | None, classes: Sequence[str], num_classes: int | None) -> int | None:
+    """The number of a class.
+
+    Args:
+      label: its name, or its number, which may not be another one's name; or None.
+      classes: the names that are known.
+      num_classes: how many there are; None where that is not known, as of a server.
+
+    Raises:
+      ValueError: if the model has no such class.
+    """
+    if label is None:
+        return None
+    if label in classes:
+        return list(classes).index(label)
+    number = int(label) if label.removeprefix("-").isdecimal() and len(label) < 20 else None
+    if num_classes is None and number is not None:
+        return number  # the server refuses it, if it must
+    if number is None or not 0 <= number < (num_classes or 0):
+        names = f" or one of {', '.join(map(ascii, classes))}" if classes else ""
+        top = "" if num_classes is None else num_classes - 1
+        expected = f"in 0..{top}{names}" if num_classes != 0 else "left out: this model has no classes"
+        raise ValueError(f"label must be {expected}. Received: {label}")
+    return number
 
 
 def read_picture(path: str, shape: tuple[int, int, int], name: str) -> np.ndarray:

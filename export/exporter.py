@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from pixelvae_tf import runs
 from pixelvae_tf.codec import functions as codec_functions
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.export import card as card_lib
 from pixelvae_tf.export import warmup
 from pixelvae_tf.export.check_process import CheckProcess
@@ -54,6 +55,7 @@ def export(
 
     Raises:
       ValueError: if `export_dir` cannot be written, or for a warm-up that needs a package or is too long.
+      OSError: if there is no room for it.
       RuntimeError: if the SavedModel does not agree with the model; nothing is left then.
     """
     base, name = local_path(export_dir, "export_dir"), model_name(export_dir)
@@ -72,7 +74,7 @@ def export(
             card_lib.write({**card, "name": name, **card_lib.describe(model, endpoints, options)}, unfinished)
             if records:
                 warmup.write(records, unfinished)
-            check(process, endpoints, unfinished, options, _without_xla(model, options))
+            check(process, endpoints, unfinished, options, _without_xla(model, options), model.config.num_values)
         unfinished.chmod(0o755)  # mkdtemp's own would keep a server of another user out.
         return _rename_to_next_version(unfinished, base)
     finally:
@@ -120,7 +122,12 @@ def _save(model: PixelVAE, endpoints: Endpoints, path: pathlib.Path, options: Se
         setattr(served, name, _call(graph, endpoints[name].input_signature[0]))
     served.serve = served.serving_default  # what Keras' TFSMLayer calls where it is not told
     with progress.announced("saving"):
-        tf.saved_model.save(served, str(path), signatures=graphs)
+        try:
+            tf.saved_model.save(served, str(path), signatures=graphs)
+        except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
+            raise OSError(
+                f"export_dir must have room for the model. Received: {str(path.parent)!r}: {first_line(error)}"
+            ) from error
 
 
 def _call(
@@ -178,6 +185,7 @@ def check(
     path: pathlib.Path,
     options: ServingOptions = ServingOptions(),  # noqa: B008
     without_xla: dict[str, ServedFunction] | None = None,
+    num_values: int = 2,
 ) -> None:
     """Compares every signature of a SavedModel, in a fresh process without pixelvae_tf, with the model's.
 
@@ -190,6 +198,7 @@ def check(
       options: the export's options.
       without_xla: where XLA computes the endpoints, the signatures as TensorFlow computes them: latents and likelihoods
         must be theirs. (Images need not: a rounding that changes one pixel changes all after it.)
+      num_values: of the images that they are given.
 
     Raises:
       RuntimeError: where they differ.
@@ -200,7 +209,7 @@ def check(
         cases = pathlib.Path(folder) / "cases.npz"
         # On the CPU in both processes: this one may hold all GPU memory, and GPUs round differently.
         with tf.device("CPU:0"), progress.announced("computing what it must answer") as count:
-            np.savez(cases, **_cases(endpoints, batches, without_xla or {}, count))
+            np.savez(cases, **_cases(endpoints, batches, without_xla or {}, num_values, count))
         with progress.announced("checking it in a process that has TensorFlow alone") as count:
             status, output = process.outcome(cases, count)
     if status:
@@ -211,6 +220,7 @@ def _cases(
     endpoints: Endpoints,
     batches: set[int],
     without_xla: dict[str, ServedFunction],
+    num_values: int = 2,
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Inputs and the model's own outputs: {"signature|batch|in or out|tensor": array}."""
@@ -219,7 +229,7 @@ def _cases(
         count(done, len(endpoints))
         for batch in batches:
             # A single row, if it is spoilt, would leave nothing to compare.
-            inputs = example(function.input_signature[0], batch, spoil_last=batch > 1)
+            inputs = example(function.input_signature[0], batch, batch > 1, num_values)
             tensors = {key: tf.constant(value) for key, value in inputs.items()}
             outputs = dict(function(tensors))
             floats = [key for key, value in outputs.items() if value.dtype.is_floating]

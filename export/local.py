@@ -11,7 +11,7 @@ import numpy as np
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import limits
-from pixelvae_tf.errors import first_line
+from pixelvae_tf.errors import assertion, first_line
 from pixelvae_tf.export import client
 from pixelvae_tf.model_card import CARD
 from pixelvae_tf.models.config import COMPLETION_ROUNDS
@@ -49,15 +49,16 @@ class SavedModel(Local):
         try:
             card = json.loads((self.path / CARD).read_text())
             config = config_lib.from_json(json.dumps(card["config"]))
+            chosen = "complete_in_rounds" in card.get("signatures", ())  # earlier versions had no choice of rounds
+            rounds = card["completion_rounds"] if chosen else None
+            classes = card["data"].get("classes", ())
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{CARD} must have a config that this version knows. Received: {str(self.path)!r}: {error}"
             ) from error
         self._card = card
-        # Earlier versions exported no limit, and no choice of rounds.
-        limit, chosen = card.get("max_batch", limits.MAX_BATCH), "complete_in_rounds" in card.get("signatures", ())
-        rounds = card["completion_rounds"] if chosen else None
-        super().__init__(config, card["data"].get("classes", ()), limit, rounds)
+        # Earlier versions exported no limit.
+        super().__init__(config, classes, card.get("max_batch", limits.MAX_BATCH), rounds)
 
     @functools.cached_property
     def networks(self):
@@ -83,10 +84,7 @@ class SavedModel(Local):
         return client.Signature(_tensors(function.structured_input_signature[1]), _tensors(function.structured_outputs))
 
     def _call(self, name, inputs, outputs):
-        import tensorflow as tf
-
-        tensors = {key: tf.constant(value) for key, value in inputs.items()}
-        return {key: value.numpy() for key, value in self._loaded.signatures[name](**tensors).items()}
+        return _answer(lambda tensors: self._loaded.signatures[name](**tensors), inputs)
 
 
 class Weights(Local):
@@ -123,10 +121,18 @@ class Weights(Local):
         return client.Signature(_tensors(self._functions[name].input_signature[0]), {})
 
     def _call(self, name, inputs, outputs):
-        import tensorflow as tf
+        return _answer(self._functions[name], inputs)
 
-        tensors = {key: tf.constant(value) for key, value in inputs.items()}
-        return {key: value.numpy() for key, value in self._functions[name](tensors).items()}
+
+def _answer(function: Callable[[dict], dict], inputs: client.Arrays) -> client.Arrays:
+    """What a signature gives; raises a ServerError for what it refuses as a whole, as a server does."""
+    import tensorflow as tf
+
+    try:
+        outputs = function({key: tf.constant(value) for key, value in inputs.items()})
+    except tf.errors.InvalidArgumentError as error:
+        raise client.ServerError(f"the request was refused: {assertion(error)}") from error
+    return {key: value.numpy() for key, value in outputs.items()}
 
 
 def pretrained(name: str | os.PathLike) -> Weights:

@@ -26,7 +26,7 @@ _BACKGROUND = console.define_path(
 _REFERENCE = console.define_path(
     "reference", None, "A folder of images of the model's kind, for typicality and percentiles."
 )
-_LABEL = flags.DEFINE_integer("label", None, "The class of all images, for a model with classes.", 0, 2**31)
+_LABEL = flags.DEFINE_string("label", None, "The class of all images, by its number or name, for a model with classes.")
 _RANK_BY = flags.DEFINE_enum(
     "rank_by",
     None,
@@ -42,11 +42,14 @@ def main(argv: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     console.start_tensorflow()
     from pixelvae_tf.export import local
+    from pixelvae_tf.export.caller import label_number
     from pixelvae_tf.train import progress
 
     try:
         background = local.SavedModel(_BACKGROUND.value) if _BACKGROUND.value else None
-        scorer = scoring.Scorer(local.SavedModel(_SAVED_MODEL.value), background, _LABEL.value)
+        model = local.SavedModel(_SAVED_MODEL.value)
+        label = label_number(_LABEL.value, model.classes, model.config.model.num_classes)
+        scorer = scoring.Scorer(model, background, label)
         request = scoring.Request(_IMAGES.value, _REFERENCE.value, _RANK_BY.value, _NUM_SHOWN.value)
         with progress.shown("image") as show:
             summary = scoring.score(scorer, request, _OUTPUT.value, show)

@@ -125,6 +125,12 @@ def _check_background(model: SavedModel, background: SavedModel) -> None:
         # By its last name: the path to a folder is another one from elsewhere.
         return of_model | {"data": data.describe(config.data.elsewhere())[0]}
 
+    mutations = background.config.data.mutation, model.config.data.mutation
+    if mutations[0] < mutations[1]:
+        raise ValueError(
+            "background must be the model that was trained with more data.mutation. "
+            f"Received: {mutations[0]} in background and {mutations[1]} in saved_model"
+        )
     theirs, ours = images(background.config), images(model.config)
     for name in ours:
         if theirs[name] != ours[name]:

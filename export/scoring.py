@@ -237,10 +237,11 @@ def _draw(scorer: Scorer, folder: pathlib.Path, images: _Folder, order: np.ndarr
     rank_by, number = identity["rank_by"], identity["num_shown"]
     rows = []
     for title, places in (("oddest", order[:number]), ("most ordinary", order[::-1][:number])):
-        reads = [scorer.read(folder, images.files[place]) for place in places]
-        shown = np.stack([read.pixels for read in reads if read.pixels is not None])
-        values = images.columns[f"{rank_by}_nats"][places]
-        captions = [f"{value:.1f} {images.files[place]}" for value, place in zip(values, places, strict=True)]
+        values = images.columns[f"{rank_by}_nats"]
+        reads = {place: scorer.read(folder, images.files[place]).pixels for place in places}
+        reads = {place: pixels for place, pixels in reads.items() if pixels is not None}  # gone since it was scored
+        shown = np.stack(list(reads.values()))
+        captions = [f"{values[place]:.1f} {images.files[place]}" for place in reads]
         maps = "nats of each pixel" + (", and less those of the background" if scorer.background else "")
         rows.append(heat_maps.Row(f"{title} by {rank_by}: image, {maps}", captions, shown, scorer.maps(shown)))
     return heat_maps.draw(rows, scorer.num_values)

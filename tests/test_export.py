@@ -12,7 +12,7 @@ from family import MODELS, make_model
 from tensorflow.core.protobuf import saved_model_pb2
 
 from pixelvae_tf import bounds
-from pixelvae_tf.export import check, exporter
+from pixelvae_tf.export import check, examples, exporter
 from pixelvae_tf.export.signatures import signatures
 
 WITH_LATENTS, WITHOUT, THREE_LEVELS = "gated_pixel_vae", "gated_pixel_cnn_embedded", "three_levels_and_classes"
@@ -332,6 +332,13 @@ def test_the_check_finds_a_model_that_differs(with_latents):
     differs = "log_prob, batch 2, {}: differs in 50.0% of its entries"  # the other row is spoilt, and zeros in both
     assert found[0] == missing
     assert set(found[1:]) == {differs.format(tensor) for tensor in ("log_prob", "pixel_nats", "reconstruction_nats")}
+
+
+def test_the_check_looks_at_images_of_all_values():
+    """A SavedModel that goes wrong beyond the first two would pass."""
+    inputs = {name: tf.TensorSpec((None, 6, 7, 1), tf.uint8, name) for name in ("images", "mask")}
+    request = examples.example(inputs, 4, num_values=256)
+    assert len(np.unique(request["images"])) > 64 and set(np.unique(request["mask"])) == {0, 1}
 
 
 def test_what_does_not_pass_the_check_is_not_published(tmp_path, monkeypatch):

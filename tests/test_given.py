@@ -85,6 +85,13 @@ def test_what_is_no_set_of_images_is_named(images, message):
         data.given_splits(images, MODEL)
 
 
+def test_other_labels_are_other_images():
+    """Of a run that goes on, batches are places in what is given."""
+    same, other = (data.given_splits((IMAGES, labels), MODEL)["train"] for labels in (LABELS.copy(), LABELS[::-1]))
+    assert same.fingerprint() == data.given_splits((IMAGES, LABELS), MODEL)["train"].fingerprint()
+    assert same.fingerprint() != other.fingerprint()
+
+
 def test_a_split_without_images_is_refused_before_anything_is_trained(tmp_path):
     config = Config(model=MODEL, train=TrainConfig(2, 8))
     with pytest.raises(ValueError, match=r"arrays/validation must have images\. Received: none"):

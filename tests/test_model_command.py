@@ -181,3 +181,6 @@ def test_what_a_model_of_this_machine_refuses_names_the_row(exported):
     saved = local.SavedModel(pathlib.Path(exported.path))
     with pytest.raises(client.ServerError, match="row 1 of the request was refused: temperature must be in"):
         saved.predict("sample", {"seed": np.arange(2), "temperature": np.array([1.0, -1.0])})
+    number = saved.max_batch + 1
+    with pytest.raises(client.ServerError, match=rf"request was refused: .* at most {saved.max_batch}, the max_batch"):
+        saved.predict("sample", {"seed": np.arange(number), "temperature": np.ones(number)})

@@ -168,6 +168,8 @@ def test_a_background_model_must_be_of_the_same_images(tmp_path, options, messag
     with pytest.raises(ValueError, match=message):
         _scorer(tmp_path, background)
     _scorer(tmp_path / "good", FakeModel(tmp_path / "mutated", mutation=0.2))
+    with pytest.raises(ValueError, match=r"more data\.mutation\. Received: 0\.0 in background and 0\.2"):
+        scoring.Scorer(FakeModel(tmp_path / "swapped", mutation=0.2), FakeModel(tmp_path / "plain"))
 
 
 def test_maps_come_in_batches(tmp_path):
