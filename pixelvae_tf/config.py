@@ -108,7 +108,8 @@ class TrainConfig(Part):
         falls from 1 to 0.
       average_decay: decay of the moving average of the weights, which is evaluated and exported.
       steps_per_loop: steps run by one call into the graph.
-      log_every, evaluate_every, checkpoint_every: periods of what follows a loop.
+      log_every, evaluate_every, checkpoint_every: periods of what follows a loop; a checkpoint also comes before each
+        evaluation.
       rematerialize: whether activations are computed again for the gradient instead of kept in memory, block by block;
         changes no number but by rounding.
       jit_compile: whether XLA compiles the bound and its gradient; dropout draws other numbers then. Not for LSTMs.
