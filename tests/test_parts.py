@@ -1,5 +1,8 @@
 """Layers and distributions used alone: any causal Keras layer, networks that were never called, joint distributions."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -39,6 +42,28 @@ def test_any_causal_keras_layer_makes_a_distribution(context):
     assert grid.transform(noise).shape == grid.conditionals(grid.transform(noise)).sample(seed=(1, 2)).shape
     with pytest.raises(ValueError, match="method must be auto or oracle for a network that is no"):
         grid.transform(noise, method="rows")
+
+
+def test_a_network_of_ones_own_is_traced_once_for_all_grids_of_its_size_and_goes_when_nobody_has_it():
+    traced = []
+
+    class Counting(Left):
+        def call(self, inputs):
+            traced.append(tf.executing_eagerly())
+            return super().call(inputs)
+
+    network, site = Counting(4), CategoricalSite(4)
+    grids = [AutoregressiveGrid(network, site, (2, 3, 1)) for _ in range(2)]
+    noise = grids[0].noise(2, stream(Kind.PIXELS))
+    first = grids[0].transform(noise)
+    before = len(traced)
+    np.testing.assert_array_equal(grids[1].transform(noise), first)
+    assert len(traced) == before and not traced[-1]
+    grid, gone = AutoregressiveGrid(Left(4), site, (2, 3, 1)), weakref.ref(network)
+    del network, grids
+    gc.collect()
+    assert gone() is None
+    assert grid.log_prob(first).shape == (2,), "a grid keeps its network"
 
 
 class Ordered(keras.layers.Layer):

@@ -20,7 +20,7 @@ from pixelvae_tf import noise as noise_lib
 from pixelvae_tf import pixels, sampling
 from pixelvae_tf.distributions import orders as orders_lib
 from pixelvae_tf.distributions.sites import ChannelwiseSite, Site
-from pixelvae_tf.distributions.whole_images import WholeImages, check_params
+from pixelvae_tf.distributions.whole_images import WholeImages, as_whole_images, check_params
 from pixelvae_tf.layers.causal import CausalLayer
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.noise import Kind
@@ -120,7 +120,7 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
             )
         context_shape = self._orders.context_shape(None if context is None else (None, *context.shape[1:]))
         if not isinstance(network, CausalLayer):
-            return WholeImages(network, self._grid_shape, self._site.units, context_shape)
+            return as_whole_images(network, self._grid_shape, self._site.units, context_shape)
         if not network.built:
             network.build(shape, context_shape)
         with contextlib.suppress(NotImplementedError):  # layers of users' own may not tell
