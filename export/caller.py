@@ -185,7 +185,7 @@ def label_number(label: str | None, classes: Sequence[str], num_classes: int | N
     """The number of a class.
 
     Args:
-      label: its name, or its number, which may not be another one's name; or None.
+      label: its name; or its number, unless that is the name of one; or None.
       classes: the names that are known.
       num_classes: how many there are; None where that is not known, as of a server.
 

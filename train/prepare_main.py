@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.data import folder, prepare, prepared
     from pixelvae_tf.train import progress
 
-    counts: list[int] = []
+    prepares = False
     try:
         how = prepare.Preparation(
             _SIZE.value,
@@ -51,7 +51,8 @@ def main(argv: list[str]) -> None:
         with progress.shown("image") as show:
 
             def count(done: int, total: int) -> None:
-                counts.append(done)
+                nonlocal prepares
+                prepares = True
                 show(done, total)
 
             manifest = prepare.prepare(argv[1], _OUTPUT.value, how, count)
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> None:
         raise SystemExit(f"pixelvae-prepare: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit("pixelvae-prepare: stopped; the same command goes on") from None
-    print(f"{'prepared' if counts else 'already prepared'}: {_OUTPUT.value}, {how.side}x{how.side}")
+    print(f"{'prepared' if prepares else 'already prepared'}: {_OUTPUT.value}, {how.side}x{how.side}")
     for split, content in manifest["splits"].items():
         print(f"  {split}: {content['num_images']} images in {len(content['shards'])} shards")
     for split in ("train", "validation"):
