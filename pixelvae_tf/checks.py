@@ -57,7 +57,10 @@ def check_same_batch(**named) -> None:
     numbers = {name: shape[0] for name, shape in shapes.items() if shape.rank and shape[0] is not None}
     if len(set(numbers.values())) > 1 or 0 in numbers.values():
         received = ", ".join(f"{name} {number}" for name, number in numbers.items())
-        raise ValueError(f"{', '.join(numbers)} must be one for each image, of at least one. Received: {received}")
+        raise ValueError(
+            f"{', '.join(numbers)} must have one entry for each image, and there must be at least one image. "
+            f"Received: {received}"
+        )
 
 
 def as_mask(mask, images: tf.Tensor) -> tf.Tensor:

@@ -108,7 +108,7 @@ def refuse_flags(error: flags.Error, others: Iterable[str] = ()) -> NoReturn:
     """
     if isinstance(error, flags.UnrecognizedFlagError):
         meant = did_you_mean(f"--{error.flagname}", [*(f"--{name}" for name in flags.FLAGS), *others])
-        reason = f"--{error.flagname} is no flag{meant}"
+        reason = f"unknown flag --{error.flagname}{meant}"
     elif missing := re.findall(r"Flag (--\w+) must have a value other than None", str(error)):
         reason = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} required"
     elif exclusive := re.search(r"((?:Exactly|At most) one of) \((.*)\) must have a value", str(error)):

@@ -217,8 +217,8 @@ def read_lineage(workdir: str | pathlib.Path) -> list[dict]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{LINEAGE} of workdir must be as a run writes it; without it nothing is told of the trainings before. "
-            f"Received: {path}: {error!r}"
+            f"{LINEAGE} of workdir must be as a run writes it; without it the run goes on, but its history does not "
+            f"say what it started from. Received: {path}: {error!r}"
         ) from error
 
 

@@ -331,7 +331,7 @@ def test_fit_refuses_wrong_images():
         ),
         (
             lambda model: model.start_from(IMAGES[:0]),
-            "images must be one for each image, of at least one. Received: im",
+            "images must have one entry for each image, and there must be at least one image. Received: im",
         ),
         (
             lambda model: model.sample(SEEDS, labels=tf.constant([0, 1])),
@@ -352,7 +352,7 @@ def test_wrong_arguments_of_a_sampler_are_refused(model, call, message):
         ([-1, 0], "Received: values from -1 to 0"),
         ([0.0, 1.0], r"labels must be integers .*\. Received: float32"),
         ([[0], [1]], r"labels must be integers \[B\] .*\. Received: int32 of shape \(., 1\)"),
-        ([0, 1, 2], r"must be one for each image, of at least one\. Received: .*labels 3"),
+        ([0, 1, 2], r"must have one entry for each image, and there must be at least one image\. Received: .*labels 3"),
     ],
 )
 def test_wrong_labels_are_refused(labels, message):
@@ -368,7 +368,7 @@ def test_wrong_labels_are_refused(labels, message):
             door()
 
 
-ONE_EACH = r"must be one for each image, of at least one\. Received: "
+ONE_EACH = r"must have one entry for each image, and there must be at least one image\. Received: "
 NUMBERS = {
     "elbo": lambda model, images, seeds, labels, latents: bounds.elbo(model, images, seeds, labels=labels),
     "importance_weighted": lambda model, images, seeds, labels, latents: bounds.importance_weighted_nats(
@@ -424,7 +424,10 @@ def test_a_class_conditional_model_is_fitted_to_images_and_labels():
 
 def test_labels_of_another_number_are_refused_without_latents_too():
     model = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, num_classes=3, levels=[])))
-    with pytest.raises(ValueError, match=r"must be one for each image, of at least one\. Received: seeds 2, labels 3"):
+    with pytest.raises(
+        ValueError,
+        match=r"must have one entry for each image, and there must be at least one image\. Received: seeds 2, labels 3",
+    ):
         model.sample(SEEDS, labels=[0, 1, 2])
     assert model.sample(SEEDS, labels=np.array([0, 2], np.int16)).shape == (2, 5, 4, 1)
 

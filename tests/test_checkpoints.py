@@ -111,7 +111,7 @@ def test_a_process_that_waited_does_not_go_on_from_an_old_checkpoint(tmp_path):
         process.restore()
     with first.locked():
         first.save()
-    message = "in which another one has trained since; the same command goes on"
+    message = "in which another one has trained since; run the same command again to go on"
     with pytest.raises(BlockingIOError, match=message), second.locked():
         pytest.fail("it has the lock")
     with first.locked():  # whose own they are
@@ -124,7 +124,7 @@ def test_a_full_disk_is_explained(tmp_path, place, write):
     checkpoints = Checkpoints(tmp_path, TinyState())
     (tmp_path / place).touch()
     message = "workdir must be writable and have room for the run.* The last good checkpoint, none yet, is kept; when "
-    with pytest.raises(OSError, match=message + "there is room, the same command goes on"):
+    with pytest.raises(OSError, match=message + "there is room, run the same command again to go on"):
         getattr(checkpoints, write)()
     (tmp_path / place).unlink()
     getattr(checkpoints, write)()

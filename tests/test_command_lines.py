@@ -45,8 +45,8 @@ EXPECTED_AFTER = "the flags of pixelvae-train are expected after --, as in pixel
             "free_nats[0] must be at most 1000000000",
         ),
         ("train.main", [CONFIG, "--workdir=\udcff"], "--workdir=\\udcff: it must be a path whose characters are UTF-8"),
-        ("train.main", ["--steps=100"], "--steps is no flag; did you mean --config.train.steps?"),
-        ("train.main", [CONFIG, "--wrkdir=x"], "--wrkdir is no flag; did you mean --workdir?"),
+        ("train.main", ["--steps=100"], "unknown flag --steps; did you mean --config.train.steps?"),
+        ("train.main", [CONFIG, "--wrkdir=x"], "unknown flag --wrkdir; did you mean --workdir?"),
         (
             "train.main",
             [CONFIG, "--config.train.stpes=3"],

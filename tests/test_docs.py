@@ -2,8 +2,11 @@
 
 import contextlib
 import importlib
+import json
 import os
 import re
+import subprocess
+import sys
 from unittest import mock
 
 import numpy as np
@@ -86,6 +89,21 @@ def test_the_list_of_the_public_api_is_what_is_public():
         )
         # A package of presets or models is shown where its names are.
         assert name == "models" or f"::: pixelvae_tf.{name}\n" in reference, f"docs/reference.md lacks {name}"
+
+
+@pytest.mark.slow  # A training in a process that imports TensorFlow.
+def test_a_command_trains_with_the_likelihood_of_the_page(tmp_path):
+    """By the command line that the page gives, from a file that holds its example."""
+    page = (ROOT / "docs" / "extending.md").read_text()
+    example = page.partition("## A likelihood")[2].partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "binomial.py").write_text("import tensorflow as tf\n" + example)
+    line = re.search(r"^python -c .*?[^\\]$", page, re.MULTILINE | re.DOTALL).group()
+    few = " --config.train.steps=2 --config.train.evaluate_every=2"
+    subprocess.run(
+        ["bash", "-euc", line.replace("python", sys.executable, 1) + few], cwd=tmp_path, check=True, capture_output=True
+    )
+    config = json.loads((tmp_path / "runs/binomial/config.json").read_text())
+    assert config["model"]["likelihood"] == "binomial"
 
 
 def test_a_linear_probe_reads_the_last_examples_export(pages, capsys):

@@ -285,7 +285,7 @@ def test_what_a_folder_lacks_is_named(photos, tmp_path):
     with pytest.raises(ValueError, match=r"data\.folder must hold images"):
         data.load(DataConfig("x", folder=str(tmp_path / "empty")), "train", shape)
     with pytest.raises(
-        ValueError, match=r"data\.folder can be read from files for models of square images of 1 or 3 channels alone"
+        ValueError, match=r"data\.folder can be read from files only for models of square images with 1 or 3 channels"
     ):
         data.load(DataConfig("x", folder=str(photos)), "train", (8, 6, 3))
     with pytest.raises(ValueError, match=r"data\.folder must be given for 'lsun_32', which nothing downloads"):

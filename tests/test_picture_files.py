@@ -221,7 +221,7 @@ def test_rubbish_behind_the_only_page_of_a_tiff_file_does_not_matter(read, place
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_samples_without_a_known_range_are_not_guessed(read, mode):
-    assert "whose range nobody knows" in read(_saved(Image.new(mode, (4, 4)), "TIFF")).note
+    assert "which do not say their range" in read(_saved(Image.new(mode, (4, 4)), "TIFF")).note
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_interrupted_it_goes_on_to_the_same_result(photos, tmp_path, stop_after,
 
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare(photos, tmp_path / "out", options, stop)
-    with pytest.raises(ValueError, match=r"data\.folder must be prepared to the end: run pixelvae-prepare once more"):
+    with pytest.raises(ValueError, match=r"data\.folder must be completely prepared: run pixelvae-prepare once more"):
         data.load(DataConfig("x", folder=str(tmp_path / "out")), "train", (SIDE, SIDE, 3))
     read = []
     assert prepare.prepare(photos, tmp_path / "out", options, lambda done, total: read.append(done)) == whole

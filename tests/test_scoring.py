@@ -210,7 +210,7 @@ def test_what_cannot_be_scored_is_named(tmp_path, photos):
         scoring.Scorer(scorer.model, label=0)
     with pytest.raises(ValueError, match=r"label must be in 0\.\.2\. Received: None"):
         _scorer(tmp_path / "classes", model={"num_classes": 3})
-    with pytest.raises(ValueError, match=r"images can be read from files for models of square .* Received: 4x5x1"):
+    with pytest.raises(ValueError, match=r"images can be read from files only for models of square .* Received: 4x5x1"):
         _scorer(tmp_path / "wide", model={"image_shape": (4, 5, 1)})
 
 

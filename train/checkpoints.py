@@ -149,7 +149,8 @@ class Checkpoints:
         if runs.checkpoints(self.workdir / runs.CHECKPOINTS) != self._present:
             raise BlockingIOError(
                 "workdir must have the checkpoints that were there when this process read the last of them. Received: "
-                f"{str(self.workdir)!r}, in which another one has trained since; the same command goes on from there"
+                f"{str(self.workdir)!r}, in which another one has trained since; run the same command again to "
+                "go on from there"
             )
 
     @contextlib.contextmanager
@@ -167,7 +168,7 @@ class Checkpoints:
             raise OSError(
                 f"workdir must be writable and have room for the run. Received: {str(self.workdir)!r}: "
                 f"{first_line(error)}. The last good checkpoint, {self.good or 'none yet'}, is kept; when there "
-                "is room, the same command goes on"
+                "is room, run the same command again to go on"
             ) from error
 
 

@@ -60,7 +60,7 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[dict[str, tf.Varia
         raise ValueError(
             f"train.initial_weights must be weights of this architecture. Received: {source!r}, where "
             f"{config_lib.in_words(different, 'that model', 'this config')}; "
-            "--config.train.partial_initial_weights takes what both have"
+            "--config.train.partial_initial_weights copies the layers that both models share"
         )
     return runs.weights_of(trained), lineage
 

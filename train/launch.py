@@ -98,7 +98,9 @@ class Launcher:
                     f"worker {index} died ({how}); all {self.num_workers} start again from the last checkpoint, "
                     f"restart {restarts + 1} of at most {self.max_restarts}"
                 )
-        self.say(f"worker {index} died ({how}), after {self.max_restarts} restarts; the same command goes on")
+        self.say(
+            f"worker {index} died ({how}), after {self.max_restarts} restarts; run the same command again to go on"
+        )
         return _exit_status(status)
 
     def _run_once(self, output: BinaryIO) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-prepare: {error}") from error
     except KeyboardInterrupt:
-        raise SystemExit("pixelvae-prepare: stopped; the same command goes on") from None
+        raise SystemExit("pixelvae-prepare: stopped; run the same command again to go on") from None
     print(f"{'prepared' if prepares else 'already prepared'}: {_OUTPUT.value}, {how.side}x{how.side}")
     for split, content in manifest["splits"].items():
         print(f"  {split}: {content['num_images']} images in {len(content['shards'])} shards")

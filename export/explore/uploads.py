@@ -53,9 +53,7 @@ def _check_pixels(path: pathlib.Path) -> None:
     except Exception:  # Pillow's plugins raise anything on damaged files.
         return  # what is wrong with it, the reader says
     if pixels > MAX_PIXELS:
-        raise ValueError(
-            f"image must be no decompression bomb: at most {MAX_PIXELS} pixels. Received: {path.name!r} with {pixels}"
-        )
+        raise ValueError(f"image must have at most {MAX_PIXELS} pixels. Received: {path.name!r} with {pixels}")
 
 
 def read_and_remove(path: str | pathlib.Path, facts: Facts) -> np.ndarray:

@@ -99,7 +99,9 @@ def read_layout(content: bytes) -> Layout:
         raise ValueError(f"input must have at most {MAX_CHUNKS} chunks. Received: {number}")
     index = np.frombuffer(take(number * ENTRY.itemsize), ENTRY)
     if zlib.crc32(content[:at]) != int.from_bytes(take(4), "little"):
-        raise ValueError("input must be as it was written. Received: a header or index whose checksum is another")
+        raise ValueError(
+            "input must be as it was written. Received: a header or index that does not match its checksum"
+        )
     expected, actual = 4 * int(index["words"].sum(dtype=np.int64)), len(content) - at
     if expected != actual:
         raise ValueError(f"input must be whole. Received: {actual} bytes of chunks, where {expected} are announced")

@@ -69,7 +69,7 @@ def _load(path: pathlib.Path, name: str) -> np.ndarray:
 def _folder(folder: pathlib.Path, model: ModelConfig) -> np.ndarray:
     height, width, channels = model.image_shape
     if channels not in MODES:
-        raise ValueError(f"images can be read from files for models of 1 or 3 channels alone. Received: {channels}")
+        raise ValueError(f"images can be read from files only for models of 1 or 3 channels. Received: {channels}")
     paths = sorted(walk_images(folder, "images").paths)
     images = np.zeros((len(paths), *model.image_shape), np.uint8)
     expected = f"images must be files of {width}x{height} pixels, mode {MODES.get(channels)}"

@@ -123,7 +123,7 @@ def readable(image_shape: Sequence[int] | None, name: str) -> tuple[int, int]:
     """
     if image_shape is None or image_shape[0] != image_shape[1] or image_shape[2] not in MODES:
         raise ValueError(
-            f"{name} can be read from files for models of square images of 1 or 3 channels alone. "
+            f"{name} can be read from files only for models of square images with 1 or 3 channels. "
             f"Received: {'x'.join(map(str, image_shape)) if image_shape else None}"
         )
     return image_shape[0], image_shape[2]
@@ -163,7 +163,7 @@ def _square(content: bytes) -> tuple[Image.Image, str]:
         if number > 1:
             raise ValueError(f"not one still image, but {number}")
         if mode == "F" or (mode == "I" and format_ == "TIFF"):
-            raise ValueError(f"samples of mode {mode}, whose range nobody knows")
+            raise ValueError(f"samples of mode {mode}, which do not say their range")
         image = _with_alpha(opened, parts) if format_ == "PNG" else opened
         image.load()  # TIFF files are turned upright by this.
     orientation = parts.orientation if format_ in ("PNG", "JPEG", "MPO") else _pillows_orientation(image)

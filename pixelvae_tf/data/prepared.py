@@ -107,7 +107,7 @@ def load(
     folder = pathlib.Path(folder)
     if not (folder / MANIFEST).exists():
         raise ValueError(
-            f"data.folder must be prepared to the end: run pixelvae-prepare once more. Received: {str(folder)!r}, "
+            f"data.folder must be completely prepared: run pixelvae-prepare once more. Received: {str(folder)!r}, "
             f"which has no {MANIFEST}"
         )
     try:

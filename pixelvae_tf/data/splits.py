@@ -104,8 +104,8 @@ def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
         return {}  # Classes, as "freight_train" and "train_station": nothing that is to be tested on is among them.
     if len(set(plain.values())) < len(speaking):
         raise ValueError(
-            f"{name} must have subfolders whose names say plainly which split they are ({EXPECTED}), or no names that "
-            f"speak of splits. Received: {', '.join(map(ascii, speaking))}. Rename them"
+            f"{name} must have subfolders that are plainly named after splits ({EXPECTED}), or none whose names look "
+            f"like splits. Received: {', '.join(map(ascii, speaking))}. Rename them"
         )
     return plain
 

@@ -316,7 +316,8 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         if isinstance(self._network, WholeImages):
             if method not in ("auto", "oracle"):
                 raise ValueError(
-                    f"method must be auto or oracle for a network that is no layers.CausalLayer. Received: {method!r}"
+                    "method must be auto or oracle for a network that is not a layers.CausalLayer. "
+                    f"Received: {method!r}"
                 )
             method = "oracle"
         orders, size = self._orders, self._site.noise_size
