@@ -42,6 +42,13 @@ def check_temperature(temperature) -> None:
         raise ValueError(f"{BAD_TEMPERATURE}. Received: {value}")
 
 
+def check_count(least: int = 1, most: int = MAX_DRAWS, **named) -> None:
+    """Raises a ValueError unless what is named is an integer in range."""
+    for name, value in named.items():
+        if not isinstance(value, int | np.integer) or not least <= value <= most:
+            raise ValueError(f"{name} must be in {least}..{most}. Received: {name}={value!r}")
+
+
 def check_same_batch(**named) -> None:
     """Checks that what belongs to the same images is one for each of them: nothing is broadcast over a batch whose
     size is known.

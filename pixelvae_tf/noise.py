@@ -54,7 +54,7 @@ def stream(kind: Kind, level: int = 0, draw: int | tf.Tensor = 0) -> tf.Tensor:
     """
     if not 0 <= level < MAX_LEVELS:
         raise ValueError(f"level must be in 0..{MAX_LEVELS - 1}. Received: level={level}")
-    if isinstance(draw, int) and not 0 <= draw < MAX_DRAWS:
+    if not tf.is_tensor(draw) and not ((np.asarray(draw) >= 0) & (np.asarray(draw) < MAX_DRAWS)).all():
         raise ValueError(f"draw must be in 0..{MAX_DRAWS - 1}. Received: draw={draw}")
     name = (int(kind) << 28) | (level << 20)
     return tf.constant(name, tf.uint32) + tf.cast(draw, tf.uint32)

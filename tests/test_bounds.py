@@ -156,6 +156,8 @@ def test_usage_wants_another_image():
     model = make_model("vae")
     with pytest.raises(ValueError, match="images must be at least 2"):
         bounds.usage(model, tf.zeros((1, *model.config.image_shape), tf.int32), tf.zeros([1], tf.int64))
+    with pytest.raises(ValueError, match="images must be at least 2"):
+        bounds.usage(model, [])
 
 
 def test_kl_weights_free_nats_and_the_priors_floor_change_with_the_step():
@@ -234,7 +236,7 @@ def test_memory_does_not_grow_with_the_samples(one_latent):
 
 def test_bad_arguments(one_latent):
     model, image = one_latent
-    with pytest.raises(ValueError, match="num_samples and chunk_size must be at least 1"):
+    with pytest.raises(ValueError, match=r"num_samples must be in 1\.\.\d+\. Received: num_samples=0"):
         -bounds.importance_weighted_nats(model, image, tf.constant([0], tf.int64), 0)
 
 

@@ -163,13 +163,18 @@ def test_a_model_that_was_not_fitted_or_compiled_saves_and_fits(tmp_path):
     [
         ({"loss": "mse"}, r"the loss and its metrics are the model's\. Received: loss"),
         ({"seed": -1}, "seed must be in .* Received: seed=-1"),
+        ({"optimizer": None}, "optimizer must be one of Keras' or a name, .* Received: None"),
+        (
+            {"optimizer": keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())},
+            r"optimizer must .* not scale the loss, .* Received: .*LossScaleOptimizer",
+        ),
         ({"kl_warmup_steps": -5}, r"kl_warmup_steps\[0\] must be at least 0\. Received: -5"),
         ({"free_nats": float("nan")}, r"free_nats\[0\] must be a finite number\. Received: nan"),
     ],
 )
 def test_what_compile_does_not_take_is_said(options, message):
     with pytest.raises(ValueError, match=message):
-        pixelvae_tf.build(Config(model=CONFIG)).compile("adam", **options)
+        pixelvae_tf.build(Config(model=CONFIG)).compile(**{"optimizer": "adam", **options})
 
 
 def test_fit_is_compiled_by_xla_only_where_that_is_asked_for():

@@ -94,6 +94,15 @@ def test_alike_is_all_but_the_names():
     assert shared.alike([layers[1], other, layers[2]]) == [layers[1], None, layers[1]]
 
 
+def test_the_name_of_a_dtype_policy_is_none_of_a_layers():
+    """Nor is an entry of that name in an argument of a layer: both change what is computed."""
+    pair = [MaskedConv2D(4, 3, dtype=dtype) for dtype in ("mixed_bfloat16", "float32")]
+    chain = Chain([MaskedConv2D(4, 3, "A"), *pair])
+    x = tf.ones((1, 2, 2, 1))
+    assert tf.function(chain)(x).dtype == chain(x).dtype == tf.float32
+    assert shared.alike(pair) == [None, None]
+
+
 class NoConfig(PointwiseLayer):
     """A layer of a user's own: Keras makes no config of what it is given."""
 

@@ -77,10 +77,13 @@ def test_no_two_layers_drop_units_by_the_same_numbers(config, monkeypatch):
 
 
 def test_a_chain_has_what_its_layers_have():
-    plain, masked = layers.HorizontalConv2D(6, 1), layers.MaskedConv2D(6, 3, "A", groups=3)
+    plain, masked = (
+        layers.HorizontalConv2D(6, 1, groups=3),
+        layers.MaskedConv2D(6, 3, "A", groups=3),
+    )
     chain = layers.Chain([masked, plain])
     assert chain.reads_values and chain.channel_groups == 3 and not chain.scans_rows
     scanning = layers.Chain([masked, layers.DiagonalBiLSTM(6, groups=3)])
     assert scanning.scans_rows
     from_context = layers.Chain([layers.FromContext(), plain])
-    assert not from_context.reads_values and from_context.channel_groups == 1
+    assert not from_context.reads_values and from_context.channel_groups == 3

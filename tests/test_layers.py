@@ -202,6 +202,18 @@ def test_dropout_depends_on_its_seed_alone():
         (lambda: layers.HorizontalConv2D(4, 3, "A", 3), "filters must be a multiple"),
         (lambda: layers.HorizontalConv2D(4, 1, "A"), "kernel_size must be at least 3"),
         (lambda: layers.GatedPointwise(3, 2), "filters must be a multiple"),
+        (lambda: layers.WeightNormConv2D(4, 3, padding="SAME"), "padding must be same or valid. Received: 'SAME'"),
+        (lambda: layers.Chain([]), r"layers must be causal layers, at least one .* Received: \[\]"),
+        (lambda: layers.Chain([keras.layers.Dense(2)]), "layers must be causal layers, .* Received: .*Dense"),
+        (lambda: layers.Chain([layers.Activation()] * 2), "layers must be .* each once. Received: .*Activation"),
+        (
+            lambda: layers.Chain([layers.MaskedConv2D(6, 3, "A", groups=3), layers.MaskedConv2D(6, 3)]),
+            r"layers must have the same number of channel groups. Received: \[1, 3\]",
+        ),
+        (
+            lambda: layers.Residual([layers.MaskedConv2D(6, 3)]).build((None, 4, 4, 1)),
+            r"must give the shape they are given, \(None, 4, 4, 1\). Received: \(None, 4, 4, 6\)",
+        ),
         (lambda: layers.ResidualBlock(4, "sideways"), "resample must be"),
         (lambda: layers.PixelCNNPP(4, 1, 2).build((None, 5, 4, 1)), r"x must have sides .* of 2 for num_scales=2"),
         (lambda: layers.PixelCNNPP(4, 1, 2).build((None, 4, 5, 1)), r"x must have sides .* of 2 for num_scales=2"),

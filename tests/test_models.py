@@ -283,7 +283,7 @@ def test_known_pixels_are_one_for_each_image_and_in_range():
     decoded = model.decode(latents, known=sampling.Known(images, mask))
     np.testing.assert_array_equal(decoded.numpy()[:, mask], images.numpy()[:, mask])
     for known, message in (
-        (sampling.Known(images[:1], mask), "latents, known, seeds must be one for each image"),
+        (sampling.Known(images[:1], mask), "latents, known, seeds must have one entry for each image"),
         (sampling.Known(images + 8, mask), r"values 0\.\.7 of shape"),
         (sampling.Known(images, mask[:3]), "mask must be"),
     ):
@@ -293,7 +293,9 @@ def test_known_pixels_are_one_for_each_image_and_in_range():
 
 def test_orders_belong_to_the_outermost_chain():
     inner = layers.Chain([layers.MaskedConv2D(1, 3, "A")], orders=("rotate_180",), name="inner")
-    with pytest.raises(ValueError, match=r"orders must be given to the outermost Chain.*Received: some of \['inner'\]"):
+    with pytest.raises(
+        ValueError, match=r"orders must be given to the outermost Chain alone\. Received: some of \['inner'\]"
+    ):
         layers.Chain([inner])
 
 

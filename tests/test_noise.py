@@ -83,6 +83,8 @@ def test_streams_do_not_collide():
         noise.stream(PIXELS, noise.MAX_LEVELS)
     with pytest.raises(ValueError, match="draw must be"):
         noise.stream(PIXELS, 0, MAX_DRAWS)
+    with pytest.raises(ValueError, match="draw must be"):
+        noise.stream(PIXELS, 0, np.int64(-1))
 
 
 def _sequences(draw):

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from pixelvae_tf import layers
-from pixelvae_tf.distributions import AutoregressiveGrid, CategoricalSite
+from pixelvae_tf.distributions import AutoregressiveGrid, BernoulliSite, CategoricalSite
 from pixelvae_tf.layers import Chain, MaskedConv2D, ScalePixels
 from pixelvae_tf.noise import Kind, stream
 
@@ -107,6 +107,50 @@ def test_a_network_that_was_never_called_samples():
 def test_networks_and_sites_that_do_not_fit_are_named(network, site, message):
     with pytest.raises(ValueError, match=message):
         AutoregressiveGrid(network(), site, (2, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0.0}, "temperature must be in 1e-06..1e[+]06. Received: 0.0"),
+        ({"temperature": [1.0, 1.0]}, r"must have one entry for each image, .* Received: context 3, temperature 2"),
+        ({"context": np.ones((3, 4), int)}, r"context must be floating point, .* Received: int64 of shape \(3, 4\)"),
+    ],
+)
+def test_what_a_grid_is_given_is_checked(options, message):
+    options = {"context": np.ones((3, 4), np.float32), **options}
+    with pytest.raises(ValueError, match=message):
+        AutoregressiveGrid(Chain([ScalePixels(4), MaskedConv2D(4, 3, "A")]), CategoricalSite(4), (2, 3, 1), **options)
+
+
+def test_values_are_as_many_as_contexts():
+    network = Chain([ScalePixels(4), MaskedConv2D(4, 3, "A")])
+    grid = AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1), np.ones((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"must have one entry for each image, .* Received: context 3, value 2"):
+        grid.log_prob(np.zeros((2, 2, 3, 1), int))
+    assert grid.log_prob(np.zeros((2, 3, 2, 3, 1), int)).shape == (2, 3)
+
+
+def test_a_trained_layer_is_taken_into_another_network():
+    """With its weights: a chain builds what is not built."""
+    trunk = Chain([ScalePixels(4), MaskedConv2D(4, 3, "A")])
+    trunk.build((None, 2, 3, 1))
+    before = [weight.numpy() for weight in trunk.weights]
+    network = Chain([trunk, layers.Activation(), MaskedConv2D(4, 1)])
+    AutoregressiveGrid(network, CategoricalSite(4), (2, 3, 1))
+    for weight, value in zip(trunk.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_what_a_residual_adds_is_read():
+    """Though its layers forget it: else the sampler would ask the network once, for all locations."""
+    forgets = layers.Residual([layers.FromContext()])
+    network = Chain([ScalePixels(2), MaskedConv2D(4, 3, "A"), forgets, layers.HorizontalConv2D(1, 1)])
+    assert network.reads_values
+    context = np.random.default_rng(0).normal(size=(4, 6, 6, 4)).astype(np.float32)
+    grid = AutoregressiveGrid(network, BernoulliSite(), (6, 6, 1), context)
+    cached, oracle = (grid.sample(seed=(1, 2), method=method) for method in ("cached", "oracle"))
+    np.testing.assert_array_equal(cached, oracle)
 
 
 def test_pixel_values_must_be_made_features():

@@ -76,6 +76,14 @@ def test_float64_is_float64_throughout():
     )
 
 
+@pytest.mark.parametrize("dtype", ["mixed_float16", "bfloat16"])
+def test_other_policies_are_refused(dtype):
+    """They would be saved, and not load again."""
+    config = pixelvae_tf.presets.get("digits/pixel_cnn").model
+    with pytest.raises(ValueError, match=rf"dtype must be one of float32, mixed_bfloat16, .*Received: {dtype}"):
+        pixelvae_tf.PixelVAE(config, dtype=dtype)
+
+
 @pytest.mark.parametrize("trained_in", [pytest.param("float32", marks=pytest.mark.slow), "mixed_bfloat16"])
 def test_a_trained_model_has_the_same_bound_in_both(trained_in):
     config = small_config(dtype=trained_in, steps=150, learning_rate=5e-3, kl_warmup_steps=0, batch_size=32)

@@ -93,12 +93,13 @@ def usage(
     Raises:
       ValueError: for fewer than two images; or as `elbo`.
     """
-    if images.shape[0] is None or images.shape[0] < 2:
-        raise ValueError(f"images must be at least 2, whose parts are exchanged. Received: shape {images.shape}")
-    sources = usage_sources(images.shape[0], model.num_levels)
+    shape = tf.TensorShape(getattr(images, "shape", np.shape(images)))
+    if not shape.rank or shape[0] is None or shape[0] < 2:
+        raise ValueError(f"images must be at least 2, whose parts are exchanged. Received: shape {shape}")
+    sources = usage_sources(shape[0], model.num_levels)
     own, *others = [exchanged_elbo(model, images, tf.constant(s), seeds, labels).bound_nats for s in sources]
     preceding, *latents = [other - own for other in others]
-    return Usage(preceding, tf.stack(latents, axis=-1) if latents else tf.zeros((images.shape[0], 0)))
+    return Usage(preceding, tf.stack(latents, axis=-1) if latents else tf.zeros((shape[0], 0)))
 
 
 def active_units(variances: np.ndarray) -> int:

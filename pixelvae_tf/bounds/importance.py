@@ -6,8 +6,8 @@ Legend: B batch, K importance samples.
 import numpy as np
 import tensorflow as tf
 
+from pixelvae_tf import checks
 from pixelvae_tf.bounds.terms import LatentVariableModel, posteriors_and_seeds
-from pixelvae_tf.limits import MAX_DRAWS
 
 
 def importance_weighted_nats(
@@ -35,15 +35,9 @@ def importance_weighted_nats(
       float32 [B], nats: minus the log-mean-exp over k of log p(x | z_k) + log p(z_k) - log q(z_k | x).
 
     Raises:
-      ValueError: if `num_samples` or `chunk_size` is not positive; or as `elbo`.
+      ValueError: if `num_samples` or `chunk_size` is not in 1..2**20; or as `elbo`.
     """
-    if num_samples < 1 or chunk_size < 1:
-        raise ValueError(
-            "num_samples and chunk_size must be at least 1. "
-            f"Received: num_samples={num_samples}, chunk_size={chunk_size}"
-        )
-    if num_samples > MAX_DRAWS:
-        raise ValueError(f"num_samples must be at most {MAX_DRAWS}. Received: num_samples={num_samples}")
+    checks.check_count(num_samples=num_samples, chunk_size=chunk_size)
     posteriors, seeds = posteriors_and_seeds(model, images, seeds, labels)
     images = tf.cast(images, model.site.dtype)
     if not model.num_levels:

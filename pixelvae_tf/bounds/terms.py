@@ -10,7 +10,6 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import checks, distributions, noise
 from pixelvae_tf.layers.dropout import fold_in
-from pixelvae_tf.limits import MAX_DRAWS
 
 
 class LatentVariableModel(Protocol):
@@ -114,8 +113,7 @@ def nll_map(
     Raises:
       ValueError: as `elbo`, or for another number of draws.
     """
-    if not 1 <= num_draws <= MAX_DRAWS:
-        raise ValueError(f"num_draws must be in 1..{MAX_DRAWS}. Received: num_draws={num_draws}")
+    checks.check_count(num_draws=num_draws)
     posteriors, seeds = posteriors_and_seeds(model, images, seeds, labels)
 
     def maps(draw: int | tf.Tensor) -> NllMap:

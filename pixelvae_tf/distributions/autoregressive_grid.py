@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from pixelvae_tf import checks, pixels, sampling
 from pixelvae_tf import noise as noise_lib
-from pixelvae_tf import pixels, sampling
 from pixelvae_tf.distributions import orders as orders_lib
 from pixelvae_tf.distributions.sites import ChannelwiseSite, Site
 from pixelvae_tf.distributions.whole_images import WholeImages, as_whole_images, check_params
@@ -81,9 +81,10 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
     ):
         parameters = dict(locals())
         context = None if context is None else tf.convert_to_tensor(context)
-        if context is not None and context.shape.rank not in (1, 2, 4):
+        if context is not None and not (context.dtype.is_floating and context.shape.rank in (1, 2, 4)):
             raise ValueError(
-                f"context must be [D], [B, D] or [B, H, W, D]. Received: a context of shape {context.shape}"
+                "context must be floating point, [D], [B, D] or [B, H, W, D]. "
+                f"Received: {context.dtype.name} of shape {context.shape}"
             )
         if len(event_shape) != 3 or event_shape[-1] != site.channels:
             raise ValueError(
@@ -94,6 +95,8 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         check_orders(orders, self._grid_shape)
         self._orders = orders_lib.over(orders, self._grid_shape)
         self._one_context = context is not None and context.shape.rank == 1
+        checks.check_temperature(temperature)
+        checks.check_same_batch(context=None if self._one_context else context, temperature=temperature)
         self._context = context[None] if context is not None and self._one_context else context
         self._network = self._ready(network)
         self._temperature, self._dropout_seed = temperature, dropout_seed
@@ -228,6 +231,8 @@ class AutoregressiveGrid(tfp.distributions.Distribution):
         shape = value.shape
         if shape.rank is not None and not (shape.rank > 2 and shape[-3:].is_compatible_with(self._grid_shape)):
             raise ValueError(f"value must be of shape [..., {str(self._grid_shape)[1:-1]}]. Received: shape {shape}")
+        if shape.rank == 4 and shape[0] != 1 and self._batched.shape.rank:
+            checks.check_same_batch(context=self._batched, value=value)
         prefix = tf.broadcast_dynamic_shape(tf.shape(value)[:-3], self._batch_shape_tensor())
         value = tf.broadcast_to(value, tf.concat([prefix, self._grid_shape], 0))
         flat = tf.reshape(value, (-1, *self._grid_shape))

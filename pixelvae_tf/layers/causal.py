@@ -40,7 +40,7 @@ import keras
 import tensorflow as tf
 
 from pixelvae_tf.layers import shared
-from pixelvae_tf.layers.configured import PACKAGE, Configured
+from pixelvae_tf.layers.configured import PACKAGE, Configured, Freezable
 from pixelvae_tf.layers.dropout import fold_in
 from pixelvae_tf.layers.rematerialization import rematerialized
 from pixelvae_tf.turns import RASTER
@@ -94,7 +94,7 @@ class Stepper:
         return cls(**plain, **dict(zip(names, components, strict=True)))
 
 
-class CausalLayer(keras.layers.Layer):
+class CausalLayer(Freezable):
     """Base of the causal layers; the module's docstring is the contract.
 
     Attributes:
@@ -234,9 +234,14 @@ class Chain(CausalLayer):
         super().__init__(**kwargs)
         self.layers, self.orders = list(layers), tuple(orders)
         if turned := [layer.name for layer in self.layers if tuple(getattr(layer, "orders", (RASTER,))) != (RASTER,)]:
-            raise ValueError(
-                f"orders must be given to the outermost Chain, which alone is asked. Received: some of {turned}"
-            )
+            raise ValueError(f"orders must be given to the outermost Chain alone. Received: some of {turned}")
+        different = {id(layer) for layer in self.layers if isinstance(layer, CausalLayer)}
+        if not different or len(different) < len(self.layers):
+            raise ValueError(f"layers must be causal layers, at least one and each once. Received: {self.layers}")
+        groups = {layer.channel_groups for layer in self.layers if layer.reads_values and not _is_pointwise(layer)}
+        if len(groups) > 1:
+            # A layer of fewer groups would hand units of a later group to an earlier one.
+            raise ValueError(f"layers must have the same number of channel groups. Received: {sorted(groups)}")
         self.groups = max(layer.channel_groups for layer in self.layers)
         self.scans_rows = any(layer.scans_rows for layer in self.layers)
         # One layer may forget what those below it made.
@@ -244,7 +249,8 @@ class Chain(CausalLayer):
 
     def build(self, x_shape, context_shape=None) -> None:
         for layer in self.layers:
-            layer.build(x_shape, context_shape)
+            if not layer.built:  # as one that was trained in another network
+                layer.build(x_shape, context_shape)
             x_shape = layer.compute_output_shape(x_shape, context_shape)
 
     def compute_output_shape(self, x_shape, context_shape=None) -> tuple:
@@ -284,6 +290,11 @@ class Chain(CausalLayer):
         return cls(**{**config, "layers": layers})
 
 
+def _is_pointwise(layer: CausalLayer) -> bool:
+    """Whether a layer is pointwise, or a chain of such."""
+    return all(map(_is_pointwise, layer.layers)) if isinstance(layer, Chain) else isinstance(layer, PointwiseLayer)
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class Residual(Chain):
     """x + chain(x).
@@ -293,6 +304,16 @@ class Residual(Chain):
     Args:
       layers: as for `Chain`; none may be of type A.
     """
+
+    def __init__(self, layers: list[CausalLayer], orders: Sequence[str] = (RASTER,), **kwargs):
+        super().__init__(layers, orders, **kwargs)
+        self.reads_values = True  # what comes in is added, whatever the layers forget
+
+    def build(self, x_shape, context_shape=None) -> None:
+        super().build(x_shape, context_shape)
+        made = self.compute_output_shape(x_shape, context_shape)
+        if tuple(made) != tuple(x_shape):
+            raise ValueError(f"layers of a residual must give the shape they are given, {x_shape}. Received: {made}")
 
     def call(self, x, context=None, training=False, seed=None):
         return x + super().call(x, context, training, seed)

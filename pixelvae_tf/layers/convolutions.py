@@ -49,7 +49,7 @@ class VerticalConv2D(StridedCausalConv2D):
 
     Args:
       filters: number of output channels.
-      kernel_size: (rows, columns); columns odd.
+      kernel_size: (rows, columns), or one number for both; columns odd.
       strides: step in both directions. Row i then sees input rows up to `strides * i`; whoever goes row by
         row takes the rows that the stepper gives for those.
       gain, use_bias: as for `WeightNormConv2D`.
@@ -62,12 +62,13 @@ class VerticalConv2D(StridedCausalConv2D):
     def __init__(
         self,
         filters: int,
-        kernel_size: tuple[int, int],
+        kernel_size: int | tuple[int, int],
         strides: int = 1,
         gain: float = 1.0,
         use_bias: bool = True,
         **kwargs,
     ):
+        kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         masks.side_of_kernel(kernel_size[1])
         super().__init__(filters, kernel_size, strides, "valid", gain=gain, use_bias=use_bias, **kwargs)
 

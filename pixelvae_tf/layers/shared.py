@@ -40,8 +40,10 @@ def _kind(layer: keras.layers.Layer) -> Any:
 
 
 def _without_names(config: Any) -> Any:
+    """Without the names of layers: those of dtype policies, or in arguments of users' layers, are what they compute."""
     if isinstance(config, dict):
-        return {key: _without_names(value) for key, value in config.items() if key not in ("name", "build_config")}
+        dropped = {"name", "build_config"} if {"name", "trainable", "dtype"} <= config.keys() else {"build_config"}
+        return {key: _without_names(value) for key, value in config.items() if key not in dropped}
     return [_without_names(value) for value in config] if isinstance(config, list | tuple) else config
 
 

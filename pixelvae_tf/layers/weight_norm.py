@@ -149,7 +149,7 @@ class WeightNormConv2D(WeightNormalized):
 
     Args:
       filters: number of output channels.
-      kernel_size: (height, width).
+      kernel_size: (height, width), or one number for both.
       strides: step in both directions.
       padding: "same" or "valid". The causal subclasses pad by themselves and convolve "valid".
       gain: norm of every output unit's kernel at the start.
@@ -159,7 +159,7 @@ class WeightNormConv2D(WeightNormalized):
     def __init__(
         self,
         filters: int,
-        kernel_size: tuple[int, int] = (1, 1),
+        kernel_size: int | tuple[int, int] = (1, 1),
         strides: int = 1,
         padding: str = "same",
         gain: float = 1.0,
@@ -167,7 +167,10 @@ class WeightNormConv2D(WeightNormalized):
         **kwargs,
     ):
         super().__init__(filters, gain=gain, use_bias=use_bias, **kwargs)
-        self.kernel_size, self.strides, self.padding = tuple(kernel_size), strides, padding
+        if padding not in ("same", "valid"):
+            raise ValueError(f"padding must be same or valid. Received: {padding!r}")
+        kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        self.kernel_size, self.strides, self.padding = kernel_size, strides, padding
 
     def build(self, input_shape) -> None:
         """Creates the weights for inputs [B, H, W, C]."""

@@ -3,21 +3,24 @@
 Legend: B batch, H height, W width, C channels, L levels.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import adam, bounds, layers, noise, onednn, pixels
+from pixelvae_tf.fields import check
+from pixelvae_tf.layers.configured import Freezable, freeze, frozen_parts
 from pixelvae_tf.models.config import ModelConfig
 
 NO_WEIGHTS = "{} must be None: the bound is a plain mean over images"
 
 
-class ElboModel(keras.Model):
+class ElboModel(Freezable, keras.Model):
     """What Keras' own training needs of a model that has posterior, prior and likelihood; on one device.
 
     `pixelvae_tf.train` adds many devices, checkpoints, a weight average and the rest of a long run.
@@ -72,8 +75,13 @@ class ElboModel(keras.Model):
         objective.validate(len(self.config.levels))
         self._check_replicas()
         onednn.advise()
-        if optimizer == "adam":
-            optimizer = adam.Adam()
+        optimizer = adam.Adam() if optimizer == "adam" else keras.optimizers.get(optimizer)
+        if optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            # Of the second its own count of steps, which the noise is made from, stands still.
+            raise ValueError(
+                "optimizer must be one of Keras' or a name, and not scale the loss, as float16 alone needs. "
+                f"Received: {optimizer}"
+            )
         options.setdefault("jit_compile", False)
         super().compile(optimizer=optimizer, **options)
         self.optimizer.build(self.trainable_variables)
@@ -208,6 +216,20 @@ class ElboModel(keras.Model):
         for metric, value in zip(self._means, means, strict=True):
             metric.update_state(value, sample_weight=batch_size)
         return loss.nats
+
+    def get_config(self) -> dict:
+        """The config as plain data, beside Keras' own and what is frozen."""
+        frozen = {"frozen": parts} if (parts := frozen_parts(self)) else {}
+        return {**super().get_config(), "config": dataclasses.asdict(self.config), **frozen}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Self:
+        """Rebuilds the model from `get_config`."""
+        frozen = config.get("frozen", [])
+        config = {name: value for name, value in config.items() if name != "frozen"}
+        model = cls(**{**config, "config": check(ModelConfig, config["config"], "config")})
+        freeze(model, frozen)
+        return model
 
     def get_compile_config(self) -> dict | None:
         """What `compile` was given, as plain data; None before."""

@@ -6,11 +6,11 @@ Legend: B batch, H height, W width, C channels.
 import keras
 import tensorflow as tf
 
-from pixelvae_tf.layers.configured import PACKAGE
+from pixelvae_tf.layers.configured import PACKAGE, Freezable
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class EncoderModel(keras.Model):
+class EncoderModel(Freezable, keras.Model):
     """q(z | x) of a `PixelVAE` as a Keras model, to stand in another one.
 
         encoder = model.encoder_model()
@@ -31,6 +31,7 @@ class EncoderModel(keras.Model):
         self.parts = [part for level in model.levels for part in (level.encoder, level.posterior_head)]
         self._encode = model.encode
         self.built = True
+        self.freeze_parts()
 
     def call(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """Images, integer pixel values [B, H, W, C], to what `PixelVAE.encode` gives."""

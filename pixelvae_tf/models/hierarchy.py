@@ -13,8 +13,6 @@ is `config.levels[l].shape`.
 """
 
 import contextlib
-import dataclasses
-from typing import Self
 
 import keras
 import numpy as np
@@ -23,8 +21,8 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import checks, distributions, layers, noise, pixels
 from pixelvae_tf.distributions import orders
-from pixelvae_tf.fields import check
 from pixelvae_tf.likelihoods import LIKELIHOODS
+from pixelvae_tf.limits import DTYPES
 from pixelvae_tf.models.config import ModelConfig
 from pixelvae_tf.models.elbo_model import ElboModel
 from pixelvae_tf.models.level import Level
@@ -64,6 +62,8 @@ class Hierarchy(ElboModel):
     def __init__(self, config: ModelConfig, **kwargs):
         checks.check_eager()
         super().__init__(**kwargs)
+        if self.dtype_policy.name not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}. Received: {self.dtype_policy.name}")
         if not isinstance(config, ModelConfig):
             raise ValueError(f"config must be a ModelConfig. Received: {config!r}")
         config.validate()
@@ -334,12 +334,3 @@ class Hierarchy(ElboModel):
             normals = tf.cast(noise.normal(seeds, stream, tuple(posterior.event_shape)), posterior.dtype)
             drawn.append(posterior.mean() + posterior.stddev() * normals)
         return drawn
-
-    def get_config(self) -> dict:
-        """The config as plain data, beside Keras' own."""
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def from_config(cls, config: dict) -> Self:
-        """Rebuilds the model from `get_config`."""
-        return cls(**{**config, "config": check(ModelConfig, config["config"], "config")})

@@ -59,7 +59,7 @@ class PixelVAE(Presets, Hierarchy):
         """Latents of every level from the prior, from the top down.
 
         Args:
-          seeds: integers [B] or a number, see `noise.as_seeds`; or a list of L such, each level's own, level 1 first.
+          seeds: integers [B] or a number, see `noise.as_seeds`; or L arrays [B], each level's own, level 1 first.
           temperature: scalar or [B]; multiplies the sigmas.
           method: see `sampling`.
 
@@ -298,14 +298,13 @@ class PixelVAE(Presets, Hierarchy):
         Returns:
           Pixel values [B, N, H, W, C], int32; the ends are what `reconstruct` makes of `first` and `last`.
         """
-        if steps < 2:
-            raise ValueError(f"steps must be at least 2, the ends. Received: steps={steps}")
+        checks.check_count(least=2, steps=steps)
         start, end = (self._posterior_means(images)[0] for images in (first, last))
         batch = start.shape[0] or tf.shape(start)[0]
         seeds = noise.as_seeds(batch if seeds is None else seeds)
         request = self._request(seeds, temperature, "auto", labels, first=start, last=end)
         shares = tf.reshape(tf.linspace(tf.zeros([], start.dtype), 1.0, steps), (-1, *[1] * (start.shape.rank - 1)))
-        latents = start[:, None] + shares * (end - start)[:, None]
+        latents = (1 - shares) * start[:, None] + shares * end[:, None]  # the ends themselves, not nearly
 
         def repeated(value):
             return value if value is None or np.ndim(value) == 0 else tf.repeat(value, steps, axis=0)
