@@ -212,7 +212,7 @@ def test_fig_6_one_level_of_noise_can_be_held():
     assert (model.decode(model.sample_prior(two), one).numpy() != model.sample(one).numpy()).any()
 
 
-@pytest.mark.parametrize("name", ["hierarchy_classes", "pixel_cnn"])
+@pytest.mark.parametrize("name", ["pixel_vae_classes", "pixel_cnn"])
 def test_completion_encodes_and_fills_in_rounds(name):
     model = make_model(name, "float64")
     number, shape = 3, model.config.image_shape

@@ -65,7 +65,8 @@ def test_what_is_stored_is_what_its_card_says(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_reaches_on_a_slice_what_it_reached_when_it_was_stored(name, request):
+def test_it_reaches_on_a_slice_what_it_reached_when_it_was_stored(name, request, monkeypatch):
+    monkeypatch.setattr(evaluation.Evaluator, "_usage", lambda *args: {})  # more passes, of which nothing is compared
     model, config, card = pretrained.load(name)
     if config.data.name != "digits":
         config.data.data_dir = request.getfixturevalue("tfds_dir")

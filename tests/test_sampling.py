@@ -79,8 +79,9 @@ EVERY_METHOD = [
 def test_samples_are_what_one_pass_draws_given_them(name):
     model = make_model(name, "float64")
     seeds, labels = tf.range(20, dtype=tf.int64), labels_for(model, 20)
-    methods = ["auto", *FAST_METHODS[1:], "oracle"] if name in EVERY_METHOD else ["auto"]
-    for method in methods:
+    methods = ["auto", *FAST_METHODS[1:]] if name in EVERY_METHOD else ["auto"]
+    # The oracle asks any network in the same way, and takes a pass a location.
+    for method in [*methods, "oracle"] if name == "pixel_cnn" else methods:
         latents = model.sample_prior(seeds, method=method)
         images = model.decode(latents, seeds, method=method, labels=labels)
         np.testing.assert_array_equal(_drawn_again(model, latents, images, seeds), images, err_msg=method)
@@ -300,7 +301,7 @@ def test_known_pixels_stay_and_the_others_follow_from_them(name):
         np.testing.assert_array_equal(everything, given)
 
 
-@pytest.mark.parametrize("name", ["gated_pixel_cnn", "pixel_cnn", "pixel_cnn_pp"])
+@pytest.mark.parametrize("name", ["gated_pixel_cnn", "pixel_cnn"])
 def test_rounds_are_bounded_and_counted(name):
     model = make_model(name)
     grid = model.likelihood([])

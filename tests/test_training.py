@@ -78,10 +78,10 @@ def test_training_fills_the_workdir(run):
 @pytest.mark.parametrize(
     ("preset", "draws"),
     [
-        ("gated_pixel_cnn_class_conditional", True),
+        pytest.param("gated_pixel_cnn_class_conditional", True, marks=pytest.mark.slow),
         ("diagonal_bilstm", True),
-        ("row_lstm", False),
-        ("hierarchical", False),
+        pytest.param("row_lstm", False, marks=pytest.mark.slow),
+        pytest.param("hierarchical", False, marks=pytest.mark.slow),
         ("pixel_cnn_pp_class_conditional", False),
     ],
 )
