@@ -19,7 +19,7 @@ from pixelvae_tf.export import warmup
 from pixelvae_tf.export.check_process import CheckProcess
 from pixelvae_tf.export.examples import example
 from pixelvae_tf.export.options import ServingOptions
-from pixelvae_tf.export.server import model_name
+from pixelvae_tf.export.serving_config import model_name
 from pixelvae_tf.export.signatures import ServedFunction, signatures
 from pixelvae_tf.files import local_path
 from pixelvae_tf.models import PixelVAE

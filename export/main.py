@@ -76,14 +76,14 @@ def _write_preset() -> None:
 
 
 def _export() -> None:
-    from pixelvae_tf.export import exporter, server
+    from pixelvae_tf.export import exporter, serving_config
 
     options = ServingOptions(_MAX_BATCH.value, _batch_sizes(_WARMUP.value), completion_rounds=_COMPLETION_ROUNDS.value)
     variants = {_EXPORT_DIR.value: options}
     compiled = dataclasses.replace(options, xla=_XLA.value, xla_parts=_XLA_PARTS.value)
     if _XLA.value:
-        variants[str(server.xla_variant(_EXPORT_DIR.value))] = compiled
-    server.model_name(_EXPORT_DIR.value)  # refuses a path without one
+        variants[str(serving_config.xla_variant(_EXPORT_DIR.value))] = compiled
+    serving_config.model_name(_EXPORT_DIR.value)  # refuses a path without one
     model, card = _model_and_card()
     for export_dir in variants:
         exporter.make_folder(export_dir).rmdir()  # where one cannot be written, none is
@@ -92,7 +92,7 @@ def _export() -> None:
         path = exporter.export(model, card, export_dir, variant)
         print(f"exported and checked: {path}")
         exported.append(export_dir)
-        server.write(exported, options)
+        serving_config.write(exported, options)
 
 
 def _batch_sizes(texts: list[str]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ pixelvae-model complete a.png --saved_model=models/digits --mask=top --output=co
 pixelvae-model log_prob a.png --server=localhost:8501 --model=digits
 
 The model comes with the package, from a run, from an export, or from a server such as TensorFlow Serving.
-(pixelvae-sample is pixelvae-model sample; pixelvae-client is pixelvae-model under its earlier name.)
+(pixelvae-sample is pixelvae-model sample.)
 
 `sample` writes a grid. `encode` and `log_prob` print one JSON object per image: its path, then the latents of every
 level, or its bounds in nats. `reconstruct` writes each image with what its latents make of it beside it. `complete`
@@ -219,7 +219,7 @@ def _sample_main(argv: list[str]) -> None:
 
 
 def run() -> None:
-    """The console scripts pixelvae-model and pixelvae-client."""
+    """The console script pixelvae-model."""
     console.run(main)
 
 

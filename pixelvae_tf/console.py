@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 
-from pixelvae_tf import hub, keras_backend, streams
+from pixelvae_tf import hub, keras_backend, standard_streams
 from pixelvae_tf.errors import first_line
 from pixelvae_tf.files import is_new_or_empty, local_path, require_outside
 from pixelvae_tf.suggestions import did_you_mean
@@ -65,7 +65,7 @@ def run(main: Callable[[list[str]], None], epilogue: Callable[[], str] | None = 
     sys.modules["__main__"].__doc__ = module.__doc__
     for flag in flags.FLAGS.get_flags_for_module(module.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    streams.open_standard_streams()
+    standard_streams.open_standard_streams()
     _print_warnings()
     absl_logging.get_absl_handler().python_handler.stream = sys.stderr
     try:
@@ -80,7 +80,7 @@ def run(main: Callable[[list[str]], None], epilogue: Callable[[], str] | None = 
         if not reason:
             raise
         status = f"{command()}: {reason}"
-    output_status = streams.output_status(command())
+    output_status = standard_streams.output_status(command())
     sys.exit(status or output_status)
 
 
@@ -144,7 +144,7 @@ def start_tensorflow(devices_follow: bool = False) -> None:
     # Without a driver, CUDA logs its absence as an error.
     driver = any(map(os.path.exists, DEVICES))
     noise = NOISE if driver else rf"{NOISE}|E\d{{4}} .*cuInit"
-    with streams.without(noise) if level != "0" else contextlib.nullcontext():
+    with standard_streams.without(noise) if level != "0" else contextlib.nullcontext():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -161,7 +161,7 @@ def leave_out_onednn() -> None:
         return
     import tensorflow as tf
 
-    with streams.without(r"E\d{4} .*oneDNN supports DT_INT32 only on"):
+    with standard_streams.without(r"E\d{4} .*oneDNN supports DT_INT32 only on"):
         tf.transpose(tf.zeros((2, 2), tf.int32))
 
 

@@ -23,7 +23,7 @@ from small_run import small_config
 
 from pixelvae_tf import data, pictures, presets, runs
 from pixelvae_tf.config import Config
-from pixelvae_tf.export import card, exporter, server
+from pixelvae_tf.export import card, exporter, serving_config
 from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.presets import command as command_lib
 from pixelvae_tf.train import evaluation
@@ -198,7 +198,7 @@ def test_the_command_writes_card_and_files(run, tmp_path, xla):
     if xla:
         compiled = json.loads((tmp_path / "small digits_xla" / "1" / card.CARD).read_text())
         assert compiled["xla"] and compiled["signatures"].keys() >= {"encode", "decode", "complete", "sample_by_level"}
-    assert {path.name for path in base.iterdir()} == {"1", server.MODELS, server.BATCHING}
+    assert {path.name for path in base.iterdir()} == {"1", serving_config.MODELS, serving_config.BATCHING}
     written = json.loads((base / "1" / card.CARD).read_text())
     assert written["evaluations"] == [report] and written["max_batch"] == 3 and written["warmup"] == [1, 2]
     assert written["fingerprint"] == report["fingerprint"] and written["step"] == 2 and written["name"] == base.name

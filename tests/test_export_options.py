@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from pixelvae_tf.export import card, check, check_process, exporter, server, warmup
+from pixelvae_tf.export import card, check, check_process, exporter, serving_config, warmup
 from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.export.signatures import signatures
 
@@ -242,8 +242,8 @@ def batching_parameters():
 def test_the_servers_files_parse(tmp_path, options, allowed):
     name = 'digits "of" scikit-learn'
     (tmp_path / name).mkdir()
-    bases = [tmp_path / name, server.xla_variant(tmp_path / name)]
-    server.write(bases, options)
+    bases = [tmp_path / name, serving_config.xla_variant(tmp_path / name)]
+    serving_config.write(bases, options)
     text = (tmp_path / name / "models.config").read_text()
     models = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
     assert [(model.name, model.base_path, model.model_platform) for model in models] == [
@@ -260,8 +260,8 @@ def test_the_variant_stands_beside_the_model(tmp_path, monkeypatch):
     (tmp_path / "base").mkdir()
     monkeypatch.chdir(tmp_path / "base")
     for export_dir in (tmp_path / "base", ".", "../base/"):
-        assert server.model_name(export_dir) == "base"
-        assert server.xla_variant(export_dir).resolve() == tmp_path / "base_xla"
+        assert serving_config.model_name(export_dir) == "base"
+        assert serving_config.xla_variant(export_dir).resolve() == tmp_path / "base_xla"
     for nothing in ("/", ""):
         with pytest.raises(ValueError, match="export_dir must have a name"):
-            server.model_name(nothing)
+            serving_config.model_name(nothing)

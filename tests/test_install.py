@@ -33,7 +33,6 @@ COMMANDS = {
     "pixelvae-explore": ["--help"],  # more takes its extra; likewise the next two
     "pixelvae-compress": ["--help"],
     "pixelvae-decompress": ["--help"],
-    "pixelvae-client": ["reconstruct", "photos/0.png", f"--saved_model={EXPORTED}", "--output=pairs.png"],
 }
 
 

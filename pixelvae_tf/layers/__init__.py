@@ -9,7 +9,7 @@ from pixelvae_tf.layers.convolutions import HorizontalConv2D, MaskedConv2D, Vert
 from pixelvae_tf.layers.dropout import dropout_seed
 from pixelvae_tf.layers.encoders import Encoder, FeatureDecoder, ResidualBlock
 from pixelvae_tf.layers.gated import Gate, GatedBlock, GatedPointwise, SplitStreams
-from pixelvae_tf.layers.initial_weights import seeded_weights
+from pixelvae_tf.layers.initializers import seeded_weights
 from pixelvae_tf.layers.inputs import EmbedPixels, FromContext, ScalePixels
 from pixelvae_tf.layers.masks import raster_mask
 from pixelvae_tf.layers.pixel_cnn_pp import PixelCNNPP

@@ -10,7 +10,7 @@ import tensorflow as tf
 from pixelvae_tf import pixels
 from pixelvae_tf.layers.causal import CausalLayer, PointwiseLayer, Stepper, take_row
 from pixelvae_tf.layers.configured import PACKAGE, Configured
-from pixelvae_tf.layers.initial_weights import random_normal
+from pixelvae_tf.layers.initializers import random_normal
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

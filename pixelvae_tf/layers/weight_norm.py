@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf.layers.configured import PACKAGE, Configured
-from pixelvae_tf.layers.initial_weights import random_normal
+from pixelvae_tf.layers.initializers import random_normal
 
 # How far a data-dependent start may move a norm, in either direction: where the data do not vary (a constant
 # image), no norm gives a unit its variance.

@@ -18,7 +18,7 @@ from commands import exit_code
 from photo_folder import picture
 
 import pixelvae_tf
-from pixelvae_tf import console, keras_backend, streams
+from pixelvae_tf import console, keras_backend, standard_streams
 from pixelvae_tf.data import folder
 from pixelvae_tf.train import progress
 
@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ["tensorflow", "keras", "tensorflow_probability", "tensorflow_datasets", "sklearn", "matplotlib"]
 COMMANDS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
 # The module by itself: in a process that imports no TensorFlow.
-START = f"import runpy, subprocess, sys; streams = runpy.run_path({streams.__file__!r}); "
+START = f"import runpy, subprocess, sys; streams = runpy.run_path({standard_streams.__file__!r}); "
 START += "streams['open_standard_streams'](); "
 
 
@@ -117,7 +117,7 @@ def test_where_no_file_can_be_made_the_noise_is_shown(monkeypatch, tmp_path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    with streams.without("noise"):
+    with standard_streams.without("noise"):
         done = True
     assert done
     with pytest.raises(ValueError, match=r"output must be a file that can be written.*No space left"):
@@ -234,7 +234,8 @@ def test_a_command_on_another_backend_ends_with_one_line(tmp_path):
 def test_a_full_pipe_that_another_program_made_non_blocking_is_waited_for():
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    code = "from pixelvae_tf import streams; streams.open_standard_streams(); print('x' * 2**20, flush=True)"
+    code = "from pixelvae_tf.standard_streams import open_standard_streams as open_them; open_them(); "
+    code += "print('x' * 2**20, flush=True)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE) as process:
         os.close(writer)
         with open(reader, "rb") as file:
