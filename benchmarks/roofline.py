@@ -64,13 +64,13 @@ class Work:
         """Of all operations."""
         return sum(operation.bytes for operation in self.operations)
 
-    def heaviest_convolutions(self, number: int = 8) -> dict[Convolution, int]:
-        """FLOPs of the forward convolutions that have most of them."""
+    def heaviest_convolutions(self) -> dict[Convolution, int]:
+        """FLOPs of the eight forward convolutions that have most of them."""
         flops = collections.Counter()
         for operation in self.operations:
             if operation.convolution:
                 flops[operation.convolution] += operation.flops
-        return dict(flops.most_common(number))
+        return dict(flops.most_common(8))
 
     def seconds(self, machine: Machine) -> dict[str, float]:
         """Seconds on a machine, by what bounds the operations: "arithmetic", "bytes" or "starts"."""

@@ -51,7 +51,6 @@ class Evaluator:
       batch_size: most images at once, over all replicas; rounded up to a multiple of them.
       seed: for the noise.
       importance_samples: K of the importance-weighted value; 0 leaves it out.
-      chunk_size: importance samples evaluated at once.
 
     Examples:
       >>> model, config, _ = pixelvae_tf.load_pretrained("digits/gated_pixel_vae")
@@ -67,7 +66,6 @@ class Evaluator:
         batch_size: int = 100,
         seed: int = 0,
         importance_samples: int = 0,
-        chunk_size: int = 10,
     ):
         self.model, self.seed, self.importance_samples = model, seed, importance_samples
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -88,7 +86,7 @@ class Evaluator:
 
         @tf.function(autograph=False)
         def importance_weighted(images, seeds, labels=None):
-            bound = bounds.importance_weighted_nats(model, images, seeds, importance_samples, chunk_size, labels)
+            bound = bounds.importance_weighted_nats(model, images, seeds, importance_samples, labels=labels)
             return {"importance_weighted_nats": bound}
 
         self._parts, self._importance_weighted = parts, importance_weighted

@@ -156,12 +156,12 @@ def _by_split(paths: list[str], split_of) -> dict[str, list[str]]:
     return splits
 
 
-def in_parallel(function, items: Iterable, workers: int | None = None) -> Iterator:
+def in_parallel(function, items: Iterable) -> Iterator:
     """Maps a function over items on all cores, in order; only a few results are computed ahead.
 
     Threads: Pillow decodes and resizes without holding Python's lock.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         pending: list[concurrent.futures.Future] = []
         try:
