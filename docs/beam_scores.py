@@ -76,6 +76,7 @@ def read_file(folder: str, config, path: str):
 def read_records(config, path: str):
     """(path:place, pixels) of every tf.train.Example of a file."""
     import tensorflow as tf
+    from google.protobuf import message
 
     if ".array_record" in pathlib.Path(path).name:
         from array_record.python import array_record_module
@@ -85,8 +86,12 @@ def read_records(config, path: str):
     else:
         records = tf.data.TFRecordDataset(path).as_numpy_iterator()
     for place, record in enumerate(records):
-        content = tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0]
-        image = tf.io.decode_image(content, config.image_shape[-1]).numpy()
+        try:
+            content = tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0]
+            image = tf.io.decode_image(content, config.image_shape[-1]).numpy()
+        except (IndexError, message.DecodeError, tf.errors.OpError) as error:
+            yield f"{path}:{place}", f"records must be tf.train.Example with an image. Received: {error!r:.200}"
+            continue
         good = image.shape == tuple(config.image_shape) and image.max() < config.num_values
         expected = f"images must be {tuple(config.image_shape)}, of values 0..{config.num_values - 1}"
         yield f"{path}:{place}", image if good else f"{expected}. Received: {image.shape}, up to {image.max()}"
@@ -130,13 +135,14 @@ def run(argv: list[str] | None = None) -> None:
     parser.add_argument("--mean_bound_nats", type=float, help="Of images of the model's kind, for typicality.")
     options, of_beam = parser.parse_known_args(argv)
     model = local.SavedModel(options.saved_model)
+    background = local.SavedModel(options.background) if options.background else model
     config = model.config.model
     handler = tensorflow_inference.TFModelHandlerNumpy(
         options.saved_model,
         tensorflow_inference.ModelType.SAVED_WEIGHTS,
         functools.partial(Served, options.background),
         inference_fn=infer,
-        max_batch_size=model.max_batch,
+        max_batch_size=min(model.max_batch, background.max_batch),
     )
     if pathlib.Path(options.images).is_dir():
         paths = scoring.list_files(pathlib.Path(options.images), "images")

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,7 +79,14 @@ class Model:
                 f"inputs of the signature {name} must be {', '.join(sorted(signature.inputs))}. "
                 f"Received: {', '.join(sorted(inputs))}"
             )
-        cast = {key: _cast(key, np.asarray(value), signature.inputs[key].dtype) for key, value in inputs.items()}
+        cast = {key: _cast(key, value, signature.inputs[key].dtype) for key, value in inputs.items()}
+        for key, value in cast.items():
+            shape = signature.inputs[key].shape
+            if value.ndim != len(shape) or any(
+                size not in (-1, given) for size, given in zip(shape, value.shape, strict=True)
+            ):
+                expected = ", ".join(["B", *(str(size) for size in shape[1:])])
+                raise ServerError(f"{key} must be of shape [{expected}]. Received: {list(value.shape)}")
         outputs = self._call(name, cast, signature.outputs)
         batch = len(next(iter(cast.values())))
         for key, tensor in signature.outputs.items():
@@ -217,7 +224,7 @@ class Rest(_Server):
         columns = {key: value.tolist() for key, value in inputs.items()}
         answer = self._ask(":predict", {"signature_name": name, "inputs": columns})
         try:
-            return {key: _cast(key, np.asarray(answer["outputs"][key]), outputs[key].dtype) for key in outputs}
+            return {key: _cast(key, answer["outputs"][key], outputs[key].dtype) for key in outputs}
         except (KeyError, TypeError, ValueError, OverflowError, ServerError) as error:
             raise self._other_outputs(repr(error)) from error
 
@@ -236,7 +243,7 @@ class Rest(_Server):
             raise self._unreachable(error.reason) from error
         except TimeoutError as error:
             raise self._too_slow() from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise self._unreachable(repr(error)) from error
 
 
@@ -305,16 +312,17 @@ def _parse(definition: dict) -> Signature:
     return Signature(tensors(definition["inputs"]), tensors(definition["outputs"]))
 
 
-def _cast(name: str, value: np.ndarray, dtype: type) -> np.ndarray:
-    """Casts an input to the dtype of its signature.
+def _cast(name: str, value: Any, dtype: type) -> np.ndarray:
+    """Casts an input to an array of the dtype of its signature.
 
     Raises:
       ServerError: if it does not: 256 would become 0 on the way, 1.7 become 1, and 1e300 become infinite.
     """
     try:
+        value = np.asarray(value)
         with np.errstate(invalid="ignore", over="ignore"):
             cast = value.astype(dtype)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ServerError(f"{name} must hold values of {np.dtype(dtype).name}. Received: {error}") from error
     lost = np.zeros(value.shape, bool)
     if np.issubdtype(dtype, np.integer):
@@ -334,7 +342,7 @@ def _message(error: urllib.error.HTTPError) -> str:
         return error.reason
     try:
         return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body[:200] or error.reason
 
 

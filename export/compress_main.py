@@ -25,7 +25,7 @@ _IMAGES = console.define_path(
 _OUTPUT = console.define_path("output", None, "The file to write.", required=True)
 _DATA_DIR = console.define_path("data_dir", "", "Directory of TensorFlow Datasets, for a data set.")
 _LABELS = console.define_path("labels", "", "A .npy file of the images' classes, for a model with classes.")
-_IMAGES_PER_CHUNK = flags.DEFINE_integer("images_per_chunk", 5000, "Images that are decoded together.", 1, 2**20)
+_IMAGES_PER_CHUNK = flags.DEFINE_integer("images_per_chunk", 5000, "Images that are decoded together.", 1, 2**17)
 _LANES = flags.DEFINE_integer("lanes", 128, "Images that the networks compute at once.", 1, 2**16)
 _TOLERANCE = flags.DEFINE_float(
     "tolerance", 4e-6, "By how much the decoder's numbers may differ, where they are about 1.", 0.0, 0.1

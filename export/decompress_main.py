@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
                 f"only must be places with commas between them, as 3,17. Received: {','.join(_ONLY.value)}"
             )
         only = None if _ONLY.value is None else [int(text) for text in _ONLY.value]
+        if only is not None and _FORMAT.value == "png":
+            only = sorted(set(only))  # the order of the files' names, which the labels follow
         if not pathlib.Path(_INPUT.value).is_file():  # /dev/zero has no end
             raise ValueError(f"input must be a file. Received: {_INPUT.value!r}")
         output = pathlib.Path(_OUTPUT.value)

@@ -21,7 +21,7 @@ from pixelvae_tf.export.examples import example
 from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.export.serving_config import model_name
 from pixelvae_tf.export.signatures import ServedFunction, signatures
-from pixelvae_tf.files import local_path
+from pixelvae_tf.files import plain_path
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train import progress
 
@@ -58,7 +58,7 @@ def export(
       OSError: if there is no room for it.
       RuntimeError: if the SavedModel does not agree with the model; nothing is left then.
     """
-    base, name = local_path(export_dir, "export_dir"), model_name(export_dir)
+    base, name = plain_path(export_dir, "export_dir"), model_name(export_dir)
     served = signatures(model, options)
     records = warmup.requests(name, served, options.warmup) if options.warmup else []
     unfinished = make_folder(base)
@@ -87,7 +87,7 @@ def make_folder(base: str | pathlib.Path) -> pathlib.Path:
     Raises:
       ValueError: if that cannot be written, or there is no version left.
     """
-    path = local_path(base, "export_dir")
+    path = plain_path(base, "export_dir")
     try:
         path.mkdir(parents=True, exist_ok=True)
         _next_version(path)

@@ -13,6 +13,7 @@ from pixelvae_tf import config as config_lib
 from pixelvae_tf import limits
 from pixelvae_tf.errors import assertion, first_line
 from pixelvae_tf.export import client
+from pixelvae_tf.files import plain_path
 from pixelvae_tf.model_card import CARD
 from pixelvae_tf.models.config import COMPLETION_ROUNDS
 
@@ -45,7 +46,7 @@ class SavedModel(Local):
     """
 
     def __init__(self, path: str | pathlib.Path):
-        self.path = newest_version(pathlib.Path(path))
+        self.path = newest_version(plain_path(path, "saved_model"))
         try:
             card = json.loads((self.path / CARD).read_text())
             config = config_lib.from_json(json.dumps(card["config"]))

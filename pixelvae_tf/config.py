@@ -220,7 +220,8 @@ def _update(data: Any) -> None:
         if isinstance(train.get(name), int | float):
             train[name] = [train[name]]
     if upper := train.pop("upper_kl_warmup_steps", 0):
-        train["kl_warmup_steps"].append(max(upper, *train["kl_warmup_steps"]))
+        steps = train.setdefault("kl_warmup_steps", [0])
+        steps.append(max(upper, *steps))
 
 
 def differences(first: Config, second: Config) -> list[tuple[str, Any, Any]]:

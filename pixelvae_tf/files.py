@@ -38,6 +38,18 @@ def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
         raise ValueError(f"{name} must be a path on this machine. Received: {text!r}: {error}") from error
 
 
+def plain_path(path: str | os.PathLike, name: str) -> pathlib.Path:
+    """`local_path` of what TensorFlow reads and writes, which takes some paths for patterns of others.
+
+    Raises:
+      ValueError: as `local_path`; for such a path; and for an empty one.
+    """
+    text = os.fspath(path)
+    if not text or set(text) & set("*?[]") or ("\\" in text and os.sep == "/"):
+        raise ValueError(f"{name} must be a path without *, ?, [, ] and \\, and not empty. Received: {text!r}")
+    return local_path(path, name)
+
+
 def is_new_or_empty(folder: pathlib.Path) -> bool:
     """Whether what is written there can replace nothing."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
@@ -96,20 +108,21 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
 def locked(path: str | pathlib.Path, refusal: str) -> Iterator[None]:
     """Holds a file lock, which is released when the process ends at the latest.
 
-    On a file system without locks there is none, and it is the user's care.
+    On a file system without locks there is none, and it is the user's care: a file that stands for one would outlive a
+    process that is killed.
 
     Raises:
       BlockingIOError: the refusal, if another process holds it.
     """
     import filelock  # Imported late: only long writes need it.
 
-    lock = filelock.FileLock(path, blocking=False)
+    lock = filelock.FileLock(path, blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         raise BlockingIOError(refusal) from error
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
     try:
         yield

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pixelvae_tf.pictures import to_uint8_picture
+from pixelvae_tf.pictures import coloured, to_uint8_picture
 
 # Of polynomials of degree 6 in red, green and blue, lowest power first, fitted to viridis: within 0.017 of it.
 _VIRIDIS = np.array(
@@ -89,8 +89,7 @@ def draw(rows: Sequence[Row], num_values: int, scale: int = 4) -> np.ndarray:
         pen.text((_GAP, top), row.title, _INK)
         for place, (caption, image) in enumerate(zip(row.captions, row.images, strict=True)):
             left, upper = _GAP + place * tile, top + _TEXT + _GAP
-            picture = to_uint8_picture(image, num_values)
-            shown = [picture if image.shape[-1] == 3 else picture.repeat(3, axis=-1)]
+            shown = [coloured(to_uint8_picture(image, num_values))]
             shown += [colours(maps[place], low, high) for maps in row.maps]
             for part, pixels in enumerate(shown):
                 large = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))

@@ -122,7 +122,8 @@ def _from_hugging_face(preset: str) -> str:
         raise OSError(
             f"the hub must be reachable for weights that are not in its cache yet. Received: {preset!r}: {reason}"
         ) from error
-    except (errors.HFValidationError, errors.HfHubHTTPError) as error:
+    # The last are of the library below it: a proxy that refuses, an address that is none, a connection that drops.
+    except (errors.HFValidationError, errors.HfHubHTTPError, *errors.HfHubHTTPError.__bases__) as error:
         raise OSError(f"the hub must give its files. Received: {preset!r}: {first_line(error)}") from error
 
 

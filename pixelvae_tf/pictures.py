@@ -34,6 +34,12 @@ def visible(images: np.ndarray) -> np.ndarray:
     return images[..., : 3 if images.shape[-1] > 2 else 1]
 
 
+def coloured(images: np.ndarray) -> np.ndarray:
+    """What is visible of images [..., C] in three channels, [..., 3]."""
+    shown = visible(images)
+    return shown if shown.shape[-1] == 3 else shown.repeat(3, axis=-1)
+
+
 def tile(images: np.ndarray, num_values: int, columns: int | None = None, scale: int = 1) -> np.ndarray:
     """Puts images side by side.
 

@@ -31,8 +31,12 @@ def check_images(images: tf.Tensor | np.ndarray, image_shape: tuple[int, int, in
     if not hasattr(images, "shape"):
         raise ValueError(f"{expected}. Received: {type(images).__name__}")
     shape = tf.TensorShape(images.shape)
-    if not tf.as_dtype(images.dtype).is_integer or not shape.is_compatible_with((None, *image_shape)):
-        raise ValueError(f"{expected}. Received: {tf.as_dtype(images.dtype).name} of shape {list(images.shape)}")
+    try:
+        dtype = tf.as_dtype(images.dtype)
+    except TypeError as error:  # one of NumPy's alone, such as dates
+        raise ValueError(f"{expected}. Received: {images.dtype}") from error
+    if not dtype.is_integer or not shape.is_compatible_with((None, *image_shape)):
+        raise ValueError(f"{expected}. Received: {dtype.name} of shape {list(images.shape)}")
     values = tf.get_static_value(images) if tf.is_tensor(images) else images
     if isinstance(values, np.ndarray) and values.size and (values.min() < 0 or values.max() >= num_values):
         raise ValueError(f"{expected}. Received: values from {values.min()} to {values.max()}")

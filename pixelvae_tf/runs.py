@@ -14,7 +14,6 @@ WORKDIR/*.png             samples and reconstructions, as of the last evaluation
 import dataclasses
 import json
 import logging
-import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -24,7 +23,7 @@ import tensorflow as tf
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import layers
 from pixelvae_tf.errors import first_line
-from pixelvae_tf.files import local_path, write_atomically
+from pixelvae_tf.files import plain_path, write_atomically
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.models.weights import fingerprint, weights_of
 
@@ -64,10 +63,7 @@ def check_path(workdir: str | pathlib.Path) -> pathlib.Path:
     Raises:
       ValueError: for a URL, and for a path under which TensorFlow would lose checkpoints: it reads them as patterns.
     """
-    path = str(workdir)
-    if not path or set(path) & set("*?[]") or ("\\" in path and os.sep == "/"):
-        raise ValueError(f"workdir must be a path without *, ?, [, ] and \\, and not empty. Received: {path!r}")
-    return local_path(workdir, "workdir")
+    return plain_path(workdir, "workdir")
 
 
 def checkpoints(folder: str | pathlib.Path) -> list[str]:
@@ -124,7 +120,8 @@ def write_evaluation(report: dict, workdir: str | pathlib.Path, images: int) -> 
       OSError: if it cannot be written.
     """
     samples = f"_k{report['importance_samples']}" if "importance_samples" in report else ""
-    data = re.sub(r"[^\w.-]+", "_", report["data"])
+    # The fingerprint tells images apart; a name of a file has at most 255 bytes.
+    data = re.sub(r"[^\w.-]+", "_", report["data"]).encode()[:80].decode(errors="ignore")
     seed = f"_s{report['seed']}" if report.get("seed") else ""
     name = f"{data}_{images:08x}_{report['step']}{samples}{seed}_{report['fingerprint'][:8]}_{report['dtype']}.json"
     path = check_path(workdir) / EVALUATIONS / name

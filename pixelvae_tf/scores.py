@@ -96,6 +96,8 @@ def coded_nats(images: np.ndarray, num_values: int, coder: Coder = "png") -> np.
     """
     if coder not in CODERS:
         raise ValueError(f"coder must be one of {', '.join(CODERS)}. Received: {coder!r}")
+    if np.shape(images)[-1] not in (1, 3):
+        raise ValueError(f"images must have 1 or 3 channels, as files have. Received: {np.shape(images)[-1]}")
     options: dict[str, Any] = {"optimize": True}
     if coder == "webp":
         options = {"lossless": True, "quality": 100, "exact": True}
@@ -150,7 +152,7 @@ def table(
     Args:
       log_prob: [B].
       kl_nats: [B, L]; None, or L = 0, for a model without latents.
-      images: integer pixel values [B, H, W, C].
+      images: integer pixel values [B, H, W, C]; files have 1 or 3 channels, others no complexity.
       num_values: how many values a channel can take.
       background_log_prob: [B], of a background model.
       mean_bound_nats: for `typicality`.
@@ -163,7 +165,7 @@ def table(
         values["kl_nats"] = kl(kl_nats)
     if background_log_prob is not None:
         values["likelihood_ratio_nats"] = likelihood_ratio(log_prob, background_log_prob)
-    for coder in CODERS:
+    for coder in CODERS if np.shape(images)[-1] in (1, 3) else ():
         values[f"input_complexity_{coder}_nats"] = input_complexity(log_prob, images, num_values, coder)
     if mean_bound_nats is not None:
         values["typicality_nats"] = typicality(values["bound_nats"], mean_bound_nats)

@@ -275,6 +275,8 @@ def _answering(status: int, body: bytes, answer: bytes = b""):
         (200, b"\xff\xfe", "server must be the host:port of one that answers"),
         (503, b"<html>busy", "the server refused the request, HTTP 503: <html>busy"),
         (404, b"", "model must be one that the server has"),
+        (200, b"[" * 100_000, "server must be the host:port of one that answers.*RecursionError"),
+        (503, b"[" * 100_000, r"the server refused the request, HTTP 503: \[\["),
     ],
 )
 def test_a_server_of_something_else(status, body, message):
@@ -349,7 +351,7 @@ def test_a_model_of_something_else():
         ({"images": [], "error": []}, r"images of shape \(0,\)"),
         ({"images": [[[0], [1.7]]] * 2, "error": ["", ""]}, "images must hold values of uint8. Received: 1.7"),
         ({"images": [[[0], [1]]] * 2, "error": None}, r"error of shape \(\) for \(2,\)"),
-        ({"images": [[[0], [1]], 3], "error": ["", ""]}, "ValueError"),
+        ({"images": [[[0], [1]], 3], "error": ["", ""]}, "inhomogeneous"),
         ({"images": [[[0], [1]]] * 2}, "KeyError"),
     ],
 )
@@ -382,6 +384,19 @@ def test_other_inputs_are_named(rest):
     server = client.Rest(rest, "gated_pixel_vae")
     with pytest.raises(client.ServerError, match=r"must be seed, temperature\. Received: seed"):
         server.predict("sample", {"seed": np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"seed": 5, "temperature": [1.0]}, r"seed must be of shape \[B\]\. Received: \[\]"),
+        ({"seed": [2**70], "temperature": [1.0]}, "seed must hold values of int64. Received: "),
+        ({"seed": [[1], [2, 3]], "temperature": [1.0]}, "seed must hold values of int64. Received: "),
+    ],
+)
+def test_inputs_of_other_shapes_are_refused_before_they_are_sent(rest, inputs, message):
+    with pytest.raises(client.ServerError, match=message):
+        client.Rest(rest, "gated_pixel_vae").predict("sample", inputs)
 
 
 def test_rest_needs_no_tensorflow(export, rest):

@@ -173,6 +173,7 @@ def _cost(tree, params, value):
         (distributions.LogisticMixtureSite(256, 1, 2), sites.LogisticMixture(256, 1, 2), 1e-3),
         # Its mean and its scale are rounded: by 1/32 of a standard deviation at most, and 3%.
         (distributions.QuantizedNormalSite(8, 2), sites.Gaussian(8, 0.5, 1.0), 0.1),
+        (distributions.QuantizedNormalSite(5, 2), sites.Gaussian(5, 0.5, 1.0), 0.1),
     ],
     ids=lambda part: getattr(type(part), "__name__", ""),
 )
@@ -427,6 +428,18 @@ def test_images_that_are_not_the_models_are_refused(monkeypatch):
         codec.compress(PlainNetworks(), _images(3), options=codec.Options(images_per_chunk=1))
     with pytest.raises(ValueError, match=r"lanes must be in 1\.\.65536. Received: 0"):
         codec.Options(lanes=0)
+
+
+def test_places_of_all_waves_of_a_chunk_are_numbers_of_63_bits():
+    """An image may be a wave; a file of another writer with more is refused."""
+    settings, most = waves.Settings(8, 0.0, (6,), False), front.MAX_CODED_IMAGES
+    decoder = rounding.Decoder(rounding.Table([]))
+    last = waves.Wave(PlainNetworks(), settings, most - 1, 1, decoder)._places(waves._KINDS - 1)
+    assert last.take((2,)).dtype == np.int64 and last.next + waves._PLACES_OF_KIND - 2 <= 2**63
+    with pytest.raises(codec.DamagedError, match=f"it has more than {most} waves"):
+        waves.Wave(PlainNetworks(), settings, most, 1, decoder)
+    with pytest.raises(ValueError, match=f"images_per_chunk must be in 1..{most}. Received: {most + 1}"):
+        codec.Options(images_per_chunk=most + 1)
 
 
 with mock.patch.object(waves, "raw_bits", lambda config: math.inf):

@@ -138,6 +138,8 @@ def test_a_preset_is_printed_as_it_would_run(tmp_path):
     expected.train.steps = 7
     assert (status, config_lib.from_json(out)) == (0, expected), errors
     assert not list(tmp_path.iterdir())
+    status, out, errors = run_command("train.main", CONFIG, "--config.train.learning_rate=nan", "--print_config")
+    assert (status, out) == (1, "") and "train.learning_rate must be" in errors
 
 
 KINDS = [Config, DataConfig, TrainConfig, ModelConfig, LevelConfig, *NETWORKS.values()]

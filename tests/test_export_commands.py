@@ -54,6 +54,8 @@ def test_the_command_of_a_run_gives_its_config():
     command = presets.command_for(config, "runs/x")
     assert parsed(command) == (config, "runs/x")
     assert command.startswith("pixelvae-train --config=digits/hierarchical ")
+    config.model.levels[0].decoder_filters = ()  # nothing, for the encoder's
+    assert parsed(presets.command_for(config, "runs/x")) == (config, "runs/x")
 
 
 def test_no_flag_changes_the_kind_of_network(monkeypatch):

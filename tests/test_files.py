@@ -1,9 +1,10 @@
 """Files are there as a whole or not at all."""
 
 import errno
+import fcntl
 import os
+import re
 
-import filelock
 import pytest
 
 from pixelvae_tf import files
@@ -25,14 +26,24 @@ def test_a_lock_is_held_once_and_refused_by_the_given_words(tmp_path):
         pass
 
 
-def test_where_there_are_no_locks_there_is_no_refusal(tmp_path, monkeypatch):
-    def no_locks(self):
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+def test_where_there_are_no_locks_there_is_no_refusal(tmp_path, monkeypatch, code):
+    """Nor a file that stands for a lock, which would refuse all others once its process was killed."""
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", no_locks)
-    with files.locked(tmp_path / "lock", "busy"):
-        (tmp_path / "written").touch()
+    def no_locks(*_):
+        raise OSError(code, "No locks")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for _ in range(2):
+        with files.locked(tmp_path / "lock", "busy"), files.locked(tmp_path / "lock", "busy"):
+            (tmp_path / "written").touch()
     assert (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("path", ["", "runs/a[1]", "runs/*", "runs/a?"])
+def test_what_tensorflow_takes_for_a_pattern_is_refused(path):
+    with pytest.raises(ValueError, match=rf"export_dir must be a path without .*Received: {re.escape(repr(path))}"):
+        files.plain_path(path, "export_dir")
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_names_that_nearly_are_splits_never_mix_them(tmp_path, caplog):
     (tmp_path / "trainB").mkdir()
     folder.find(tmp_path)  # without an image in it
     picture(1).save(tmp_path / "trainB" / "a.png")
-    with pytest.raises(ValueError, match=r"say plainly .*Received: 'test2017', 'train2017', 'trainB', 'val2017'"):
+    with pytest.raises(ValueError, match=r"are plainly named .*Received: 'test2017', 'train2017', 'trainB', 'val2017'"):
         folder.find(tmp_path)
 
 
@@ -251,6 +252,16 @@ def test_labels_that_are_missing_are_refused(tmp_path):
         data.load(config, "train", (SIDE, SIDE, 3))
     with pytest.raises(ValueError, match=r"data\.labels must be '' without a data\.folder"):
         data.load(DataConfig("digits", labels="folders"), "train")
+
+
+def test_a_folder_of_test_images_alone_has_classes(tmp_path):
+    """As an evaluation reads one that has no others."""
+    animals = make_animals(tmp_path / "animals")
+    for split in ("test", "val"):
+        shutil.rmtree(animals / split)
+    (animals / "train").rename(animals / "test")
+    found = data.load(DataConfig("animals", folder=str(animals), labels="folders"), "test", (SIDE, SIDE, 3))
+    assert found.classes == ("cat", "dog") and set(found.labels) == {0, 1}
 
 
 def test_a_model_has_as_many_classes_as_folders(tmp_path):

@@ -74,7 +74,7 @@ def test_the_parts_of_a_dynamically_binarized_set_keep_their_grey_values():
         ),
         ((IMAGES, LABELS / 2), "labels must be integers .*Received: float64"),
         ("photos", "images must be integer pixel values .*Received: string"),
-        ({"train": IMAGES}, "images must be integer pixel values .*Received: NoneType"),
+        ({"train": IMAGES}, "images must be arrays, .*Received: a dict of 'train'"),
         (tf.data.Dataset.from_tensor_slices(IMAGES).repeat(), "images must be a finite tf.data.Dataset"),
         (tf.data.Dataset.range(3), r"of images \[H, W, C\] or .*Received: TensorSpec"),
         (tf.data.Dataset.from_tensor_slices(IMAGES).take(0), "of at least one image"),

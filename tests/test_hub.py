@@ -6,8 +6,10 @@ import subprocess
 import sys
 import types
 
+import huggingface_hub
 import pytest
 from hub_server import serving
+from huggingface_hub import errors
 
 import pixelvae_tf
 from pixelvae_tf import console, hub, pretrained, runs
@@ -70,6 +72,18 @@ def test_what_a_hub_refuses_is_said(fetched):
     assert f"Received: '{MISSING}': 404" in fetched.refused
     assert fetched.unreachable.startswith("the hub must be reachable for weights that are not in its cache ")
     assert f"Received: '{MISSING}'" in fetched.unreachable
+
+
+def test_what_the_library_below_the_hubs_raises_is_said(monkeypatch):
+    """Such as a proxy that refuses, or an address without a scheme: no error of the hub's own."""
+    (transport, *_) = errors.HfHubHTTPError.__bases__
+
+    def refused(*args, **options):
+        raise transport("407 Proxy Authentication Required")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
+    with pytest.raises(OSError, match=r"the hub must give its files\. Received: 'hf://someone/digits': 407 Proxy"):
+        hub.fetch(PRESET)
 
 
 @pytest.mark.parametrize(("scheme", "module"), [("hf", "huggingface_hub"), ("kaggle", "kagglehub")])

@@ -222,6 +222,12 @@ def test_a_model_travels_as_a_folder(tmp_path):
         file.write("License: mine")
     saved.save_to_preset(tmp_path / "mine")
     assert (tmp_path / "mine" / "README.old.md").read_text().endswith("License: mine")
+    for card in ({"step": 3}, {"config": np.float32(1.0)}):
+        with pytest.raises(ValueError, match=r"card must be plain data, as export\.card\.make_card gives it"):
+            saved.save_to_preset(tmp_path / "mine", card)
+        # What was there is whole.
+        assert runs.fingerprint(pixelvae_tf.PixelVAE.from_preset(tmp_path / "mine")) == runs.fingerprint(saved)
+    assert str(tmp_path) not in json.dumps(pretrained.find(tmp_path / "mine").card)
     for other in ("config.json", hub.METADATA):  # of a run, and of another library's model
         (tmp_path / other).mkdir()
         (tmp_path / other / other).write_text("{}")

@@ -9,6 +9,7 @@ from small_run import CPUS, largest_difference, mirrored_config, run_steps, smal
 
 from pixelvae_tf import bounds, data, runs
 from pixelvae_tf.train import steps
+from pixelvae_tf.train.strategies import make_strategy
 
 ONE, TWO = (lambda: tf.distribute.OneDeviceStrategy("CPU:0")), (lambda: tf.distribute.MirroredStrategy(CPUS))
 
@@ -116,3 +117,8 @@ def test_replicas_drop_out_different_units():
         steps.bounds.elbo = original
     assert len(dropout_seeds) == 2
     assert (dropout_seeds[0].numpy() != dropout_seeds[1].numpy()).any()
+
+
+def test_all_trainings_of_a_process_have_one_mirrored_strategy():
+    """TensorFlow numbers the collectives of each anew: a second model's would meet those of the first."""
+    assert make_strategy("mirrored") is make_strategy("mirrored")

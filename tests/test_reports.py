@@ -131,13 +131,15 @@ class _Model:
         return tf.cast(tf.reshape(values, [-1, 1, 1, 1]) * tf.ones([1, 64, 64, 1], tf.int32), tf.uint8)
 
     def reconstruct(self, images, seeds, labels):
+        tf.debugging.assert_equal(tf.shape(images)[0], tf.shape(seeds)[0])
         extra = 0 if labels is None else tf.cast(labels, tf.float32)[:, None, None, None]
         return tf.cast(tf.cast(images, tf.float32) / 2 + extra, tf.uint8)
 
 
+@pytest.mark.parametrize("number", [70, 2])
 @pytest.mark.parametrize(("num_classes", "num_levels"), [(0, 1), (3, 1), (3, 0)])
-def test_pictures_are_samples_and_images_beside_their_reconstructions(num_classes, num_levels):
-    number = 70
+def test_pictures_are_samples_and_images_beside_their_reconstructions(num_classes, num_levels, number):
+    """As many samples, and of all classes, where there are few images."""
     values = np.full((number, 64, 64, 1), 100, np.uint8)
     image_set = data.ImageSet(values, np.full(number, 7) if num_classes else None, "x", 256, "none")
     grids = reports.Drawing(_Model(num_classes, num_levels), image_set, 0)()

@@ -54,6 +54,15 @@ def test_an_unknown_coder_is_refused():
         scores.coded_nats(_images(), 256, "gif")
 
 
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_of_other_channels_have_no_file_to_be_compared_with(channels):
+    """Pillow would take some for transparency, and leave it out."""
+    images = _images(256, channels)
+    assert list(scores.table(np.array([-80.0, -95.0]), None, images, 256)) == ["bound_nats"]
+    with pytest.raises(ValueError, match=rf"images must have 1 or 3 channels, as files have\. Received: {channels}"):
+        scores.coded_nats(images, 256)
+
+
 def test_percentiles_are_those_of_scipy():
     generator = np.random.default_rng(0)
     reference, values = generator.integers(0, 30, 50), np.arange(-1, 32)

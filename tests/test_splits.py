@@ -56,7 +56,7 @@ def test_plain_names_are_taken(names, expected):
 )
 def test_doubtful_names_are_refused(names):
     with pytest.raises(
-        ValueError, match=r"folder must have subfolders whose names say plainly .* Rename them"
+        ValueError, match=r"folder must have subfolders that are plainly named .* Rename them"
     ) as raised:
         splits.folders_of_splits([*names, "cats"], "folder")
     assert "cats" not in str(raised.value)
@@ -66,7 +66,7 @@ def test_trains_are_classes_among_others():
     classes = ["beach", "freight_train", "lake", "train_station", "valley"]
     assert splits.folders_of_splits(classes, "folder") == {}
     for names in (classes[:4], [*classes, "lakes_test"], [*classes, "train2017", "val2017"]):
-        with pytest.raises(ValueError, match="say plainly"):
+        with pytest.raises(ValueError, match="are plainly named"):
             splits.folders_of_splits(names, "folder")
 
 

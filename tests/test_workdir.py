@@ -166,6 +166,7 @@ def test_a_workdir_gives_the_evaluations_of_the_weights_that_are_asked_for(tmp_p
     other, in_half = {**report, "fingerprint": "b" * 16}, {**report, "dtype": "mixed_bfloat16"}
     reports = (report, other, in_half, {**other, "seed": 7})
     paths = [runs.write_evaluation(each, tmp_path, images) for each in reports for images in (1, 2)]
+    assert runs.write_evaluation({**report, "data": "画" * 200, "fingerprint": "d" * 16}, tmp_path, 1).is_file()
     assert len(set(paths)) == 8, "neither weights nor images, precisions nor seeds replace each other's"
     runs.write_evaluation({**other, "importance_samples": 5}, tmp_path, 1)
 

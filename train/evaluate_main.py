@@ -54,6 +54,9 @@ def main(argv: list[str]) -> None:
             # A folder in the run's config would be read instead.
             config.data.data_dir, config.data.folder, config.data.labels = _DATA_DIR.value, "", ""
         if _FOLDER.value is not None:
+            if not config.data.folder:  # other images than the run's
+                config.data.exclude_labels = ()
+                config.data.labels = "folders" if config.model.num_classes else ""
             config.data.folder = _FOLDER.value
         if _WORKDIR.value and config.data.folder:
             folder = files.local_path(config.data.folder, "folder")

@@ -62,6 +62,10 @@ def main(argv: list[str]) -> None:
     if not flags.FLAGS["config"].present:
         raise app.UsageError("--config=PRESET is required; --list prints the presets")
     if _PRINT_CONFIG.value:
+        try:
+            _CONFIG.value.validate()
+        except ValueError as error:
+            raise SystemExit(f"pixelvae-train: {error}") from error
         print(config_lib.to_json(_CONFIG.value), end="")
         return
     if not _WORKDIR.value:

@@ -95,23 +95,23 @@ class Drawing:
 
     def _draw_values(self, images: tf.Tensor, seeds: tf.Tensor, labels: tf.Tensor | None) -> dict[str, tf.Tensor]:
         model = self.model
-        classes = None if labels is None else tf.range(tf.shape(seeds)[0]) % model.config.num_classes
+        classes = None if labels is None else tf.range(NUM_PICTURES) % model.config.num_classes
         values = {"samples": model.sample(seeds, labels=classes)}
-        if model.num_levels:
-            values["reconstructions"] = model.reconstruct(images, seeds, labels=labels)
+        if model.num_levels:  # of validation images, of which there may be few
+            values["reconstructions"] = model.reconstruct(images, seeds[: tf.shape(images)[0]], labels=labels)
         return values
 
     def __call__(self) -> dict[str, np.ndarray]:
         """The grids by name, uint8 [height, width, channels]."""
         config = self.model.config
         originals = self.images.images[:NUM_PICTURES]
-        seeds = noise.derive_seeds(self.seed, tf.range(len(originals), dtype=tf.int64))
+        seeds = noise.derive_seeds(self.seed, tf.range(NUM_PICTURES, dtype=tf.int64))
         labels = tf.constant(self.images.first(NUM_PICTURES).labels) if config.num_classes else None
         with progress.announced("drawing samples and, where there are latents, reconstructions"):
             values = {name: x.numpy() for name, x in self._draw(tf.constant(originals), seeds, labels).items()}
         scale = max(1, 64 // config.image_shape[0])
         # Samples of a class-conditional model have one column per class.
-        columns = min(config.num_classes, len(originals)) or None
+        columns = min(config.num_classes, NUM_PICTURES) or None
         grids = {"samples": pictures.tile(values["samples"], config.num_values, columns=columns, scale=scale)}
         if "reconstructions" in values:
             pairs = pictures.beside(originals, values["reconstructions"])

@@ -1,5 +1,6 @@
 """Where a run computes: on one device, on several of one machine, or in several processes."""
 
+import functools
 import os
 
 import tensorflow as tf
@@ -25,6 +26,12 @@ def split_cpu(number: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(number)
 
 
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """One for all trainings of a process: each new one would give its collectives the numbers of the one before."""
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """The strategy with a name: "one_device", "mirrored", "multi_worker", or "auto" (mirrored with several GPUs).
 
@@ -37,7 +44,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "one_device"
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy([device.name for device in gpus or cpus])
+        return _mirrored(tuple(device.name for device in gpus or cpus))
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy((gpus or cpus)[0].name)
     raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}")

@@ -93,7 +93,7 @@ def _load(config: config_lib.Config, images: Any) -> dict[str, data.ImageSet]:
         splits = data.given_splits(images, config.model, config.data.exclude_labels)
     for image_set in splits.values():
         data.check_fits(image_set, config.model)
-    if (classes := splits["train"].classes) and not config.model.num_classes:
+    if (classes := splits["train"].classes) and not (config.model.num_classes or config.data.exclude_labels):
         LOGGER.warning("The %d classes of data.labels are not used: model.num_classes is 0", len(classes))
     return splits
 

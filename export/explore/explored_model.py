@@ -94,7 +94,12 @@ def facts_of_server(server: client.Model) -> Facts:
         server.signature("complete_in_rounds")  # nor has an export of an earlier version this one
         rounds = COMPLETION_ROUNDS
     number = None if LABEL in sample.inputs else 0
-    _, height, width, channels = sample.outputs["images"].shape
+    try:
+        _, height, width, channels = sample.outputs["images"].shape
+    except (KeyError, ValueError) as error:
+        raise client.ServerError(
+            f"model must be one that pixelvae-export wrote. Received: one whose `sample` gives {list(sample.outputs)}"
+        ) from error
     num_values, max_batch = server.limits(BATCH)
     return Facts(
         (height, width, channels),

@@ -33,7 +33,7 @@ def build(page: Page) -> None:
     common = [tab.moves, tab.location, tab.seed, tab.temperature]
     chosen = [tab.location.change, tab.seed.change, tab.temperature.change]
     outputs = [tab.shown, *tab.sliders, tab.rank, tab.map_of_places]
-    page.draws(ID, tab.redraw, [page.hand, *common], outputs, [*chosen, tab.renewed.change])
+    page.draws(ID, tab.redraw, [page.hand, *common, tab.rank], outputs, [*chosen, tab.renewed.change])
     # A row is made when the slider has come to rest.
     inputs = [page.hand, *common, page.before, tab.rank, tab.steps]
     triggers = [*chosen, tab.moves.change, tab.rank.input, tab.steps.change]
@@ -97,7 +97,7 @@ class _Tab:
         noise = Noise(int(seed or 0), float(temperature))
         return MovedImage(self.page.image(hand), read_moves(moves, self.size), noise)
 
-    def redraw(self, hand, moves, place, seed, temperature):
+    def redraw(self, hand, moves, place, seed, temperature, rank):
         """The image, the sliders with their names, the units to sweep, the map."""
         model, moved, units = self.model, self._moved(hand, moves, seed, temperature), ranked(self.model, int(place))
         names = [unit_name(model, unit) for unit in units]
@@ -108,7 +108,10 @@ class _Tab:
         return [
             draw(model, moved),
             *(sliders + [gr.Slider(visible=False)] * (len(self.sliders) - len(sliders))),
-            gr.Dropdown(choices=[(name, index) for index, name in enumerate(names)]),
+            gr.Dropdown(
+                choices=[(name, index) for index, name in enumerate(names)],
+                value=min(int(rank), len(names) - 1),  # this location may have fewer
+            ),
             _map_of_places(model, int(place)) if self.places > 1 else "",
         ]
 

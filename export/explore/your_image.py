@@ -64,7 +64,9 @@ def draw(model: ExploredModel, image: Image, seed: int, temperature: float, numb
         markup.Picture(where, "map of where it is unlikely", f"unlikely: 0 to {high:.2g} nats"),
     ]
     html = [
-        markup.grid([each._replace(pixels=_coloured(each.pixels)) for each in shown], 2, "likelihood_map.png", side=192)
+        markup.grid(
+            [each._replace(pixels=pictures.coloured(each.pixels)) for each in shown], 2, "likelihood_map.png", side=192
+        )
     ]
     lines = [as_python.pixels(model, image.origin), _measure_code(model, seed, label)]
     if model.facts.num_levels:
@@ -97,11 +99,6 @@ def measure(model: ExploredModel, image: Image, seed: int) -> dict[str, np.ndarr
 def _measure_code(model: ExploredModel, seed: int, label: int | None) -> str:
     inputs = {"images": "images", "seed": f"[{seed}]", **as_python.labels(model, [label])}
     return f"{as_python.call('log_prob', inputs, 'log_prob')}\nprint(log_prob[0])"
-
-
-def _coloured(pixels: np.ndarray) -> np.ndarray:
-    shown = pictures.visible(pixels)
-    return shown if shown.shape[-1] == 3 else shown.repeat(3, axis=-1)
 
 
 def _numbers(model: ExploredModel, image: Image, measured: dict[str, np.ndarray]) -> str:

@@ -44,7 +44,11 @@ class Options:
     jobs: int = 1
 
     def __post_init__(self):
-        for name, largest in (("images_per_chunk", front.MAX_IMAGES), ("lanes", front.MAX_LANES), ("jobs", 2**10)):
+        for name, largest in (
+            ("images_per_chunk", front.MAX_CODED_IMAGES),
+            ("lanes", front.MAX_LANES),
+            ("jobs", 2**10),
+        ):
             if not 1 <= getattr(self, name) <= largest:
                 raise ValueError(f"{name} must be in 1..{largest}. Received: {getattr(self, name)}")
         if not 0.0 <= self.tolerance <= 0.1:

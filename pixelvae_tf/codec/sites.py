@@ -151,14 +151,16 @@ class Gaussian(Tree):
         """By the logarithm of the normal CDF."""
         loc, scale = prepared
         width = 1 << (self.depth - 1 - level)
-        ends = [self._edge((2 * node + side) * width, loc, scale) for side in range(3)]
-        logits = _normal_between(ends[1], ends[2]) - _normal_between(ends[0], ends[1])
+        ends = [(2 * node + side) * width for side in range(3)]
+        lower, upper = (self._log_probability(*ends[side : side + 2], loc, scale) for side in (0, 1))
+        logits = upper - lower
         return logits, EXACT * (1.0 + np.abs(logits))
 
-    def _edge(self, index: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """The lower end of a bin, standardised."""
-        edge = (self.first_edge + (index - 1) * self.step - loc) / scale
-        return np.where(index <= 0, -np.inf, np.where(index >= self.num_values, np.inf, edge))
+    def _log_probability(self, first: np.ndarray, end: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Of the bins first .. end - 1; of bins that there are not, which are not coded, a number."""
+        lower, upper = ((self.first_edge + (index - 1) * self.step - loc) / scale for index in (first, end))
+        lower, upper = np.where(first <= 0, -np.inf, lower), np.where(end >= self.num_values, np.inf, upper)
+        return _normal_between(lower, upper)
 
 
 def _normal_between(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ class Images:
           name: what the messages call the folder.
 
         Raises:
-          ValueError: if an image has no class, or a class has no image for training.
+          ValueError: if an image has no class, or a class has none of the images for training.
         """
         unlabelled = [path for paths in self.splits.values() for path in paths if not self.class_of(path)]
         if unlabelled:
@@ -82,13 +82,14 @@ class Images:
                 f"Received: {len(unlabelled)} in none, such as {unlabelled[0]!a}"
             )
         classes = {split: {self.class_of(path) for path in paths} for split, paths in self.splits.items()}
-        unknown = sorted(set().union(*classes.values()) - classes["train"])
+        everywhere = set().union(*classes.values())
+        unknown = sorted(everywhere - classes["train"]) if classes["train"] else []  # or they are for tests alone
         if unknown:
             raise ValueError(
                 f"{name} must have images for training of every class. "
                 f"Received: none of {', '.join(map(ascii, unknown))}"
             )
-        return tuple(sorted(classes["train"]))
+        return tuple(sorted(everywhere))
 
 
 def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str]]:

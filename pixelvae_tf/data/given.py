@@ -21,7 +21,8 @@ def given_splits(images: Any, model: ModelConfig, exclude_labels: tuple[int, ...
     Args:
       images: integer pixel values [N, H, W, C], or (images, labels [N]), or a finite `tf.data.Dataset` of images or
         such pairs, one by one or in batches, which is read into memory here; or an `ImageSet`. Every twentieth image is
-        held out for validation, unless they are {"train": ..., "validation": ...}, both of these kinds.
+        held out for validation, unless they are {"train": ..., "validation": ...}, both of these kinds; what stands
+        beside them, such as "test", is not used.
       model: what they must fit.
       exclude_labels: images of these classes are left out.
 
@@ -31,10 +32,15 @@ def given_splits(images: Any, model: ModelConfig, exclude_labels: tuple[int, ...
     Raises:
       ValueError: for other images, or too few.
     """
-    if isinstance(images, Mapping) and set(images) == {"train", "validation"}:
+    if isinstance(images, Mapping) and "images" not in images:
+        if not {"train", "validation"} <= set(images):
+            raise ValueError(
+                'images must be arrays, pairs, a tf.data.Dataset, or {"train": ..., "validation": ...}. '
+                f"Received: a dict of {', '.join(map(repr, images))}"
+            )
         return {
-            split: without_classes(given_images(some, model, split), exclude_labels, split)
-            for split, some in images.items()
+            split: without_classes(given_images(images[split], model, split), exclude_labels, split)
+            for split in ("train", "validation")
         }
     whole = without_classes(given_images(images, model, "train"), exclude_labels, "train")
     held_out = np.arange(len(whole.images)) % HELD_OUT == HELD_OUT - 1

@@ -116,6 +116,7 @@ def load(
         files = manifest["splits"][split]
         shards = [[shard[name] for name in FILE] for shard in files["shards"]]
         classes = tuple(manifest.get("classes", ())) if labels else ()
+        file, code = (files["labels"]["file"], files["labels"]["crc32"]) if classes else ("", 0)
     except (TypeError, KeyError) as error:
         raise ValueError(
             f"data.folder must have a {MANIFEST} as pixelvae-prepare writes it. Received: {str(folder / MANIFEST)!r}, "
@@ -134,13 +135,12 @@ def load(
             "without labels"
         )
     images = ShardedImages(
-        [_open(folder / file, (number, side, side, channels), np.uint8, crc32) for file, number, crc32 in shards],
+        [_open(folder / shard, (number, side, side, channels), np.uint8, crc32) for shard, number, crc32 in shards],
         zlib.crc32(json.dumps(shards).encode()),
     )
     if not labels:
         return images, None, ()
-    file = files["labels"]
-    return images, np.array(_open(folder / file["file"], (len(images),), np.int64, file["crc32"]).images), classes
+    return images, np.array(_open(folder / file, (len(images),), np.int64, code).images), classes
 
 
 def _open(path: pathlib.Path, shape: tuple[int, ...], dtype: type, crc32: int) -> Shard:

@@ -17,7 +17,7 @@ from typing import Any
 from pixelvae_tf.data.decoding import MachineError, is_of_the_machine
 from pixelvae_tf.files import locked, write_atomically
 
-UNFINISHED, IDENTITY = ".unfinished", "identity.json"
+UNFINISHED, IDENTITY, LOCK = ".unfinished", "identity.json", "lock"
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
@@ -105,10 +105,13 @@ def writing(output: pathlib.Path, identity: dict[str, Any], command: str) -> Ite
     refusal = f"output must be written by one {command} at a time. Received: {str(output)!r}, which another one is "
     try:
         records.mkdir(parents=True, exist_ok=True)
-        with locked(records / "lock", f"{refusal}writing"):
+        with locked(records / LOCK, f"{refusal}writing"):
             write_atomically(records / IDENTITY, json.dumps(identity))
             yield records
-            shutil.rmtree(records)
+            for path in records.iterdir():
+                if path.name != LOCK:  # NFS does not remove a file that is open
+                    path.unlink()
+        shutil.rmtree(records, ignore_errors=True)
     except MachineError:
         raise
     except BlockingIOError as error:

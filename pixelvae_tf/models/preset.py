@@ -67,14 +67,23 @@ class Presets:
             weights.halve_exact(path)
             content = path.read_bytes()
         card = {"name": folder.absolute().name, **(card or {}), **weights.describe(self)}
-        config = {**card.get("config", {}), "model": dataclasses.asdict(self.config)}
+        try:  # all of it, before a file of another model is replaced
+            config = {**card.get("config", {}), "model": dataclasses.asdict(self.config)}
+            files: dict[str, str | bytes] = {
+                hub.WEIGHTS: content,
+                hub.CONFIG: _as_json(_keras_config(self)),
+                hub.README: hub_page({**card, "config": config}),
+                hub.METADATA: _as_json(_metadata(card)),
+            }
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"card must be plain data, as export.card.make_card gives it. Received: {card}: {error!r}"
+            ) from error
         folder.mkdir(parents=True, exist_ok=True)
         if before is not None:
             _keep_edited(folder / hub.README, before)
-        write_atomically(folder / hub.WEIGHTS, content)
-        write_atomically(folder / hub.CONFIG, _as_json(_keras_config(self)))
-        write_atomically(folder / hub.README, hub_page({**card, "config": config}))
-        write_atomically(folder / hub.METADATA, _as_json(_metadata(card)))
+        for name, file in files.items():
+            write_atomically(folder / name, file)
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike) -> "PixelVAE":

@@ -37,7 +37,7 @@ def without_places(config: Config) -> Config:
 
 
 def _as_flag(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return ",".join(map(str, value)) or "()" if isinstance(value, list | tuple) else str(value)
 
 
 def _reachable(config: Config) -> list[tuple[str, list[tuple[str, Any, Any]]]]:

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data
+from pixelvae_tf import data, hub
 from pixelvae_tf.hub import names
 from pixelvae_tf.models import preset as preset_lib
 
@@ -49,7 +49,7 @@ def find(preset: str | os.PathLike) -> Pretrained:
         "step": 0,
         "data": {"name": name, "binarization": binarization},
         "evaluations": [],
-        "commands": {"train": None, "evaluate": f"pixelvae-evaluate --pretrained={stored.name}"},
+        "commands": {"train": None, "evaluate": f"pixelvae-evaluate --pretrained={hub.portable(stored.name)}"},
         "lineage": [],
     }
     return Pretrained(config, {**unknown, **stored.card, "config": json.loads(config_lib.to_json(config))}, stored.load)
