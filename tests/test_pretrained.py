@@ -161,6 +161,11 @@ def _flip(content: bytes, where: int) -> bytes:
         "a bit": (hub.WEIGHTS, lambda content: _flip(content, len(content) // 2), "weights of fingerprint "),
         "torn card": (hub.METADATA, lambda content: content[: len(content) // 2], "metadata.json is damaged: "),
         "no card": (hub.METADATA, lambda content: b"{}", "metadata.json has nothing of pixelvae_tf"),
+        "no data": (
+            hub.METADATA,
+            lambda content: content.replace(b'\n    "data": {', b'"data": 3, "x": {'),
+            "no dict 'data'",
+        ),
         "another config": (hub.CONFIG, lambda content: content.replace(b'"dim": 16', b'"dim": 8'), SHAPES),
         "no fields": (hub.CONFIG, lambda content: b"[]", "config.json is no JSON object"),
         "of another class": (

@@ -25,6 +25,11 @@ if typing.TYPE_CHECKING:
 MODULE, CLASS, REGISTERED = "pixelvae_tf.models.pixel_vae", "PixelVAE", "pixelvae_tf>PixelVAE"
 # Where metadata.json has the card, beside KerasHub's entries.
 CARD = "pixelvae_tf"
+CARD_FIELDS = {
+    **dict.fromkeys(("config", "data", "versions", "commands"), dict),
+    **dict.fromkeys(("evaluations", "lineage"), list),
+    **dict.fromkeys(("fingerprint", "weights"), str),
+}
 # What Keras, h5py and the config's reader raise for files that are missing, torn or damaged.
 UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
 
@@ -171,6 +176,9 @@ def read(preset: str | os.PathLike) -> Preset:
             raise ValueError(f"{hub.CONFIG} is that of {whose}, not of a PixelVAE")
         if not isinstance(card, dict):
             raise ValueError(f"{hub.METADATA} has nothing of {CARD}")
+        for field, kind in CARD_FIELDS.items():
+            if not isinstance(card.get(field, kind()), kind):
+                raise ValueError(f"{hub.METADATA} has no {kind.__name__} {field!r} of {CARD}")
         dtype = stored["config"]["dtype"]["config"]["name"]
         if dtype not in DTYPES:
             raise ValueError(f"{hub.CONFIG} has a dtype policy {dtype!r}, not one of {', '.join(DTYPES)}")
