@@ -153,20 +153,17 @@ class Caller:
         """The outputs of all rows, computed batch by batch."""
         from pixelvae_tf.train import progress
 
-        number, step = len(next(iter(inputs.values()))), self.batch_size
-        batches = []
+        number = len(next(iter(inputs.values())))
         with progress.announced(f"{name}: {number} image{'s' if number > 1 else ''}") as count:
-            for start in range(0, number, step):
-                batch = {key: values[start : start + step] for key, values in inputs.items()}
-                try:
-                    batches.append(self.model.predict(name, batch))
-                except client.ServerError as error:
-                    # Only the server knows the limit; its message names it.
-                    if "the max_batch of the export" not in str(error):
-                        raise
-                    raise ValueError(f"batch_size must be what the model takes. Received: {step}: {error}") from error
-                count(min(start + step, number), number)
-        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+            try:
+                return self.model.predict_in_batches(name, inputs, self.batch_size, count)
+            except client.ServerError as error:
+                # Only the server knows the limit; its message names it.
+                if "the max_batch of the export" not in str(error):
+                    raise
+                raise ValueError(
+                    f"batch_size must be what the model takes. Received: {self.batch_size}: {error}"
+                ) from error
 
 
 def read_mask(mask: str, height: int, width: int) -> np.ndarray:

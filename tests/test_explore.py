@@ -126,11 +126,15 @@ def test_a_unit_that_is_moved_gives_the_pixels_of_decode(models, monkeypatch, tm
     np.testing.assert_array_equal(shown(latents.draw_sweep(explored, moved, still)), row)
     other = explored.image(origins.given(np.full(explored.facts.image_shape, 1)))
     between = shown(latents.draw_between(explored, other, moved, 3))
-    parts = latents.script_parts(explored, moved, still, other, 3)
-    run_script(as_python.script(explored, *parts), monkeypatch, tmp_path, explored)
-    for name, images in {"latents": expected, "sweep": row, "between": between}.items():
-        tiled = pictures.tile(np.stack(images)[..., None], 256, len(images), markup.SAVED_SCALE)
-        np.testing.assert_array_equal(Image.open(tmp_path / f"{name}.png"), tiled[..., 0], err_msg=name)
+    facts = explored.facts
+    for max_batch in (facts.max_batch, 4):  # of a model that takes fewer at once than a row has
+        monkeypatch.setattr(explored, "facts", dataclasses.replace(facts, max_batch=max_batch))
+        script = as_python.script(explored, *latents.script_parts(explored, moved, still, other, 3))
+        assert (", 4)" in script) == (max_batch == 4)
+        run_script(script, monkeypatch, tmp_path, explored)
+        for name, images in {"latents": expected, "sweep": row, "between": between}.items():
+            tiled = pictures.tile(np.stack(images)[..., None], 256, len(images), markup.SAVED_SCALE)
+            np.testing.assert_array_equal(Image.open(tmp_path / f"{name}.png"), tiled[..., 0], err_msg=name)
     ends = model.decode(
         [np.concatenate([model.encode(np.stack([each.pixels]))["z1_mean"] for each in (other, image)])], [9, 9], 0.7
     )

@@ -1,7 +1,7 @@
 """The lines of Python that make what a tab shows, from the same model."""
 
 from pixelvae_tf.export.explore import origins
-from pixelvae_tf.export.explore.explored_model import LABEL, ExploredModel
+from pixelvae_tf.export.explore.explored_model import BATCH, LABEL, ExploredModel
 from pixelvae_tf.export.explore.markup import SAVED_SCALE
 
 # Leaves the latents of `images` in `z1`.
@@ -28,10 +28,16 @@ def save(model: ExploredModel, file_name: str, columns: int) -> str:
     return f"pictures.write_png({file_name!r}, pictures.tile({grid}))"
 
 
-def call(name: str, inputs: dict[str, str], output: str = "images") -> str:
+def call(model: ExploredModel, name: str, inputs: dict[str, str], output: str = "images") -> str:
     """Leaves an output of a signature in a variable of its name."""
+    return f"{output} = {_predict(model, name, inputs)}[{output!r}]"
+
+
+def _predict(model: ExploredModel, name: str, inputs: dict[str, str]) -> str:
     written = ", ".join(f"{key!r}: {value}" for key, value in inputs.items())
-    return f"{output} = model.predict({name!r}, {{{written}}})[{output!r}]"
+    if model.facts.max_batch < BATCH:  # as the page does
+        return f"model.predict_in_batches({name!r}, {{{written}}}, {model.facts.max_batch})"
+    return f"model.predict({name!r}, {{{written}}})"
 
 
 def noise(model: ExploredModel, seeds: list[int], temperature: float, label: int | None) -> dict[str, str]:
@@ -65,13 +71,11 @@ def latents(model: ExploredModel, origin: origins.Origin) -> str:
 
 def drawn(model: ExploredModel, many: list[origins.Drawn]) -> str:
     """Leaves samples in `images`."""
-    return call(*_inputs(model, many))
+    return call(model, *_inputs(model, many))
 
 
 def _drawn(model: ExploredModel, origin: origins.Drawn, output: str, name: str) -> str:
-    signature, inputs = _inputs(model, [origin])
-    written = ", ".join(f"{key!r}: {value}" for key, value in inputs.items())
-    return f"{name} = model.predict({signature!r}, {{{written}}})[{output!r}].copy()"
+    return f"{name} = {_predict(model, *_inputs(model, [origin]))}[{output!r}].copy()"
 
 
 def _inputs(model: ExploredModel, many: list[origins.Drawn]) -> tuple[str, dict[str, str]]:

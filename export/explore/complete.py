@@ -97,7 +97,7 @@ def draw(model: ExploredModel, image: Image, text: str, number: int, noise: Nois
         model,
         as_python.pixels(model, image.origin),
         as_python.mask(text, height, width),
-        as_python.call(name, code | as_python.noise(model, seeds, temperature, label)),
+        as_python.call(model, name, code | as_python.noise(model, seeds, temperature, label)),
         as_python.save(model, "completions.png", columns),
     )
     return markup.grid(shown, columns, "completions.png"), script

@@ -169,28 +169,13 @@ class ExploredModel:
         self._called: set[str] = set()
         self._kept: collections.OrderedDict[origins.Origin, Image] = collections.OrderedDict()
         self._units: Units | None = None
-        self.preparing = ""
 
     def predict(self, name: str, inputs: client.Arrays) -> client.Arrays:
         """Calls a signature, in batches; see `client.Model.predict`. A first call, which may trace, is alone."""
-        if name in self._called:
-            return self._in_batches(name, inputs)
-        with self._first_call:
-            self.preparing = "" if name in self._called else name
-            try:
-                outputs = self._in_batches(name, inputs)
-            finally:
-                self.preparing = ""
+        with contextlib.nullcontext() if name in self._called else self._first_call:
+            outputs = self.model.predict_in_batches(name, inputs, min(BATCH, self.facts.max_batch))
             self._called.add(name)
         return outputs
-
-    def _in_batches(self, name: str, inputs: client.Arrays) -> client.Arrays:
-        number, step = len(next(iter(inputs.values()))), min(BATCH, self.facts.max_batch)
-        parts = [
-            self.model.predict(name, {key: values[start : start + step] for key, values in inputs.items()})
-            for start in range(0, number, step)
-        ]
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def noise(self, seeds: Sequence[int], temperature: float, label: int | None) -> client.Arrays:
         """What a signature that draws takes beside its own inputs: one temperature and class for all seeds."""

@@ -194,7 +194,7 @@ def script_parts(model: ExploredModel, moved: MovedImage, unit: int, first: Imag
 
     def decode(file_name: str, size: int) -> list[str]:
         drawn = as_python.noise(model, [seed] * size, temperature, moved.label)
-        return [as_python.call("decode", {"z1": "z1", **drawn}), as_python.save(model, file_name, size)]
+        return [as_python.call(model, "decode", {"z1": "z1", **drawn}), as_python.save(model, file_name, size)]
 
     swept = [float(moved.z1(model, {unit: float(value)}).flat[unit]) for value in SWEEP]
     parts = [

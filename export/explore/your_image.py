@@ -80,7 +80,7 @@ def draw(model: ExploredModel, image: Image, seed: int, temperature: float, numb
         noise = as_python.noise(model, seeds, temperature, label)
         lines += [
             as_python.latents(model, image.origin) if isinstance(image.origin, origins.Drawn) else as_python.ENCODED,
-            as_python.call("decode", {"z1": f"z1.repeat({number}, axis=0)", **noise}),
+            as_python.call(model, "decode", {"z1": f"z1.repeat({number}, axis=0)", **noise}),
             as_python.save(model, "reconstructions.png", min(number, 6)),
         ]
     return "".join(html), _numbers(model, image, measured), as_python.script(model, *lines)
@@ -98,7 +98,7 @@ def measure(model: ExploredModel, image: Image, seed: int) -> dict[str, np.ndarr
 
 def _measure_code(model: ExploredModel, seed: int, label: int | None) -> str:
     inputs = {"images": "images", "seed": f"[{seed}]", **as_python.labels(model, [label])}
-    return f"{as_python.call('log_prob', inputs, 'log_prob')}\nprint(log_prob[0])"
+    return f"{as_python.call(model, 'log_prob', inputs, 'log_prob')}\nprint(log_prob[0])"
 
 
 def _numbers(model: ExploredModel, image: Image, measured: dict[str, np.ndarray]) -> str:
