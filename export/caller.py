@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pixelvae_tf.export import client
+from pixelvae_tf.export.batches import predict_in_batches
 
 
 def check_vary(vary: str | None, num_levels: int) -> None:
@@ -156,7 +157,7 @@ class Caller:
         number = len(next(iter(inputs.values())))
         with progress.announced(f"{name}: {number} image{'s' if number > 1 else ''}") as count:
             try:
-                return self.model.predict_in_batches(name, inputs, self.batch_size, count)
+                return predict_in_batches(self.model, name, inputs, self.batch_size, count)
             except client.ServerError as error:
                 # Only the server knows the limit; its message names it.
                 if "the max_batch of the export" not in str(error):

@@ -13,7 +13,7 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,26 +97,6 @@ class Model:
             if error:
                 raise ServerError(f"row {row} of the request was refused: {_text(error)}")
         return outputs
-
-    def predict_in_batches(
-        self, name: str, inputs: Arrays, batch_size: int, count: Callable[[int, int], None] = lambda done, total: None
-    ) -> Arrays:
-        """`predict` of any number of rows.
-
-        Args:
-          name, inputs: as for `predict`; a batch of at least one row.
-          batch_size: rows of a request.
-          count: is told how many of all rows are done.
-
-        Returns, Raises: as `predict`.
-        """
-        total, parts = len(next(iter(inputs.values()))), []
-        for start in range(0, total, batch_size):
-            parts.append(
-                self.predict(name, {key: values[start : start + batch_size] for key, values in inputs.items()})
-            )
-            count(min(start + batch_size, total), total)
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def limits(self, batch: int = 1) -> tuple[int, int]:
         """What the model takes, by what it refuses: the metadata do not contain it.

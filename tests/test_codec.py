@@ -502,7 +502,8 @@ def test_what_stands_behind_the_last_chunk_is_refused():
     ("integers", "message"),
     [
         # In the order in which they are pushed: words of the digest, buckets, runs of waves, raw images.
-        ((chunks.DIGEST_WORDS, 0, 2**18, 4, 1, 0), "it ends before its images do"),
+        ((chunks.DIGEST_WORDS, 0, 2**17, 8, 1, 0), "it ends before its images do"),
+        ((chunks.DIGEST_WORDS, 0, 2**18, 4, 1, 0), "it has more than 131072 waves"),
         ((chunks.DIGEST_WORDS, 2**60, 2**18, 4, 1, 0), "its tables are longer than it"),
         # Buckets of no bits, beyond the last of which an empty stack gives zeros.
         ((127, 7, 0, 0, 0, 0, 30, 2**18, 4, 1, 0), "its tables are longer than it"),
@@ -517,7 +518,7 @@ def test_counts_that_lie_cost_neither_time_nor_memory(integers, message):
     for integer in integers:
         stack.push_integer(integer)
     words = stack.words().astype("<u4").tobytes()
-    header = json.dumps(front.read_layout(CONTENT).header).encode()
+    header = json.dumps({**front.read_layout(CONTENT).header, "lanes": 8}).encode()
     entry = (2**20, len(words) // 4, zlib.crc32(words))
     content = _resealed([entry], header, words)
     # 8 bytes a few times for each of the 2**20 images.

@@ -62,11 +62,7 @@ def main(argv: list[str]) -> None:
     if not flags.FLAGS["config"].present:
         raise app.UsageError("--config=PRESET is required; --list prints the presets")
     if _PRINT_CONFIG.value:
-        try:
-            _CONFIG.value.validate()
-        except ValueError as error:
-            raise SystemExit(f"pixelvae-train: {error}") from error
-        print(config_lib.to_json(_CONFIG.value), end="")
+        _print_config()
         return
     if not _WORKDIR.value:
         raise app.UsageError("--workdir=DIR is required")
@@ -161,6 +157,14 @@ def _field_flags() -> list[str]:
     """The fields of all presets, as flags."""
     fields = (config_lib.field_names(presets.get(name)) for name in presets.names())
     return [f"--config.{name}" for name in dict.fromkeys(itertools.chain(*fields))]
+
+
+def _print_config() -> None:
+    try:
+        _CONFIG.value.validate()
+    except ValueError as error:
+        raise SystemExit(f"pixelvae-train: {error}") from error
+    print(config_lib.to_json(_CONFIG.value), end="")
 
 
 def run() -> None:

@@ -17,6 +17,7 @@ def script(model: ExploredModel, *parts: str) -> str:
     package = [
         *(["from pixelvae_tf import pictures"] if "pictures." in body else []),
         f"from pixelvae_tf.export import {module}",
+        *(["from pixelvae_tf.export.batches import predict_in_batches"] if "predict_in_batches(" in body else []),
         *(["from pixelvae_tf.export.explore.interpolation import interpolate"] if "interpolate(" in body else []),
     ]
     return "\n".join([*standard, *numpy, *package, "", f"model = {expression}", body])
@@ -36,7 +37,7 @@ def call(model: ExploredModel, name: str, inputs: dict[str, str], output: str = 
 def _predict(model: ExploredModel, name: str, inputs: dict[str, str]) -> str:
     written = ", ".join(f"{key!r}: {value}" for key, value in inputs.items())
     if model.facts.max_batch < BATCH:  # as the page does
-        return f"model.predict_in_batches({name!r}, {{{written}}}, {model.facts.max_batch})"
+        return f"predict_in_batches(model, {name!r}, {{{written}}}, {model.facts.max_batch})"
     return f"model.predict({name!r}, {{{written}}})"
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pixelvae_tf.export import client, local
+from pixelvae_tf.export.batches import predict_in_batches
 from pixelvae_tf.export.explore import origins
 from pixelvae_tf.models.config import COMPLETION_ROUNDS
 
@@ -173,7 +174,7 @@ class ExploredModel:
     def predict(self, name: str, inputs: client.Arrays) -> client.Arrays:
         """Calls a signature, in batches; see `client.Model.predict`. A first call, which may trace, is alone."""
         with contextlib.nullcontext() if name in self._called else self._first_call:
-            outputs = self.model.predict_in_batches(name, inputs, min(BATCH, self.facts.max_batch))
+            outputs = predict_in_batches(self.model, name, inputs, min(BATCH, self.facts.max_batch))
             self._called.add(name)
         return outputs
 

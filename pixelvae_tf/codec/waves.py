@@ -108,8 +108,8 @@ class Wave:
     """
 
     def __init__(self, networks: Networks, settings: Settings, number: int, size: int, rounding: Encoder | Decoder):
-        if (number + 1) * _KINDS * _PLACES_OF_KIND > 2**63:
-            raise DamagedError(f"it has more than {number} waves")
+        if number >= (most := 2**63 // (_KINDS * _PLACES_OF_KIND)):
+            raise DamagedError(f"it has more than {most} waves")
         self.networks, self.settings, self.number, self.size = networks, settings, number, size
         self.rounding = rounding
         self.batch = min(1 << (size - 1).bit_length(), settings.lanes)

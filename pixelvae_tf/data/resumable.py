@@ -109,7 +109,9 @@ def writing(output: pathlib.Path, identity: dict[str, Any], command: str) -> Ite
             write_atomically(records / IDENTITY, json.dumps(identity))
             yield records
             for path in records.iterdir():
-                if path.name != LOCK:  # NFS does not remove a file that is open
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != LOCK:  # NFS does not remove a file that is open
                     path.unlink()
         shutil.rmtree(records, ignore_errors=True)
     except MachineError:
