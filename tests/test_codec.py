@@ -432,7 +432,7 @@ def test_images_that_are_not_the_models_are_refused(monkeypatch):
 
 def test_places_of_all_waves_of_a_chunk_are_numbers_of_63_bits():
     """An image may be a wave; a file of another writer with more is refused."""
-    settings, most = waves.Settings(8, 0.0, (6,), False), front.MAX_CODED_IMAGES
+    settings, most = waves.Settings(8, 0.0, (6,), False), waves.MAX_WAVES
     decoder = rounding.Decoder(rounding.Table([]))
     last = waves.Wave(PlainNetworks(), settings, most - 1, 1, decoder)._places(waves._KINDS - 1)
     assert last.take((2,)).dtype == np.int64 and last.next + waves._PLACES_OF_KIND - 2 <= 2**63

@@ -93,7 +93,7 @@ def usage(
     Raises:
       ValueError: for fewer than two images; or as `elbo`.
     """
-    shape = tf.TensorShape(getattr(images, "shape", np.shape(images)))
+    shape = tf.TensorShape(np.shape(images))
     if not shape.rank or shape[0] is None or shape[0] < 2:
         raise ValueError(f"images must be at least 2, whose parts are exchanged. Received: shape {shape}")
     sources = usage_sources(shape[0], model.num_levels)

@@ -44,8 +44,9 @@ class Options:
     jobs: int = 1
 
     def __post_init__(self):
+        # An image may be a wave.
         for name, largest in (
-            ("images_per_chunk", front.MAX_CODED_IMAGES),
+            ("images_per_chunk", waves.MAX_WAVES),
             ("lanes", front.MAX_LANES),
             ("jobs", 2**10),
         ):

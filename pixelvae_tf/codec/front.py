@@ -26,8 +26,6 @@ MAGIC = b"PIXVAEC" + bytes([VERSION])
 ENTRY = np.dtype([("images", "<u4"), ("words", "<u4"), ("crc32", "<u4")])
 MAX_HEADER, MAX_CHUNKS, MAX_IMAGES, MAX_ALL_IMAGES = 2**16, 2**20, 2**20, 2**24
 MAX_LANES = 2**16
-# A writer's images in a chunk, each of which may be a wave: places of more waves are beyond int64.
-MAX_CODED_IMAGES = 2**17
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,8 @@ LATENT_RANGE = 16
 # Kinds of numbers that are rounded in a wave: each has places of its own.
 _PRIOR, _PIXELS = 2**8, 2**9
 _PLACES_OF_KIND, _KINDS = 2**36, 2**10
+# Of a chunk: places of more are beyond int64.
+MAX_WAVES = 2**63 // (_KINDS * _PLACES_OF_KIND)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +110,8 @@ class Wave:
     """
 
     def __init__(self, networks: Networks, settings: Settings, number: int, size: int, rounding: Encoder | Decoder):
-        if number >= (most := 2**63 // (_KINDS * _PLACES_OF_KIND)):
-            raise DamagedError(f"it has more than {most} waves")
+        if number >= MAX_WAVES:
+            raise DamagedError(f"it has more than {MAX_WAVES} waves")
         self.networks, self.settings, self.number, self.size = networks, settings, number, size
         self.rounding = rounding
         self.batch = min(1 << (size - 1).bit_length(), settings.lanes)

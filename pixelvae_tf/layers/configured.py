@@ -19,8 +19,8 @@ class Freezable(keras.layers.Layer):
 
     def freeze_parts(self) -> None:
         """Freezes the parts of a frozen layer."""
-        for part in self._flatten_layers(include_self=False):
-            if not self.trainable:
+        if not self.trainable:
+            for part in self._flatten_layers(include_self=False):
                 part.trainable = False
 
 

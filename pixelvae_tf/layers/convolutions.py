@@ -68,9 +68,8 @@ class VerticalConv2D(StridedCausalConv2D):
         use_bias: bool = True,
         **kwargs,
     ):
-        kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-        masks.side_of_kernel(kernel_size[1])
         super().__init__(filters, kernel_size, strides, "valid", gain=gain, use_bias=use_bias, **kwargs)
+        masks.side_of_kernel(self.kernel_size[1])
 
     def call(self, x, context=None, training=False, seed=None):
         """Convolves x [B, H, W, C] to [B, H, W, F]."""

@@ -225,8 +225,8 @@ class ElboModel(Freezable, keras.Model):
     @classmethod
     def from_config(cls, config: dict) -> Self:
         """Rebuilds the model from `get_config`."""
-        frozen = config.get("frozen", [])
-        config = {name: value for name, value in config.items() if name != "frozen"}
+        config = dict(config)
+        frozen = config.pop("frozen", [])
         model = cls(**{**config, "config": check(ModelConfig, config["config"], "config")})
         freeze(model, frozen)
         return model
