@@ -253,7 +253,7 @@ def sigterm(digits: Undisturbed):
         (running, "pixelvae_tf.pictures", "write_png", 3),
         (running, "tensorflow", "train.CheckpointManager.save", 4),
         (running, trainer, "Trainer._after_loop", STEPS // LOOP),  # the last
-        (running, "pixelvae_tf.train.progress", "Progress.close", 1),  # all is done
+        (running, "pixelvae_tf.progress", "Progress.close", 1),  # all is done
     ):
         yield label, functools.partial(_terminated, digits, tuple(map(str, phase)))
     for number in range(8):

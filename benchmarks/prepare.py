@@ -18,8 +18,8 @@ from absl import app, flags
 from array_record.python import array_record_data_source, array_record_module
 from PIL import Image
 
+from pixelvae_tf import progress
 from pixelvae_tf.data import folder, prepare, prepared
-from pixelvae_tf.train import progress
 
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 10_000, "How many.", lower_bound=20)
 _SIZE = flags.DEFINE_integer("size", 64, "Height and width of what is made.", lower_bound=8)

@@ -152,7 +152,7 @@ class Caller:
 
     def _predict(self, name: str, inputs: client.Arrays) -> client.Arrays:
         """The outputs of all rows, computed batch by batch."""
-        from pixelvae_tf.train import progress
+        from pixelvae_tf import progress
 
         number = len(next(iter(inputs.values())))
         with progress.announced(f"{name}: {number} image{'s' if number > 1 else ''}") as count:

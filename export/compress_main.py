@@ -42,11 +42,10 @@ def main(argv: list[str]) -> None:
     console.refuse_arguments(argv)
     absl_logging.set_verbosity(absl_logging.WARNING)
     console.start_tensorflow()
-    from pixelvae_tf import codec
+    from pixelvae_tf import codec, progress
     from pixelvae_tf.codec import images as images_lib
     from pixelvae_tf.export import local
     from pixelvae_tf.files import require_outside, write_atomically
-    from pixelvae_tf.train import progress
 
     try:
         # Coding takes its time: what cannot be written is said before.

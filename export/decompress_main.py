@@ -29,11 +29,10 @@ def main(argv: list[str]) -> None:
     console.refuse_arguments(argv)
     absl_logging.set_verbosity(absl_logging.WARNING)
     console.start_tensorflow()
-    from pixelvae_tf import codec, pictures
+    from pixelvae_tf import codec, pictures, progress
     from pixelvae_tf.codec import images as images_lib
     from pixelvae_tf.data.decoding import MODES
     from pixelvae_tf.export import local
-    from pixelvae_tf.train import progress
 
     try:
         if _ONLY.value is not None and not all(text.isdecimal() for text in _ONLY.value):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf import runs
+from pixelvae_tf import progress, runs
 from pixelvae_tf.codec import functions as codec_functions
 from pixelvae_tf.errors import first_line
 from pixelvae_tf.export import card as card_lib
@@ -23,7 +23,6 @@ from pixelvae_tf.export.serving_config import model_name
 from pixelvae_tf.export.signatures import ServedFunction, signatures
 from pixelvae_tf.files import plain_path
 from pixelvae_tf.models import PixelVAE
-from pixelvae_tf.train import progress
 
 __all__ = ["export"]
 

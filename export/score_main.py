@@ -41,9 +41,9 @@ def main(argv: list[str]) -> None:
     console.refuse_arguments(argv)
     absl_logging.set_verbosity(absl_logging.WARNING)
     console.start_tensorflow()
+    from pixelvae_tf import progress
     from pixelvae_tf.export import local
     from pixelvae_tf.export.caller import label_number
-    from pixelvae_tf.train import progress
 
     try:
         background = local.SavedModel(_BACKGROUND.value) if _BACKGROUND.value else None

@@ -14,10 +14,9 @@ import pathlib
 import shlex
 import sys
 
-from pixelvae_tf import data, hub, presets, runs
+from pixelvae_tf import data, hub, presets, progress, runs
 from pixelvae_tf.export import card as card_lib
 from pixelvae_tf.models import weights
-from pixelvae_tf.train import progress
 from pixelvae_tf.train.evaluation import Evaluator
 
 # Every clone and every wheel carries the weights.

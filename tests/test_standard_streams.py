@@ -18,9 +18,8 @@ from commands import exit_code
 from photo_folder import picture
 
 import pixelvae_tf
-from pixelvae_tf import console, keras_backend, standard_streams
+from pixelvae_tf import console, keras_backend, progress, standard_streams
 from pixelvae_tf.data import folder
-from pixelvae_tf.train import progress
 
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ["tensorflow", "keras", "tensorflow_probability", "tensorflow_datasets", "sklearn", "matplotlib"]

@@ -40,8 +40,8 @@ def main(argv: list[str]) -> None:
     console.refuse_arguments(argv)
     onednn.switch_on()
     console.start_tensorflow()
-    from pixelvae_tf import data, pretrained, runs
-    from pixelvae_tf.train import evaluation, progress, workdir
+    from pixelvae_tf import data, pretrained, progress, runs
+    from pixelvae_tf.train import evaluation, workdir
 
     weights = _WEIGHTS.value or "best"
     try:

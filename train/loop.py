@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf.train import progress, steps
+from pixelvae_tf import progress
 from pixelvae_tf.train import reports as reports_lib
+from pixelvae_tf.train import steps
 from pixelvae_tf.train.checkpoints import Checkpoints
 from pixelvae_tf.train.interruption import Interruption
 from pixelvae_tf.train.workers import Workers

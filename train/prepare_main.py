@@ -36,8 +36,8 @@ def main(argv: list[str]) -> None:
     if not _OUTPUT.value:
         raise app.UsageError("--output=DIR is required")
     absl_logging.set_verbosity(absl_logging.WARNING)
+    from pixelvae_tf import progress
     from pixelvae_tf.data import folder, prepare, prepared
-    from pixelvae_tf.train import progress
 
     prepares = False
     try:

@@ -9,11 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, noise, pictures, runs
+from pixelvae_tf import data, noise, pictures, progress, runs
 from pixelvae_tf.bounds.diagnosis import IGNORED_NATS
 from pixelvae_tf.bounds.objective import by_level
 from pixelvae_tf.models import PixelVAE
-from pixelvae_tf.train import progress
 from pixelvae_tf.train.steps import Totals
 
 # Images in a grid of samples or reconstructions.

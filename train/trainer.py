@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from pixelvae_tf import config as config_lib
-from pixelvae_tf import data, onednn, runs
-from pixelvae_tf.train import evaluation, initial_weights, progress, reports, steps
+from pixelvae_tf import data, onednn, progress, runs
+from pixelvae_tf.train import evaluation, initial_weights, reports, steps
 from pixelvae_tf.train import workdir as workdir_lib
 from pixelvae_tf.train.checkpoints import Checkpoints
 from pixelvae_tf.train.interruption import Interruption
