@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from pixelvae_tf.distributions import gaussian
+from pixelvae_tf.distributions.categorical import Categorical
 from pixelvae_tf.distributions.gaussian import at_least_float32
 
 tfd = tfp.distributions
@@ -187,7 +188,7 @@ class CategoricalSite(ChannelwiseSite):
 
     def channel_distribution(self, params, temperature=1.0):
         """Categorical(logits / temperature)."""
-        return tfd.Categorical(logits=self._logits(params, temperature), dtype=self.dtype)
+        return Categorical(logits=self._logits(params, temperature), dtype=self.dtype)
 
     def transform(self, params, noise, temperature=1.0):
         """Inverse CDF: the number of values whose cumulative probability u exceeds."""
