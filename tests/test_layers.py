@@ -96,6 +96,21 @@ def test_weight_norm_is_the_gain_and_scales_out_of_v():
     np.testing.assert_allclose(layer.folded()[0], before, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("filters", [7, 8, 16])  # a product and a sum, or a product alone (`weight_norm.WIDE`)
+def test_a_pointwise_convolution_is_a_product_and_a_bias(filters):
+    layer = layers.WeightNormConv2D(filters)
+    x, upstream = tf.random.normal((3, 4, 5, 2), seed=1), tf.random.normal((3, 4, 5, filters), seed=2)
+    layer.build(x.shape)
+    layer.bias.assign(tf.random.normal((filters,), seed=3))
+    with tf.GradientTape() as tape:
+        y = layer(x)
+    kernel, bias = layer.folded()
+    # Sums of 3 and of 60 products of standard normals, in float32.
+    np.testing.assert_allclose(y, np.einsum("...c,cf->...f", x, kernel[0, 0]) + bias, atol=1e-5)
+    gradient = tape.gradient(y, layer.bias, upstream)
+    np.testing.assert_allclose(gradient, np.sum(upstream, (0, 1, 2)), atol=1e-4)
+
+
 def test_weight_norm_stays_float32_under_bfloat16():
     layer = layers.WeightNormDense(3, dtype="mixed_bfloat16")
     layer.build((None, 200))
