@@ -30,8 +30,10 @@ _SIZE = flags.DEFINE_integer(
 )
 _STEPS = flags.DEFINE_integer("steps", 800, "Steps of 16 images.")
 _EVERY = flags.DEFINE_integer("every", 200, "Steps between two evaluations.")
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "Adam's, at its highest; by default the presets'.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.")
 _OUTPUT = flags.DEFINE_string("output", None, "Outcomes, a line of JSON each.", required=True)
+OPTIONS = {"size": _SIZE, "steps": _STEPS, "every": _EVERY, "learning_rate": _LEARNING_RATE}
 BATCH, NUM_VALIDATION = 16, 256
 MODELS = {"two levels": "cifar10/hierarchical_tiny", "one level": "cifar10/one_level_tiny"}
 STARTS = ("noise", "ordered", "as it is")
@@ -68,6 +70,7 @@ def run(model: str, start: str, seed: int) -> dict[int, dict]:
     """The reports by step."""
     config = presets.get(MODELS[model])
     config.data.data_dir, config.train.batch_size, config.train.seed = _DATA_DIR.value, BATCH, seed
+    config.train.learning_rate = _LEARNING_RATE.value or config.train.learning_rate
     # The beginning of the preset's schedules.
     config.train.steps = max(config.train.steps, _STEPS.value)
     size = _SIZE.value
@@ -82,7 +85,7 @@ def run(model: str, start: str, seed: int) -> dict[int, dict]:
 
 def main(_) -> None:
     """Runs what is missing, and prints the table."""
-    options = {"size": _SIZE.value, "steps": _STEPS.value, "every": _EVERY.value}
+    options = {name: flag.value for name, flag in OPTIONS.items()}
     outcomes = short_runs.Outcomes(_OUTPUT.value, **options)
     for seed in range(_SEEDS.value):
         for start in STARTS:
