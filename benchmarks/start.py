@@ -33,7 +33,6 @@ _EVERY = flags.DEFINE_integer("every", 200, "Steps between two evaluations.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "Adam's, at its highest; by default the presets'.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.")
 _OUTPUT = flags.DEFINE_string("output", None, "Outcomes, a line of JSON each.", required=True)
-OPTIONS = {"size": _SIZE, "steps": _STEPS, "every": _EVERY, "learning_rate": _LEARNING_RATE}
 BATCH, NUM_VALIDATION = 16, 256
 MODELS = {"two levels": "cifar10/hierarchical_tiny", "one level": "cifar10/one_level_tiny"}
 STARTS = ("noise", "ordered", "as it is")
@@ -85,7 +84,8 @@ def run(model: str, start: str, seed: int) -> dict[int, dict]:
 
 def main(_) -> None:
     """Runs what is missing, and prints the table."""
-    options = {name: flag.value for name, flag in OPTIONS.items()}
+    options = {"size": _SIZE.value, "steps": _STEPS.value, "every": _EVERY.value}
+    options["learning_rate"] = _LEARNING_RATE.value
     outcomes = short_runs.Outcomes(_OUTPUT.value, **options)
     for seed in range(_SEEDS.value):
         for start in STARTS:
