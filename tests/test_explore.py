@@ -5,7 +5,6 @@ import copy
 import dataclasses
 import html
 import io
-import math
 import pathlib
 import re
 import threading
@@ -25,7 +24,6 @@ from pixelvae_tf.export.explore import (
     choices,
     complete,
     explored_model,
-    interpolation,
     latents,
     levels,
     markup,
@@ -168,19 +166,6 @@ def test_units_of_a_location_are_in_standard_deviations_of_a_prior_that_is_learn
     expected = measured.mean.flat[ranked[0]] - 2 * measured.stddev.flat[ranked[0]]
     np.testing.assert_allclose(moved.flat[ranked[0]], expected, rtol=1e-6)
     assert f"z1[{rows - 1}, {columns - 1}, {ranked[0] % dim}]" in units.unit_name(explored, ranked[0])
-
-
-def test_interpolation_keeps_ends_and_lengths():
-    first, last = np.array([3.0, 0, 0]), np.array([0, 4.0, 0])
-    way = interpolation.interpolate(first, last, 5)
-    np.testing.assert_allclose(way[[0, -1]], [first, last], atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(way, axis=1), np.linspace(3, 4, 5), rtol=1e-6)
-    angles = np.arctan2(way[:, 1], way[:, 0])
-    np.testing.assert_allclose(np.diff(angles), math.pi / 8, rtol=1e-5)
-    # Of directions that are the same, or opposite, and of grids: a straight line.
-    for one, other in ((first, 2 * first), (first, -first), (first[None], last[None]), (0 * first, last)):
-        way = interpolation.interpolate(one, other, 3)
-        np.testing.assert_allclose(way, [one, (one + other) / 2, other], atol=1e-6)
 
 
 def test_noise_that_is_redrawn_changes_along_a_row_and_the_rest_is_held(models, monkeypatch, tmp_path):

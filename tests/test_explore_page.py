@@ -23,8 +23,9 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from pixelvae_tf import pictures
 from pixelvae_tf.export import client, local
-from pixelvae_tf.export.explore import interpolation, levels, masks, opening, serving, uploads
+from pixelvae_tf.export.explore import levels, masks, opening, serving, uploads
 from pixelvae_tf.export.explore.preparation import Preparation
+from pixelvae_tf.interpolation import interpolate
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
@@ -273,7 +274,7 @@ def test_a_sample_that_is_clicked_on_goes_to_the_other_tabs(new_page, address, e
     images = answer(explored, "decode", z1=moved, seed=[5, 5], temperature=[1.0, 1.0])["images"]
     for value, image in zip(("-3", "+3"), images, strict=True):
         np.testing.assert_array_equal(decoded(page, f"{name}{value}"), as_shown(explored, image))
-    between = interpolation.interpolate(*ends, 3)
+    (between,) = interpolate(ends[:1], ends[1:], 3)
     images = answer(explored, "decode", z1=between, seed=[5] * 3, temperature=[1.0] * 3)["images"]
     for share, image in zip(("0%", "50%", "100%"), images, strict=True):
         shown = decoded(page, f"From the image at hand before to this one: {share}")

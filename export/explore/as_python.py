@@ -18,7 +18,7 @@ def script(model: ExploredModel, *parts: str) -> str:
         *(["from pixelvae_tf import pictures"] if "pictures." in body else []),
         f"from pixelvae_tf.export import {module}",
         *(["from pixelvae_tf.export.batches import predict_in_batches"] if "predict_in_batches(" in body else []),
-        *(["from pixelvae_tf.export.explore.interpolation import interpolate"] if "interpolate(" in body else []),
+        *(["from pixelvae_tf.interpolation import interpolate"] if "interpolate(" in body else []),
     ]
     return "\n".join([*standard, *numpy, *package, "", f"model = {expression}", body])
 

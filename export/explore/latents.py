@@ -8,7 +8,6 @@ import numpy as np
 from pixelvae_tf import heat_maps
 from pixelvae_tf.export.explore import as_python, choices, markup
 from pixelvae_tf.export.explore.explored_model import ExploredModel, Image, Noise
-from pixelvae_tf.export.explore.interpolation import interpolate
 from pixelvae_tf.export.explore.units import (
     MOST_SLIDERS,
     REACH,
@@ -22,6 +21,7 @@ from pixelvae_tf.export.explore.units import (
     write_moves,
 )
 from pixelvae_tf.export.explore.wiring import OPTIONS, SAID, Page, made, said
+from pixelvae_tf.interpolation import interpolate
 
 ID, TITLE = "latents", "Latents"
 SWEEP = np.linspace(-3, 3, 9)
@@ -171,7 +171,8 @@ def draw_between(model: ExploredModel, first: Image | None, last: MovedImage, nu
     """A row from one image to another as it was before it was moved, between the means of their posteriors."""
     if first is None:
         return markup.message("Take another image, and what lies between the two is shown here.")
-    z1 = interpolate(*model.encode([first.pixels, last.image.pixels]), number)
+    ends = model.encode([first.pixels, last.image.pixels])
+    z1 = interpolate(ends[:1], ends[1:], number)[0]
     captions = [f"{share:.0%}" for share in np.linspace(0, 1, number)]
     return _row(model, last, z1, captions, "From the image at hand before to this one", "between.png")
 
@@ -212,7 +213,7 @@ def script_parts(model: ExploredModel, moved: MovedImage, unit: int, first: Imag
             as_python.pixels(model, first.origin, "first"),
             as_python.pixels(model, moved.image.origin, "last"),
             'ends = model.predict("encode", {"images": np.concatenate([first, last])})["z1_mean"]',
-            f"z1 = interpolate(*ends, {number})",
+            f"z1 = interpolate(ends[:1], ends[1:], {number})[0]",
             *decode("between.png", number),
         ]
     return parts

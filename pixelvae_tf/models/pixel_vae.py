@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pixelvae_tf import bounds, checks, control_flow, noise, pixels, sampling
+from pixelvae_tf import bounds, checks, control_flow, interpolation, noise, pixels, sampling
 from pixelvae_tf.layers.configured import PACKAGE
 from pixelvae_tf.models.config import COMPLETION_ROUNDS
 from pixelvae_tf.models.encoder_model import EncoderModel
@@ -288,7 +288,9 @@ class PixelVAE(Presets, Hierarchy):
     def interpolate(
         self, first: tf.Tensor, last: tf.Tensor, steps: int = 8, seeds=None, temperature=1.0, labels=None
     ) -> tf.Tensor:
-        """Images between two: draws from p(x | z), z on the line between the means of q(z | first) and q(z | last).
+        """Images between two: draws from p(x | z), z on the way from the mean of q(z | first) to that of q(z | last).
+
+        The way of a vector is on the sphere, that of a grid straight, see `interpolation`.
 
         Args:
           first, last: images [B, H, W, C].
@@ -303,8 +305,7 @@ class PixelVAE(Presets, Hierarchy):
         batch = start.shape[0] or tf.shape(start)[0]
         seeds = noise.as_seeds(batch if seeds is None else seeds)
         request = self._request(seeds, temperature, "auto", labels, first=start, last=end)
-        shares = tf.reshape(tf.linspace(tf.zeros([], start.dtype), 1.0, steps), (-1, *[1] * (start.shape.rank - 1)))
-        latents = (1 - shares) * start[:, None] + shares * end[:, None]  # the ends themselves, not nearly
+        latents = interpolation.interpolate(start, end, steps, tf.experimental.numpy)
 
         def repeated(value):
             return value if value is None or np.ndim(value) == 0 else tf.repeat(value, steps, axis=0)
