@@ -14,8 +14,13 @@ tell for all of them; without, nothing is common. Trained are
 Every run's bounds on the validation scenes are appended to --output as they come, and a run that is there is not done
 again. At the end prints a Markdown table: means over the seeds with their standard errors, and the difference to two
 levels, paired by seed. All runs see the same scenes, and those of one seed the same batches.
+
+With --runs=FOLDER in place of --output, seed 0 of each kind is trained as a run there, to draw from:
+
+    pixelvae-sample --workdir=FOLDER/two_levels --output=middle.png --vary=middle
 """
 
+import pathlib
 import statistics
 
 import numpy as np
@@ -34,7 +39,10 @@ _COMMON = flags.DEFINE_bool("common", False, "The digits of a scene are of one c
 _STEPS = flags.DEFINE_integer("steps", 2000, "Steps of 32 scenes.")
 _EVERY = flags.DEFINE_integer("every", 500, "Steps between two evaluations.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.")
-_OUTPUT = flags.DEFINE_string("output", None, "Outcomes, a line of JSON each.", required=True)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Adam's, at its highest.")
+_OUTPUT = flags.DEFINE_string("output", None, "Outcomes, a line of JSON each.")
+_RUNS = flags.DEFINE_string("runs", None, "A folder, where a run of each kind is trained.")
+flags.mark_flags_as_mutual_exclusive(["output", "runs"], required=True)
 SIZE, NUM_TRAINING, NUM_VALIDATION, BATCH = 32, 30_000, 1000, 32
 # What each changes in the config of two levels.
 KINDS = {
@@ -78,6 +86,7 @@ def two_levels() -> Config:
     config.train = TrainConfig(
         steps=_STEPS.value,
         batch_size=BATCH,
+        learning_rate=_LEARNING_RATE.value,
         learning_rate_warmup_steps=50,
         learning_rate_decay="cosine",
         clip_norm=1000.0,
@@ -86,6 +95,8 @@ def two_levels() -> Config:
         free_nats=(0.0, 8.0),
         free_nats_steps=_STEPS.value // 2,
         prior_floor_steps=_STEPS.value // 10,
+        evaluate_every=_EVERY.value,
+        checkpoint_every=_EVERY.value,
     )
     return config
 
@@ -102,28 +113,36 @@ def of_kind(kind: str) -> Config:
     return config
 
 
-def main(_) -> None:
+def load_scenes() -> dict[str, data.ImageSet]:
+    """The scenes of both splits, of digits of the same split."""
+    result = {}
+    for seed, (split, number) in enumerate({"train": NUM_TRAINING, "validation": NUM_VALIDATION}.items()):
+        mnist = data.load(two_levels().data, split)
+        images = scenes(mnist.images, mnist.labels, number, seed)
+        result[split] = data.ImageSet(images, None, f"scenes/{split}", 2, "ink is 100 of 255")
+    return result
+
+
+def train_runs(splits: dict[str, data.ImageSet]) -> None:
+    """Trains a run of each kind."""
+    from pixelvae_tf.train import trainer
+
+    for kind in KINDS:
+        name = kind.replace(" ", "_").replace("-", "_").lower()
+        trainer.train_and_evaluate(of_kind(kind), pathlib.Path(_RUNS.value) / name, images=splits)
+
+
+def compare(splits: dict[str, data.ImageSet]) -> None:
     """Runs what is missing, and prints the table."""
     options = {"layers": _LAYERS.value, "first_kernel_size": _FIRST.value, "common": _COMMON.value}
-    options |= {"steps": _STEPS.value, "every": _EVERY.value}
+    options |= {"steps": _STEPS.value, "every": _EVERY.value, "learning_rate": _LEARNING_RATE.value}
     outcomes = short_runs.Outcomes(_OUTPUT.value, **options)
-    mnist = {split: data.load(two_levels().data, split) for split in ("train", "validation")}
-    images, validation = (
-        data.ImageSet(
-            scenes(mnist[split].images, mnist[split].labels, number, seed),
-            None,
-            f"scenes/{split}",
-            2,
-            "ink is 100 of 255",
-        )
-        for seed, (split, number) in enumerate({"train": NUM_TRAINING, "validation": NUM_VALIDATION}.items())
-    )
     for seed in range(_SEEDS.value):
         for kind in KINDS:
             if not outcomes.has(seed, kind=kind):
                 config = of_kind(kind)
                 config.train.seed = seed
-                reports = short_runs.train(kind, config, images, validation, _STEPS.value, _EVERY.value)
+                reports = short_runs.train(kind, config, *splits.values(), _STEPS.value, _EVERY.value)
                 outcomes.add(seed, reports, kind=kind)
     bounds, weights = outcomes.bounds(("kind",)), {line["kind"]: line["weights"] for line in outcomes.lines}
     steps = sorted({step for _, step in bounds})
@@ -141,6 +160,12 @@ def main(_) -> None:
             ]
         )
     print(short_runs.markdown(rows))
+
+
+def main(_) -> None:
+    """Trains runs, or compares."""
+    splits = load_scenes()
+    train_runs(splits) if _RUNS.value else compare(splits)
 
 
 if __name__ == "__main__":
