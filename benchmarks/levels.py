@@ -106,7 +106,7 @@ def of_kind(kind: str) -> Config:
     config = two_levels()
     config = registry.changed(config, KINDS[kind](config))
     if kind == "one level":
-        (level,), config.train.free_nats = config.model.levels, config.train.free_nats[1:]
+        (level,), config.train.free_nats = config.model.levels, two_levels().train.free_nats[1:]
         level.filters, level.decoder_filters = (
             tuple(round(WIDER * filters) for filters in widths) for widths in (level.filters, level.decoder_filters)
         )

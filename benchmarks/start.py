@@ -70,6 +70,7 @@ def run(model: str, start: str, seed: int) -> dict[int, dict]:
     config = presets.get(MODELS[model])
     config.data.data_dir, config.train.batch_size, config.train.seed = _DATA_DIR.value, BATCH, seed
     config.train.learning_rate = _LEARNING_RATE.value or config.train.learning_rate
+    config.train.free_nats, config.train.free_nats_steps = (0.0,), 0  # one objective for both
     # The beginning of the preset's schedules.
     config.train.steps = max(config.train.steps, _STEPS.value)
     size = _SIZE.value

@@ -4,9 +4,9 @@ from typing import Any
 
 from pixelvae_tf import config as cfg
 from pixelvae_tf.presets.registry import preset
+from pixelvae_tf.presets.variants import NO_FREE_NATS
 
 LEVEL = cfg.LevelConfig(dim=16, filters=(32, 64), upsampling=True)
-NO_FREE_NATS = {"train.free_nats": (0.0,)}
 CLASSES = {"model.num_classes": 10}
 
 

@@ -9,6 +9,8 @@ from pixelvae_tf.config import Config, IndependentConfig
 GAUSSIAN_PRIOR = {"model.levels[0].prior": IndependentConfig()}
 # Pixels independent of each other given the latents.
 TWO_LEVEL_VAE = {"model.pixels": IndependentConfig()}
+# Every nat of the KL counts from the start.
+NO_FREE_NATS = {"train.free_nats": (0.0,), "train.free_nats_steps": 0}
 
 
 def one_level(hierarchy: Config) -> dict[str, Any]:
@@ -25,5 +27,6 @@ def one_level(hierarchy: Config) -> dict[str, Any]:
     return {
         "model.levels": [level],
         "train.kl_warmup_steps": hierarchy.train.kl_warmup_steps[:1],
+        "train.free_nats": hierarchy.train.free_nats[:1],
         "train.prior_floor_steps": 0,
     }
