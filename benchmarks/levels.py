@@ -103,10 +103,10 @@ def two_levels() -> Config:
 
 def of_kind(kind: str) -> Config:
     """The config of one of the kinds."""
-    config = two_levels()
-    config = registry.changed(config, KINDS[kind](config))
+    hierarchy = two_levels()
+    config = registry.changed(hierarchy, KINDS[kind](hierarchy))
     if kind == "one level":
-        (level,), config.train.free_nats = config.model.levels, two_levels().train.free_nats[1:]
+        (level,), config.train.free_nats = config.model.levels, hierarchy.train.free_nats[1:]
         level.filters, level.decoder_filters = (
             tuple(round(WIDER * filters) for filters in widths) for widths in (level.filters, level.decoder_filters)
         )

@@ -23,6 +23,7 @@ import short_runs
 from absl import app, flags
 
 from pixelvae_tf import data, presets
+from pixelvae_tf.presets import registry, variants
 
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "TFDS' data directory.")
 _SIZE = flags.DEFINE_integer(
@@ -67,10 +68,9 @@ def crops(image_set, size: int):
 
 def run(model: str, start: str, seed: int) -> dict[int, dict]:
     """The reports by step."""
-    config = presets.get(MODELS[model])
+    config = registry.changed(presets.get(MODELS[model]), variants.NO_FREE_NATS)  # one objective for both
     config.data.data_dir, config.train.batch_size, config.train.seed = _DATA_DIR.value, BATCH, seed
     config.train.learning_rate = _LEARNING_RATE.value or config.train.learning_rate
-    config.train.free_nats, config.train.free_nats_steps = (0.0,), 0  # one objective for both
     # The beginning of the preset's schedules.
     config.train.steps = max(config.train.steps, _STEPS.value)
     size = _SIZE.value
