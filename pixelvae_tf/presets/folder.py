@@ -1,4 +1,4 @@
-"""Your own images, a folder of them: grey at 28x28 and in colour at 32x32, at sizes that two cores train in hours.
+"""Your own images, a folder of them: grey at 28x28 and in colour at 32x32, at sizes that two cores train in an hour.
 
 `--config.model.image_shape=48,48,1` makes them larger; time grows with the number of pixels.
 """
