@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
         root = pathlib.Path(name, "images")
         root.mkdir()
         near = generate(root, number)
-        paths = [path for split in folder.find(root).values() for path in split]
+        paths = [path for split in folder.list_images(root).splits.values() for path in split]
         read = timed(lambda path: (root / path).read_bytes(), paths)
         decoded = timed(lambda path: folder.read(root, path, side, 3), paths)
         bar = progress.Progress(number, unit="image")

@@ -68,7 +68,9 @@ _ROUNDS = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first image; the next ones count on.", -(2**62), 2**62)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Below 1 likelier images, above 1 stranger; 1e-6 to 1e6.")
 _LABEL = flags.DEFINE_string(
-    "label", None, "The class of all images, by its number or name; sample draws each in turn without it."
+    "label",
+    None,
+    "The class of all images, by its number or name. Without it sample draws each in turn, but of a server.",
 )
 _VARY = flags.DEFINE_enum(
     "vary", None, ["top", "middle", "pixels"], "sample: what varies along a row; by default everything."
@@ -127,7 +129,7 @@ def _check_flags(verb: str, paths: list[str]) -> None:
     for name in sorted(set().union(*SOURCES.values()) - SOURCES[sources[0]]):
         if flags.FLAGS[name].present:
             raise ValueError(f"{name} must be left out with {sources[0]}. Received: {flags.FLAGS[name].value}")
-    needed_values = {name: flags.FLAGS[name].value for name in ("model",) if sources == ["server"]}
+    needed_values = {"model": _MODEL.value} if sources == ["server"] else {}
     taken, needed = VERBS[verb]
     for name in sorted(set().union(*(names for names, _ in VERBS.values()))):
         value = paths if name == "images" else flags.FLAGS[name].value

@@ -239,7 +239,7 @@ def _draw(scorer: Scorer, folder: pathlib.Path, images: _Folder, order: np.ndarr
     for title, places in (("oddest", order[:number]), ("most ordinary", order[::-1][:number])):
         values = images.columns[f"{rank_by}_nats"]
         reads = {place: scorer.read(folder, images.files[place]).pixels for place in places}
-        reads = {place: pixels for place, pixels in reads.items() if pixels is not None}  # gone since it was scored
+        reads = {place: pixels for place, pixels in reads.items() if pixels is not None}  # else damaged meanwhile
         shown = np.stack(list(reads.values()))
         captions = [f"{values[place]:.1f} {images.files[place]}" for place in reads]
         maps = "nats of each pixel" + (", and less those of the background" if scorer.background else "")

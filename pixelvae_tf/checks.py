@@ -42,11 +42,11 @@ def check_temperature(temperature) -> None:
         raise ValueError(f"{BAD_TEMPERATURE}. Received: {value}")
 
 
-def check_count(least: int = 1, most: int = MAX_DRAWS, **named) -> None:
+def check_count(least: int = 1, **named) -> None:
     """Raises a ValueError unless what is named is an integer in range."""
     for name, value in named.items():
-        if not isinstance(value, int | np.integer) or not least <= value <= most:
-            raise ValueError(f"{name} must be in {least}..{most}. Received: {name}={value!r}")
+        if not isinstance(value, int | np.integer) or not least <= value <= MAX_DRAWS:
+            raise ValueError(f"{name} must be in {least}..{MAX_DRAWS}. Received: {name}={value!r}")
 
 
 def check_same_batch(**named) -> None:

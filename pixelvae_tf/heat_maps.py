@@ -32,7 +32,7 @@ class Row(NamedTuple):
       title: what they are.
       captions: a line under each image.
       images: integer pixel values [N, H, W, C].
-      maps: nats [N, H, W], or several such, one after the other.
+      maps: one after the other, nats [N, H, W] each.
     """
 
     title: str

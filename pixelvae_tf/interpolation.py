@@ -16,14 +16,14 @@ def interpolate(first: Any, last: Any, number: int, numpy: types.ModuleType = np
     interpolated beside; in a straight line at each location of a grid, and between opposite directions.
 
     Args:
-      first, last: float32 [B, *latent_shape].
+      first, last: [B, *latent_shape], float32 or float64.
       number: N, at least 2.
       numpy: what computes on them; `tf.experimental.numpy` for tensors.
 
     Returns:
-      float32 [B, N, *latent_shape].
+      [B, N, *latent_shape], of their dtype.
     """
-    share = np.linspace(0, 1, number, dtype=np.float32)
+    share = np.linspace(0, 1, number, dtype=getattr(first.dtype, "as_numpy_dtype", first.dtype))
     weights = (1 - share)[None], share[None]
     if len(first.shape) == 2:
         weights = _on_the_sphere(first, last, *weights, numpy)
@@ -34,7 +34,7 @@ def interpolate(first: Any, last: Any, number: int, numpy: types.ModuleType = np
 
 def _on_the_sphere(first: Any, last: Any, rest: np.ndarray, share: np.ndarray, numpy: types.ModuleType) -> tuple:
     """The weights [B, N] of both vectors [B, D] at the shares [1, N] of the way, of which `rest` is left."""
-    one = np.float32(1)
+    one = share.dtype.type(1)
     lengths = [numpy.sqrt(numpy.sum(x * x, axis=-1, keepdims=True)) for x in (first, last)]
     product = lengths[0] * lengths[1]
     cosine = numpy.sum(first * last, axis=-1, keepdims=True) / numpy.where(product > 0, product, one)

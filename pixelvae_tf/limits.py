@@ -17,6 +17,9 @@ MAX_PARALLEL = 2**10
 # Floating-point numbers: far within float32, whose squares and sums of many stay finite and above 0.
 MIN_FLOAT, MAX_FLOAT = 1e-15, 1e15
 MAX_NATS = 1e9
+# Log scales of distributions of values on [-1, 1]. The lower end is the released program's. Ours is the upper: wider
+# than the whole range, a distribution only puts more on its two ends.
+MIN_LOG_SCALE, MAX_LOG_SCALE = -7.0, 1.0
 # The largest float32 below 1.
 BELOW_ONE = 1 - 2**-24
 # Keras' dtype policies that a model may have.

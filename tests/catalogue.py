@@ -224,6 +224,7 @@ CAUSAL_LAYERS = [
         "end",
         context="map",
     ),
+    Case("gated_residual", lambda: layers.Residual([layers.GatedBlock(3, 3)]), gated(3, "B"), "pair", context="map"),
     Case("gated_pointwise", lambda: layers.GatedPointwise(6, 3), left(0, "B", 3), context="map"),
     Case("gated_pointwise_vector", lambda: layers.GatedPointwise(6), left(0, "B"), context="vector"),
     Case("scale", lambda: layers.ScalePixels(7), same_unit, num_values=7),

@@ -125,10 +125,10 @@ def test_a_unit_that_is_moved_gives_the_pixels_of_decode(models, monkeypatch, tm
     other = explored.image(origins.given(np.full(explored.facts.image_shape, 1)))
     between = shown(latents.draw_between(explored, other, moved, 3))
     facts = explored.facts
-    for max_batch in (facts.max_batch, 4):  # of a model that takes fewer at once than a row has
+    for max_batch in (facts.max_batch, 4, 1):  # of models that take fewer at once than a row has, and one alone
         monkeypatch.setattr(explored, "facts", dataclasses.replace(facts, max_batch=max_batch))
         script = as_python.script(explored, *latents.script_parts(explored, moved, still, other, 3))
-        assert (", 4)" in script) == (max_batch == 4)
+        assert (f", {max_batch})" in script) == ("model.predict(" not in script) == (max_batch < facts.max_batch)
         run_script(script, monkeypatch, tmp_path, explored)
         for name, images in {"latents": expected, "sweep": row, "between": between}.items():
             tiled = pictures.tile(np.stack(images)[..., None], 256, len(images), markup.SAVED_SCALE)

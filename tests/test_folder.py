@@ -57,10 +57,10 @@ def test_images_are_cropped_to_the_centre_and_averaged_over_areas(tmp_path):
 def test_without_subfolders_a_path_decides_its_split(tmp_path):
     for index in range(100):
         (tmp_path / f"{index}.png").write_bytes(b"")
-    splits = folder.find(tmp_path)
+    splits = folder.list_images(tmp_path).splits
     assert sum(map(len, splits.values())) == 100 and all(splits.values())
     (tmp_path / "17.png").unlink()
-    again = folder.find(tmp_path)
+    again = folder.list_images(tmp_path).splits
     for split in folder.SPLITS:
         assert set(splits[split]) - {"17.png"} == set(again[split])
 
@@ -80,7 +80,7 @@ def test_folders_of_all_kinds_are_searched(tmp_path, caplog):
         odd = 1
     except OSError:  # a file system that takes UTF-8 alone
         odd = 0
-    splits = folder.find(root)
+    splits = folder.list_images(root).splits
     assert len(splits["train"]) == 1 + odd and len(splits["validation"]) == 1 and len(splits["test"]) == 3
     (message,) = (record.message for record in caplog.records)
     assert "1 of " in message and "lie in no split and are left out, such as 'cats/a.png'" in message
@@ -92,7 +92,11 @@ def test_a_folder_of_two_names_goes_by_the_first_and_that_is_said(tmp_path, capl
     (root / "validation").mkdir(parents=True)
     picture(1).save(root / "validation" / "a.png")
     (root / "train").symlink_to("validation")
-    assert {split: len(paths) for split, paths in folder.find(root).items()} == {"train": 1, "validation": 0, "test": 0}
+    assert {split: len(paths) for split, paths in folder.list_images(root).splits.items()} == {
+        "train": 1,
+        "validation": 0,
+        "test": 0,
+    }
     (message,) = (record.message for record in caplog.records)
     assert "validation', which is the folder" in message and "train' by another name" in message
 
@@ -100,15 +104,15 @@ def test_a_folder_of_two_names_goes_by_the_first_and_that_is_said(tmp_path, capl
 def test_a_split_for_training_may_lie_deeper_and_others_may_not(tmp_path, caplog):
     (tmp_path / "photos" / "train").mkdir(parents=True)
     picture(1).save(tmp_path / "photos" / "train" / "a.png")
-    folder.find(tmp_path)
+    folder.list_images(tmp_path)
     (message,) = (record.message for record in caplog.records)
     assert "Folders called 'train' lie deeper in" in message
     (tmp_path / "photos" / "Test").mkdir()
     picture(1).save(tmp_path / "photos" / "Test" / "a.png")
     with pytest.raises(ValueError, match=r"folder must have the splits as its own subfolders.*'Test', 'train'"):
-        folder.find(tmp_path)
+        folder.list_images(tmp_path)
     caplog.clear()
-    assert {split: len(paths) for split, paths in folder.find(tmp_path / "photos").items()} == {
+    assert {split: len(paths) for split, paths in folder.list_images(tmp_path / "photos").splits.items()} == {
         **{"train": 1, "validation": 0, "test": 1}
     }
     assert not caplog.records
@@ -118,7 +122,7 @@ def test_names_that_nearly_are_splits_never_mix_them(tmp_path, caplog):
     for name in ("train2017", "val2017", "test2017"):
         (tmp_path / name).mkdir()
         picture(1).save(tmp_path / name / f"{name}.png")
-    assert folder.find(tmp_path) == {
+    assert folder.list_images(tmp_path).splits == {
         "train": ["train2017/train2017.png"],
         "validation": ["val2017/val2017.png"],
         "test": ["test2017/test2017.png"],
@@ -126,10 +130,10 @@ def test_names_that_nearly_are_splits_never_mix_them(tmp_path, caplog):
     (message,) = (record.message for record in caplog.records)
     assert "'test2017' is taken for test, 'train2017' is taken for train, 'val2017' is taken for validation" in message
     (tmp_path / "trainB").mkdir()
-    folder.find(tmp_path)  # without an image in it
+    folder.list_images(tmp_path)  # without an image in it
     picture(1).save(tmp_path / "trainB" / "a.png")
     with pytest.raises(ValueError, match=r"are plainly named .*Received: 'test2017', 'train2017', 'trainB', 'val2017'"):
-        folder.find(tmp_path)
+        folder.list_images(tmp_path)
 
 
 def test_hidden_images_and_other_files_are_passed_over_with_a_line_each(tmp_path, caplog):
@@ -147,7 +151,7 @@ def test_hidden_images_and_other_files_are_passed_over_with_a_line_each(tmp_path
     (root / ".round").symlink_to(root)  # must not hide what it leads to
     os.mkfifo(root / "pipe.jpg")
     (root / "null.png").symlink_to("/dev/null")
-    assert sorted(path for paths in folder.find(root).values() for path in paths) == [
+    assert sorted(path for paths in folder.list_images(root).splits.values() for path in paths) == [
         "a.png",
         "deep/SYNOPHOTO_THUMB_M.png",
     ]
@@ -158,14 +162,14 @@ def test_hidden_images_and_other_files_are_passed_over_with_a_line_each(tmp_path
         f"Passed over in {root}: 3 not called images (2 .heic, 1 without an extension)",
         f"No subfolder of {root} is called a split ('deep'): a hash of each path decides",
     ]
-    folder.find(root)
+    folder.list_images(root)
     assert [record.message for record in caplog.records] == lines  # once
 
 
 @pytest.mark.parametrize("extension", [".jfif", ".jpe", ".JPEG", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
 def test_files_of_all_formats_are_found(tmp_path, extension):
     picture(1).save(tmp_path / f"a{extension}")
-    ((path,),) = (paths for paths in folder.find(tmp_path).values() if paths)
+    ((path,),) = (paths for paths in folder.list_images(tmp_path).splits.values() if paths)
     assert path == f"a{extension}" and folder.read(tmp_path, path, SIDE, 3).pixels is not None
 
 
@@ -179,11 +183,11 @@ def test_a_folder_that_cannot_be_read_stops_it(photos, monkeypatch):
 
     monkeypatch.setattr(walk.os, "scandir", scandir)
     with pytest.raises(decoding.MachineError, match=r"Received: '.*deep': PermissionError: Permission denied"):
-        folder.find(photos)
+        folder.list_images(photos)
     monkeypatch.setattr(walk.os, "scandir", scan)
     (photos / ".Trash-1000").mkdir()
     monkeypatch.setattr(walk.os, "scandir", lambda path: scan(path) if "Trash" not in str(path) else scandir(path))
-    assert folder.find(photos)["train"]
+    assert folder.list_images(photos).splits["train"]
 
 
 def test_an_error_of_the_machine_stops_the_reading(photos, monkeypatch):

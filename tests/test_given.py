@@ -33,6 +33,7 @@ def test_images_come_in_arrays_and_data_sets():
     for given in (
         (tf.constant(IMAGES), tf.constant(LABELS)),
         {"images": IMAGES, "labels": LABELS},
+        {"image": IMAGES, "label": LABELS},
         from_slices((IMAGES, LABELS)),
         from_slices((IMAGES, LABELS)).batch(10),
         from_slices({"image": IMAGES, "label": LABELS}),  # as TFDS has them

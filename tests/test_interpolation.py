@@ -37,6 +37,15 @@ def test_vectors_turn_evenly_and_grow_evenly(way):
     np.testing.assert_allclose(np.diff(np.arctan2(path[1, :, 1], path[1, :, 2])), math.pi / 16, **CLOSE)
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 2, 2, 3)])
+def test_the_way_has_the_dtype_of_its_ends(way, shape):
+    """In float64 sums of the ends' shares are those of float64: 1e-12 is far below what float32 tells."""
+    first, last = np.random.default_rng(0).normal(size=(2, *shape))
+    path = way(first, last, 3)
+    assert path.dtype == np.float64
+    np.testing.assert_allclose(path[:, [0, -1]], np.stack([first, last], axis=1), rtol=1e-12)
+
+
 def test_where_no_turn_is_told_and_in_grids_the_way_is_straight(way):
     first = np.array([[3, 0, 0]], np.float32)
     for one, other in (

@@ -215,6 +215,11 @@ def test_a_model_travels_as_a_folder(tmp_path):
     assert card.data.library_name == "pixelvae_tf" and card.data.eval_results is None
     assert card.text.strip().startswith("# mine\n") and f"| latents | {saved.config.levels[0].dim} |" in card.text
 
+    described = card_lib.make_card(config, "best", 7)  # which no command made
+    saved.save_to_preset(tmp_path / "described", described)
+    *_, known = pretrained.load(tmp_path / "described")
+    assert known["commands"]["train"] is None and "No preset becomes" in model_card.page(known)
+
     # By Keras' own means, as KerasHub reads it.
     serialized = json.loads((tmp_path / "mine" / hub.CONFIG).read_text())
     other = keras.saving.deserialize_keras_object(serialized)

@@ -25,8 +25,8 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[dict[str, tf.Varia
     Raises:
       ValueError: if it names neither a pretrained model nor a run's directory with weights that can be read, or both,
         or weights of another architecture. A model that goes through images in more orders than the trained one, and
-        first in its, is none: what tells it the further ones starts at 0. Partial ones must be of a model that shares
-        layers with this one, of the same shapes.
+        first in its, is none where its network has a context: what tells it the further ones starts at 0. Partial ones
+        must be of a model that shares layers with this one, of the same shapes.
     """
     source = config.train.initial_weights
     if hub.is_preset(source):

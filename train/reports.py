@@ -103,9 +103,10 @@ class Drawing:
     def __call__(self) -> dict[str, np.ndarray]:
         """The grids by name, uint8 [height, width, channels]."""
         config = self.model.config
-        originals = self.images.images[:NUM_PICTURES]
+        some = self.images.first(NUM_PICTURES)
+        originals = np.asarray(some.images)
         seeds = noise.derive_seeds(self.seed, tf.range(NUM_PICTURES, dtype=tf.int64))
-        labels = tf.constant(self.images.first(NUM_PICTURES).labels) if config.num_classes else None
+        labels = tf.constant(some.labels) if config.num_classes else None
         with progress.announced("drawing samples and, where there are latents, reconstructions"):
             values = {name: x.numpy() for name, x in self._draw(tf.constant(originals), seeds, labels).items()}
         scale = max(1, 64 // config.image_shape[0])

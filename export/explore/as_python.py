@@ -31,10 +31,11 @@ def save(model: ExploredModel, file_name: str, columns: int) -> str:
 
 def call(model: ExploredModel, name: str, inputs: dict[str, str], output: str = "images") -> str:
     """Leaves an output of a signature in a variable of its name."""
-    return f"{output} = {_predict(model, name, inputs)}[{output!r}]"
+    return f"{output} = {predict(model, name, inputs)}[{output!r}]"
 
 
-def _predict(model: ExploredModel, name: str, inputs: dict[str, str]) -> str:
+def predict(model: ExploredModel, name: str, inputs: dict[str, str]) -> str:
+    """All outputs of a signature by name."""
     written = ", ".join(f"{key!r}: {value}" for key, value in inputs.items())
     if model.facts.max_batch < BATCH:  # as the page does
         return f"predict_in_batches(model, {name!r}, {{{written}}}, {model.facts.max_batch})"
@@ -76,7 +77,7 @@ def drawn(model: ExploredModel, many: list[origins.Drawn]) -> str:
 
 
 def _drawn(model: ExploredModel, origin: origins.Drawn, output: str, name: str) -> str:
-    return f"{name} = {_predict(model, *_inputs(model, [origin]))}[{output!r}].copy()"
+    return f"{name} = {predict(model, *_inputs(model, [origin]))}[{output!r}].copy()"
 
 
 def _inputs(model: ExploredModel, many: list[origins.Drawn]) -> tuple[str, dict[str, str]]:

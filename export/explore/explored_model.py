@@ -224,8 +224,8 @@ class ExploredModel:
         """The image of an origin."""
         if isinstance(origin, origins.Drawn):
             return self.draw([origin])[0]
-        if origin in self._kept:
-            return self._kept[origin]
+        if kept := self._kept.get(origin):  # at once: another thread may remove it
+            return kept
         pixels = np.frombuffer(origin.content, np.uint8).reshape(self.facts.image_shape)
         z1 = self.encode([pixels])[0] if self.facts.num_levels else np.zeros(0, np.float32)
         return self._keep(Image(origin, pixels, z1))

@@ -212,7 +212,7 @@ def script_parts(model: ExploredModel, moved: MovedImage, unit: int, first: Imag
             "",
             as_python.pixels(model, first.origin, "first"),
             as_python.pixels(model, moved.image.origin, "last"),
-            'ends = model.predict("encode", {"images": np.concatenate([first, last])})["z1_mean"]',
+            f"ends = {as_python.predict(model, 'encode', {'images': 'np.concatenate([first, last])'})}['z1_mean']",
             f"z1 = interpolate(ends[:1], ends[1:], {number})[0]",
             *decode("between.png", number),
         ]

@@ -147,9 +147,9 @@ class Page:
         component = gr.Dropdown(options, value=options[0][1], label="Class")
         return self.choices.add(name, component, choices_lib.one_of(*(value for _, value in options)))
 
-    def seed(self, name: str, label: str = "Seed", value: int = 0) -> gr.Number:
+    def seed(self, name: str, label: str = "Seed") -> gr.Number:
         """A choice of a seed."""
-        component = gr.Number(value, label=label, precision=0, minimum=-origins.MAX_SEED, maximum=origins.MAX_SEED)
+        component = gr.Number(0, label=label, precision=0, minimum=-origins.MAX_SEED, maximum=origins.MAX_SEED)
         return self.choices.add(name, component, choices_lib.whole(-origins.MAX_SEED, origins.MAX_SEED))
 
     def temperature(self, name: str, label: str = "Temperature", value: float = 1.0) -> gr.Slider:
@@ -158,11 +158,11 @@ class Page:
         component = gr.Slider(low, high, value, step=0.05, label=label)
         return self.choices.add(name, component, choices_lib.number(low, high))
 
-    def count(self, name: str, label: str, low: int, high: int, value: int, step: int = 1) -> gr.Slider:
+    def count(self, name: str, label: str, low: int, high: int, value: int) -> gr.Slider:
         """A choice of how many; where the model takes fewer at once, some batches more are asked for."""
         high = max(high, low + 1)  # a slider of one place cannot be made
         value = min(max(value, low), high)
-        component = gr.Slider(low, high, value, step=step, label=label)
+        component = gr.Slider(low, high, value, step=1, label=label)
         return self.choices.add(name, component, choices_lib.whole(low, high))
 
 

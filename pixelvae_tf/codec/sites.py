@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 
 from pixelvae_tf.codec.rounding import COARSE, EXACT, FINE, Decoder, Encoder, index_of, probabilities
+from pixelvae_tf.limits import MAX_LOG_SCALE, MIN_LOG_SCALE
 
 # Gaussians are rounded before they are cut into bins: log standard deviations to these, means to these times sigma.
 LOG_SCALE_STEP, LOC_STEP = 1.0 / 16.0, 1.0 / 16.0
@@ -202,7 +203,7 @@ class LogisticMixture(Tree):
             for before in range(channel):
                 mean += coefficients[..., first + before] * (values[before] / half_range - 1.0)
             mean = (mean + 1.0) * half_range
-            scale = np.exp(np.clip(log_scale[..., channel], -7.0, 1.0)) * half_range
+            scale = np.exp(np.clip(log_scale[..., channel], MIN_LOG_SCALE, MAX_LOG_SCALE)) * half_range
             noise = noise + half_range / scale
             prepared = weights[:, None], mean[:, None], scale[:, None], noise[:, None], tolerance
             channels = slice(channel, channel + 1)

@@ -29,7 +29,6 @@ __all__ = [
     "Images",
     "MachineError",
     "Read",
-    "find",
     "in_parallel",
     "list_images",
     "load",
@@ -90,15 +89,6 @@ class Images:
                 f"Received: none of {', '.join(map(ascii, unknown))}"
             )
         return tuple(sorted(everywhere))
-
-
-def find(folder: str | pathlib.Path, name: str = "folder") -> dict[str, list[str]]:
-    """The images of every split; see `list_images`.
-
-    Returns:
-      Split -> sorted paths relative to the folder.
-    """
-    return dict(list_images(folder, name).splits)
 
 
 def list_images(folder: str | pathlib.Path, name: str = "folder") -> Images:

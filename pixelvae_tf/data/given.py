@@ -32,7 +32,7 @@ def given_splits(images: Any, model: ModelConfig, exclude_labels: tuple[int, ...
     Raises:
       ValueError: for other images, or too few.
     """
-    if isinstance(images, Mapping) and "images" not in images:
+    if isinstance(images, Mapping) and not {"images", "image"} & set(images):
         if not {"train", "validation"} <= set(images):
             raise ValueError(
                 'images must be arrays, pairs, a tf.data.Dataset, or {"train": ..., "validation": ...}. '
@@ -60,7 +60,7 @@ def given_images(images: Any, model: ModelConfig, split: str = "test") -> ImageS
     """One split from images that a program passes.
 
     Args:
-      images: any of the kinds that `given_splits` takes.
+      images: any of the kinds that `given_splits` takes, except a dict of splits.
       model: what they must fit.
       split: what reports call it.
 

@@ -164,7 +164,7 @@ def _make_part(
             return result, 0
         return result, perceptual_hash(result.pixels)
 
-    part: dict[str, Any] = {"unreadable": {}, "converted": {}, "warnings": {}, "duplicates": [], "hashes": []}
+    part: dict[str, Any] = {"unreadable": {}, "duplicates": [], "hashes": []}
     images, kept = [], []
     for number, (result, code) in enumerate(folder_lib.in_parallel(read, paths), start=1):
         progress(number)

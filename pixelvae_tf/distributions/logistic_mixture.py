@@ -17,8 +17,9 @@ import tensorflow_probability as tfp
 
 from pixelvae_tf import pixels
 from pixelvae_tf.distributions.gaussian import at_least_float32
-from pixelvae_tf.distributions.quantized import MIN_LOG_SCALE, Marginal, QuantizedLogistic, open_uniform, to_values
+from pixelvae_tf.distributions.quantized import Marginal, QuantizedLogistic, open_uniform, to_values
 from pixelvae_tf.distributions.sites import Site, inverse_cdf, per_batch
+from pixelvae_tf.limits import MIN_LOG_SCALE
 
 tfd = tfp.distributions
 

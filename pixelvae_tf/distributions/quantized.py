@@ -13,12 +13,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from pixelvae_tf.distributions.sites import ChannelwiseSite, per_batch
+from pixelvae_tf.limits import MAX_LOG_SCALE, MIN_LOG_SCALE
 
 tfd = tfp.distributions
-
-# Log scales on [-1, 1]. The lower end is the released program's. Ours is the upper: wider than the whole range, a
-# distribution only puts more on its two ends.
-MIN_LOG_SCALE, MAX_LOG_SCALE = -7.0, 1.0
 
 
 def to_values(loc: tf.Tensor, log_scale: tf.Tensor, num_values: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -316,7 +316,7 @@ class Residual(Chain):
             raise ValueError(f"layers of a residual must give the shape they are given, {x_shape}. Received: {made}")
 
     def call(self, x, context=None, training=False, seed=None):
-        return x + super().call(x, context, training, seed)
+        return tf.nest.map_structure(tf.add, x, super().call(x, context, training, seed))  # of one stream or of a pair
 
     def stepper(self, context, batch, size):
         return dataclasses.replace(super().stepper(context, batch, size), residual=True)

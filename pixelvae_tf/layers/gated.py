@@ -64,7 +64,8 @@ class GatedBlock(Conditioned):
       mask_type: "A" for the first block, which has no residual; "B" for the others.
       groups: number of channel groups of the horizontal stream; divides `filters`.
       dropout: share of the gated units dropped in training.
-      keep_vertical: False for the last block, which hands on the horizontal stream alone.
+      keep_vertical: False for the last block, which hands on the horizontal stream alone. Layers above it must not
+        look at other rows: the sampler no longer has them.
 
     Examples:
       >>> streams = layers.SplitStreams()(np.zeros((2, 5, 5, 1), "float32"))

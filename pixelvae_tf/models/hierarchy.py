@@ -133,19 +133,20 @@ class Hierarchy(ElboModel):
           ValueError: for images of another shape or dtype, values out of range, or no image; or as `likelihood`.
         """
         pixels.check_images(images, self.config.image_shape, self.config.num_values)
-        one_hot = checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
         checks.check_same_batch(images=images, labels=labels)
         images = np.asarray(images)
+        # From all parts of the set, which may be sorted.
+        chosen = np.linspace(0, len(images) - 1, min(len(images), START_IMAGES)).astype(np.int64)
+        labels = None if labels is None else np.asarray(labels)[chosen]
+        one_hot = checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
         params = self.network.layers[-1]
         marginal = self.site.marginal_params(images)
         if not self.config.pixels.starts_from_data:
             params.bias.assign(marginal)
             return
-        # From all parts of the set, which may be sorted.
-        chosen = np.linspace(0, len(images) - 1, min(len(images), START_IMAGES)).astype(np.int64)
         some = tf.constant(images[chosen])
         latents = self._sample_posterior(self._posterior(some), noise.image_seeds(some))
-        context = self._context(latents, None if one_hot is None else tf.gather(one_hot, chosen))
+        context = self._context(latents, one_hot)
         with layers.data_dependent_initialization():
             self._likelihood(context, 1.0).log_prob(some)
         # What the last layer made has the mean 0 now; it is to be the marginal's parameters.
@@ -305,7 +306,6 @@ class Hierarchy(ElboModel):
         posteriors: list[tfp.distributions.Distribution],
         seeds,
         draw: int | tf.Tensor = 0,
-        kind: noise.Kind = noise.Kind.POSTERIOR,
     ) -> list[tf.Tensor]:
         """Reparameterised draws of every level, from each image's own noise.
 
@@ -313,7 +313,6 @@ class Hierarchy(ElboModel):
           posteriors: from `posterior`.
           seeds: integers [B] or a number, see `noise.as_seeds`.
           draw: which of an image's draws, as in importance sampling; [] or [K].
-          kind: what the draws are for.
 
         Returns:
           L tensors [B, *shape], of K draws [K, B, *shape].
@@ -324,7 +323,7 @@ class Hierarchy(ElboModel):
         if posteriors:
             seeds = noise.as_seeds(seeds)
             checks.check_same_batch(posteriors=posteriors[0].mean(), seeds=seeds)
-        return self._sample_posterior(posteriors, seeds, draw, kind)
+        return self._sample_posterior(posteriors, seeds, draw)
 
     @staticmethod
     def _sample_posterior(posteriors, seeds: tf.Tensor, draw=0, kind=noise.Kind.POSTERIOR) -> list[tf.Tensor]:

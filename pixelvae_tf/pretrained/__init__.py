@@ -49,10 +49,11 @@ def find(preset: str | os.PathLike) -> Pretrained:
         "step": 0,
         "data": {"name": name, "binarization": binarization},
         "evaluations": [],
-        "commands": {"train": None, "evaluate": f"pixelvae-evaluate --pretrained={hub.portable(stored.name)}"},
         "lineage": [],
     }
-    return Pretrained(config, {**unknown, **stored.card, "config": json.loads(config_lib.to_json(config))}, stored.load)
+    commands = {"train": None, "evaluate": f"pixelvae-evaluate --pretrained={hub.portable(stored.name)}"}
+    known = {"commands": commands | stored.card.get("commands", {}), "config": json.loads(config_lib.to_json(config))}
+    return Pretrained(config, {**unknown, **stored.card, **known}, stored.load)
 
 
 def load(preset: str | os.PathLike) -> tuple["PixelVAE", config_lib.Config, dict]:
