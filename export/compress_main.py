@@ -14,7 +14,7 @@ import pathlib
 from absl import flags
 from absl import logging as absl_logging
 
-from pixelvae_tf import console
+from pixelvae_tf import console, limits
 
 _SAVED_MODEL = console.define_path(
     "saved_model", None, "An export, or a directory of them (the newest).", required=True
@@ -34,7 +34,7 @@ _CHECKSUMS = flags.DEFINE_bool(
     "checksums", None, "32 bits more for each image, that single ones can be had without all; default: if it has 2 KB."
 )
 _VERIFY = flags.DEFINE_bool("verify", True, "Decode each chunk at once, and store it as it is where that fails.")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of its own.", 1, 2**10)
+_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of its own.", 1, limits.MAX_PARALLEL)
 
 
 def main(argv: list[str]) -> None:

@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 from absl import logging as absl_logging
 
-from pixelvae_tf import console
+from pixelvae_tf import console, limits
 
 _SAVED_MODEL = console.define_path(
     "saved_model", None, "The export that made the file, or a directory of them (the newest).", required=True
@@ -21,7 +21,7 @@ _INPUT = console.define_path("input", None, "The file of pixelvae-compress.", re
 _OUTPUT = console.define_path("output", None, "Directory to write, new or empty.", required=True)
 _ONLY = flags.DEFINE_list("only", None, "Places of the images that are wanted, from 0, as 3,17; all by default.")
 _FORMAT = flags.DEFINE_enum("format", "npy", ["npy", "png"], "One images.npy, or a PNG file for each image.")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of its own.", 1, 2**10)
+_JOBS = flags.DEFINE_integer("jobs", 1, "Chunks at a time, each in a process of its own.", 1, limits.MAX_PARALLEL)
 
 
 def main(argv: list[str]) -> None:

@@ -11,6 +11,7 @@ from pixelvae_tf.codec import chunks, front, waves
 from pixelvae_tf.codec import jobs as jobs_lib
 from pixelvae_tf.codec.networks import Networks
 from pixelvae_tf.codec.stack import Stack
+from pixelvae_tf.limits import MAX_PARALLEL
 
 # An image's own checksum is worth its 32 bits where they are nothing beside the image.
 CHECKSUMS_FROM_BITS = 2**14
@@ -48,7 +49,7 @@ class Options:
         for name, largest in (
             ("images_per_chunk", waves.MAX_WAVES),
             ("lanes", front.MAX_LANES),
-            ("jobs", 2**10),
+            ("jobs", MAX_PARALLEL),
         ):
             if not 1 <= getattr(self, name) <= largest:
                 raise ValueError(f"{name} must be in 1..{largest}. Received: {getattr(self, name)}")
