@@ -20,6 +20,7 @@ allows. On a CPU everything is measured with oneDNN and without it, unless TF_EN
 
 import collections
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -165,7 +166,9 @@ def noise_images(config: Config, folder: pathlib.Path) -> data.ImageSet:
     """Images such as a preset is trained on."""
     if config.data.name.startswith(FOLDERS):
         return from_folder(config.model.image_shape, folder)
-    return in_memory(config.model.image_shape, folder, config.model.num_values)
+    images = in_memory(config.model.image_shape, folder, config.model.num_values)
+    labels = np.zeros(NUM_IMAGES, np.int64) if config.model.num_classes else None
+    return dataclasses.replace(images, labels=labels)
 
 
 def input_seconds(batches) -> float:

@@ -32,7 +32,7 @@ from pixelvae_tf.codec.stack import Stack
 
 pytest.importorskip("constriction")
 OPTIONS = codec.Options(images_per_chunk=7, lanes=4, checksums=False)
-FEW = hypothesis.settings(max_examples=60, deadline=None)
+FEW = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @pytest.fixture(autouse=True)
@@ -251,7 +251,7 @@ def test_a_file_takes_what_its_model_says(config):
     assert spent.posteriors == pytest.approx(8 * number * 3 * 4.7 if config.levels else 0.0, rel=0.2)
 
 
-@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 @hypothesis.given(st.integers(0, 2**32 - 1))
 def test_noise_within_the_tolerance_changes_nothing(seed):
     images = _images(9, seed=seed)
@@ -261,15 +261,11 @@ def test_noise_within_the_tolerance_changes_nothing(seed):
 
 
 def test_noise_beyond_it_is_found_out():
-    images, outcomes = _images(14), []
+    images = _images(14)
     content = codec.compress(PlainNetworks(), images, None, dataclasses.replace(OPTIONS, verify=False)).content
     for noise in (0.1, 1.0):
-        with pytest.raises(
-            codec.DamagedError, match=r"chunk 0 \(images 0..6\): .*; chunk 1 \(images 7..13\)"
-        ) as caught:
+        with pytest.raises(codec.DamagedError, match=r"chunk 0 \(images 0..6\): .*; chunk 1 \(images 7..13\)"):
             codec.decompress(PlainNetworks(noise=noise), content)
-        outcomes.append(str(caught.value))
-    assert len(outcomes) == 2
 
 
 def test_images_are_held_against_their_digest():
@@ -457,7 +453,7 @@ def _decodes_or_refuses(content):
         np.testing.assert_array_equal(decoded, _images(12))
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
 @hypothesis.given(st.integers(0, len(CONTENT) - 1), st.binary(max_size=6), st.integers(0, 6))
 def test_a_damaged_file_is_refused(place, new, removed):
     _decodes_or_refuses(CONTENT[:place] + new + CONTENT[place + removed :])
@@ -553,7 +549,7 @@ def test_what_a_header_says_of_its_model_is_clipped_and_escaped():
     assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
 @hypothesis.given(st.data())
 def test_a_hostile_file_is_refused(data):
     """Checksums that are right over words, counts and a header that lie."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from commands import run_command
 
+from pixelvae_tf.codec import front
 from pixelvae_tf.codec import images as images_lib
 
 pytest.importorskip("constriction")
@@ -20,8 +21,11 @@ def test_what_one_process_compresses_another_decompresses(exported, tmp_path):
     images = exported.model.sample(20).numpy().astype(np.uint8)
     np.save(tmp_path / "images.npy", images)
     arguments = [f"--saved_model={exported.path.parent}", f"--images={tmp_path}/images.npy", f"--output={file}"]
-    status, out, errors = run_command(COMPRESS, *arguments, "--images_per_chunk=12", TF_NUM_INTRAOP_THREADS="1")
+    options = ["--images_per_chunk=12", "--lanes=4", "--tolerance=1e-5", "--checksums", "--noverify"]
+    status, out, errors = run_command(COMPRESS, *arguments, *options, TF_NUM_INTRAOP_THREADS="1")
     assert status == 0, errors
+    header = front.read_layout(file.read_bytes()).header
+    assert [header[name] for name in ("lanes", "tolerance", "checksums")] == [4, 1e-5, True]
     assert out.startswith("compressed: 20 images") and f"{file.stat().st_size} bytes" in out
     of_model = [f"--saved_model={exported.path}", f"--input={file}"]
     status, out, errors = run_command(DECOMPRESS, *of_model, f"--output={tmp_path}/all", TF_NUM_INTRAOP_THREADS="2")

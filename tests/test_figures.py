@@ -22,7 +22,10 @@ def test_layers_are_drawn(figures, tmp_path):
     figures.draw_layers(points, tmp_path)
     for name in ("figure_4.png", "figure_5.png"):
         picture = Image.open(tmp_path / name)
-        assert picture.size == (720, 540) and len(picture.convert("RGB").getcolors(1 << 20)) > 10
+        assert picture.size == (720, 540)
+        # Axes and text are grey; curves have a colour.
+        drawn = np.asarray(picture.convert("RGB"), int)
+        assert (np.ptp(drawn, axis=-1) > 100).sum() > 200
 
 
 def test_unlike_budgets_are_not_put_into_one_figure(figures, tmp_path):

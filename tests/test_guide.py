@@ -78,12 +78,16 @@ def test_the_flags_in_the_docs_exist():
         preset = next((word.partition("=")[2] for word in words if word.startswith("--config=")), "")
         config = presets.get(preset if preset in presets.names() else "binarized_mnist/gated_pixel_vae")
         for word in words:
+            if word == "--":  # what follows is for the workers
+                command = "pixelvae-train"
             name = word.partition("=")[0].removeprefix("--")
             if name == word or not name:
                 continue
-            field = name.removeprefix("config.")
-            known = _has_field(config, field) if field != name else f"--{name}" in _help(command)
-            known = known or re.search(rf"--\[no\]{name}\b", _help(command))
+            field, text = name.removeprefix("config."), _help(command)
+            if field != name:
+                known = "--config:" in text and _has_field(config, field)
+            else:
+                known = re.search(rf"^\s*(-\w,)?--(\[no\])?{name}:", text, re.MULTILINE)
             assert known, f"{page}: {command} has no flag {word}"
 
 

@@ -31,7 +31,8 @@ assert "tensorflow" not in sys.modules
 
 def _fetch(endpoint, home):
     """What `hub.fetch` says of both in a process of its own: huggingface_hub reads its environment on import."""
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home)}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = {**own, "HF_ENDPOINT": endpoint, "HF_HOME": str(home)}
     command = [sys.executable, "-c", FETCH, PRESET, MISSING]
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr

@@ -111,18 +111,9 @@ def test_a_pointwise_convolution_is_a_product_and_a_bias(filters):
     np.testing.assert_allclose(gradient, np.sum(upstream, (0, 1, 2)), atol=1e-4)
 
 
-def test_weight_norm_stays_float32_under_bfloat16():
-    layer = layers.WeightNormDense(3, dtype="mixed_bfloat16")
-    layer.build((None, 200))
-    assert layer.v.dtype == "float32" and layer.folded()[0].dtype == tf.bfloat16
-    # A norm taken in bfloat16 would be off by about 2**-8; rounding each weight once moves it far less.
-    norm = tf.sqrt(tf.reduce_sum(tf.cast(layer.folded()[0], tf.float32) ** 2, axis=0))
-    np.testing.assert_allclose(norm, np.ones(3), atol=1e-3)
-
-
 def test_gates_keep_unit_variance_at_the_start():
     x = gate(tf.random.stateless_normal((100_000, 2), (3, 4)))
-    # 100,000 draws give the root mean square to 0.3%.
+    # 100,000 draws give the root mean square to 0.3%; the gain is 1 / 0.34, rounded to 3.
     assert float(tf.sqrt(tf.reduce_mean(x**2))) * GAIN_AFTER_GATE == pytest.approx(1.0, abs=0.03)
 
 

@@ -5,14 +5,28 @@ import importlib
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = [path for folder in ("pixelvae_tf", "train", "export") for path in sorted((ROOT / folder).rglob("*.py"))]
 FLOORS = [
-    *("hub", "model_card", "pixels", "noise", "layers", "testing", "sampling", "distributions", "bounds", "models"),
-    *("config", "data", "pictures", "scores", "presets", "runs", "pretrained", "train", "codec", "export"),
+    *(
+        "limits",
+        "errors",
+        "suggestions",
+        "files",
+        "turns",
+        "control_flow",
+        "interpolation",
+        "xla",
+        "onednn",
+        "progress",
+    ),
+    *("standard_streams", "keras_backend", "hub", "model_card", "pixels", "noise", "pictures", "console", "heat_maps"),
+    *("checks", "fields", "scores", "layers", "adam", "testing", "sampling", "distributions", "likelihoods", "bounds"),
+    *("models", "config", "config_help", "data", "presets", "runs", "pretrained", "train", "codec", "export"),
 ]
 
 
@@ -35,6 +49,7 @@ def test_imports_run_downward(path):
     relative = path.relative_to(ROOT).with_suffix("")
     dotted = ".".join(relative.parts if relative.parts[0] == "pixelvae_tf" else ("pixelvae_tf", *relative.parts))
     here = _floor(dotted)
+    assert here is not None or dotted == "pixelvae_tf.__init__", f"{path} has no place in FLOORS"
     for module in _imports(path):
         assert module.split(".")[0] not in ("train", "export", "tf_keras"), f"{path} imports {module}"
         there = _floor(module)
@@ -112,3 +127,17 @@ def test_train_runs_as_a_module_from_a_checkout():
     command = [sys.executable, "-m", "train.main", "--list"]
     outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert "digits/gated_pixel_vae" in outcome.stdout
+
+
+def test_every_deliberate_fault_can_be_made():
+    """`benchmarks/mutations.py`, which makes them, takes hours."""
+    seen = set()
+    for listed in sorted((ROOT / "benchmarks" / "mutants").glob("*.toml")):
+        for name, faults in tomllib.loads(listed.read_text()).items():
+            text = (ROOT / name).read_text()
+            for fault in faults:
+                assert text.count(fault["old"]) == 1 and fault["old"] != fault["new"], (listed.name, fault)
+                assert (name, fault["old"], fault["new"]) not in seen, (listed.name, fault)
+                seen.add((name, fault["old"], fault["new"]))
+                file, _, function = fault["noticed_by"].partition("::")
+                assert f"def {function.partition('[')[0]}(" in (ROOT / "tests" / file).read_text(), (listed.name, fault)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import stat
 
 import numpy as np
@@ -94,20 +95,27 @@ def test_flags_that_are_paths_are_paths(tmp_path, monkeypatch):
             values(["program", argument])
 
 
+ROOT = pathlib.Path(__file__).parents[1]
+MAINS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
 PATH_FLAGS = {
     "train.main": {"workdir"},
     "train.evaluate_main": {"workdir", "folder", "data_dir"},
     "train.prepare_main": {"output"},
     "export.main": {"workdir", "export_dir", "preset_dir"},
     "export.model_main": {"workdir", "saved_model", "images", "mask", "output"},
+    "export.score_main": {"saved_model", "images", "output", "background", "reference"},
+    "export.explore_main": {"saved_model"},
+    "export.compress_main": {"saved_model", "images", "output", "data_dir", "labels"},
+    "export.decompress_main": {"saved_model", "input", "output"},
+    "train.launch_main": set(),
 }
 
 
-@pytest.mark.parametrize("module", PATH_FLAGS)
-def test_every_command_takes_its_paths_so(module):
-    source = (files.pathlib.Path(files.__file__).parents[1] / f"{module.replace('.', '/')}.py").read_text()
-    calls = [line.partition("console.define_path")[2] for line in source.replace("(\n    ", "(").splitlines()]
-    assert {call.partition('"')[2].partition('"')[0] for call in calls if call} == PATH_FLAGS[module]
+@pytest.mark.parametrize("path", MAINS, ids=lambda path: path.stem)
+def test_every_command_takes_its_paths_so(path):
+    calls = [line.partition("console.define_path")[2] for line in path.read_text().replace("(\n    ", "(").splitlines()]
+    expected = PATH_FLAGS[f"{path.parent.name}.{path.stem}"]
+    assert {call.partition('"')[2].partition('"')[0] for call in calls if call} == expected
 
 
 @pytest.mark.parametrize("target", ["there", "new"])

@@ -38,6 +38,7 @@ def test_weight_norms_are_taken_in_float32():
     for layer in (half, full):
         layer.build((None, 8, 8, 7))
     half.set_weights(full.get_weights())
+    assert half.folded()[0].dtype == tf.bfloat16 and half.v.dtype == "float32"
     np.testing.assert_array_equal(half.folded()[0], tf.cast(full.folded()[0], tf.bfloat16))
 
 

@@ -375,16 +375,10 @@ def test_wrong_options_are_named(options, photos, tmp_path):
         prepare.prepare(photos, tmp_path / "out", _options(**options))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere", "--size=8", "--output=out"], "folder must be a directory of images. Received: 'nowhere'"),
-        (["--size=8", "--output=out"], "one folder of images is expected. Received: none"),
-    ],
-)
-def test_a_command_that_fails_says_why(arguments, message):
-    status, _, errors = run_command("train.prepare_main", *arguments)
-    assert status != 0 and "Traceback" not in errors and message in errors
+def test_a_command_that_fails_says_why():
+    status, _, errors = run_command("train.prepare_main", "--size=8", "--output=out")
+    assert status != 0 and "Traceback" not in errors
+    assert "one folder of images is expected. Received: none" in errors
 
 
 def test_other_options_are_kept_from_a_prepared_folder(photos, tmp_path):

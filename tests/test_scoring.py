@@ -229,21 +229,27 @@ def test_binary_models_see_files_as_black_and_white(tmp_path):
 def test_the_command_scores_with_an_export_alone(export, tmp_path):
     """Through a process of its own: as the model itself says, from each image's own noise."""
     exported = export("gated_pixel_vae")
-    images = np.random.default_rng(0).integers(0, 4, (5, 7, 7, 1)).astype(np.uint8)
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number, image in enumerate(images):
-        Image.fromarray(image[..., 0] * 85).save(folder / f"{number}.png")
+    images = np.random.default_rng(0).integers(0, 4, (20, 7, 7, 1)).astype(np.uint8)
+    folder, reference = tmp_path / "photos", tmp_path / "reference"
+    for where, some in ((folder, images[:5]), (reference, images)):
+        where.mkdir()
+        for number, image in enumerate(some):
+            Image.fromarray(image[..., 0] * 85).save(where / f"{number}.png")
     (folder / "torn.png").write_bytes(b"torn")
     output = tmp_path / "out"
     arguments = (f"--saved_model={exported.path.parent}", f"--images={folder}", f"--output={output}")
-    status, out, errors = run_command("export.score_main", *arguments)
+    chosen = (f"--reference={reference}", "--rank_by=kl", "--num_shown=3")
+    status, out, errors = run_command("export.score_main", *arguments, *chosen)
     assert status == 0, errors
-    assert "scored: 5 images" in out and "skipped, unreadable: 1\n    torn.png: " in out and "image 6/6" in errors
+    assert "scored: 5 images" in out and "skipped, unreadable: 1\n    torn.png: " in out and "image 26/26" in errors
     parts = bounds.elbo(exported.model, images, noise.image_seeds(images))
-    table = _read(output)
+    rows = list(_read(output).values())
     # Float32, by another graph.
-    np.testing.assert_allclose([row["bound_nats"] for row in table.values()], parts.bound_nats, rtol=1e-4)
-    np.testing.assert_allclose([row["kl_nats"] for row in table.values()], parts.kl_nats[:, 0], rtol=1e-4)
-    assert Image.open(output / scoring.MAPS).size[0] > 5 * 2 * 7 * 4
-    assert json.loads((output / scoring.SUMMARY).read_text())["rank_by"] == "bound"
+    np.testing.assert_allclose([row["bound_nats"] for row in rows], parts.bound_nats[:5], rtol=1e-4)
+    np.testing.assert_allclose([row["kl_nats"] for row in rows], parts.kl_nats[:5, 0], rtol=1e-4)
+    ranks = np.argsort(np.argsort(parts.bound_nats))[:5]
+    # Each is in the reference itself, as a tie or, by another rounding, just above or below: half a place of twenty.
+    np.testing.assert_allclose([row["bound_percentile"] for row in rows], 5 * (ranks + 0.5), atol=2.5 + 1e-6)
+    assert Image.open(output / scoring.MAPS).size[0] > 3 * 2 * 7 * 4
+    summary = json.loads((output / scoring.SUMMARY).read_text())
+    assert summary["rank_by"] == "kl"

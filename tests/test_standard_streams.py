@@ -1,12 +1,15 @@
 """Standard streams that are closed, full, without a reader or of a narrow encoding; Keras on another backend."""
 
+import fcntl
 import os
 import pathlib
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest.mock
 import warnings
@@ -109,7 +112,7 @@ os.write(2, b"I0000 fourth\n")
     assert _shell(script, "2>&-").returncode == 0
 
 
-def test_where_no_file_can_be_made_the_noise_is_shown(monkeypatch, tmp_path):
+def test_where_no_file_can_be_made_the_noise_is_shown(monkeypatch, tmp_path, capfd):
     """And what would be written at the end is refused at the start."""
 
     def full(**_):
@@ -117,8 +120,8 @@ def test_where_no_file_can_be_made_the_noise_is_shown(monkeypatch, tmp_path):
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with standard_streams.without("noise"):
-        done = True
-    assert done
+        os.write(2, b"noise\n")
+    assert capfd.readouterr().err == "noise\n"
     with pytest.raises(ValueError, match=r"output must be a file that can be written.*No space left"):
         console.check_file(str(tmp_path / "samples.png"))
 
@@ -230,6 +233,11 @@ def test_a_command_on_another_backend_ends_with_one_line(tmp_path):
     assert "Traceback" not in outcome.stderr
 
 
+def _waiting(pipe: int) -> int:
+    """How many bytes are to be read."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+
+
 def test_a_full_pipe_that_another_program_made_non_blocking_is_waited_for():
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -238,7 +246,10 @@ def test_a_full_pipe_that_another_program_made_non_blocking_is_waited_for():
     with subprocess.Popen([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE) as process:
         os.close(writer)
         with open(reader, "rb") as file:
-            time.sleep(0.5)  # it is full by then
+            held, before = 0, 0
+            while process.poll() is None and (not held or held > before):
+                time.sleep(0.1)
+                before, held = held, _waiting(reader)
             assert len(file.read()) == 2**20 + 1
         assert process.wait() == 0 and not process.stderr.read()
 

@@ -117,15 +117,17 @@ def numerics() -> dict:
 
 def tests() -> dict:
     """The outcome of pytest."""
-    select = ["-k", "asks_then_tells", TESTS[-1]] if _REHEARSE.value else ["-m", "not slow", *TESTS]
+    select = ["-k", "gated_end", TESTS[0]] if _REHEARSE.value else ["-m", "not slow", *TESTS]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *select]
     try:
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left() - 2, check=False)
     except subprocess.TimeoutExpired as error:
-        return {"ended": False, "tail": (error.stdout or b"").decode()[-500:]}
+        return {"ended": False, "missing": True, "tail": (error.stdout or b"").decode()[-500:]}
     if "No module named pytest" in ended.stderr:
         return {"ended": False, "tail": "pytest is not installed"}
-    return {"ended": True, "status": ended.returncode, "tail": ended.stdout[-500:]}
+    if ended.returncode:
+        raise SystemExit(f"tests: they must pass. Received: {ended.stdout[-1000:]}")
+    return {"ended": True, "tail": ended.stdout[-500:]}
 
 
 def mirrored() -> dict:
@@ -141,7 +143,8 @@ def mirrored() -> dict:
         step = scale.Step(TINY, 8 if _REHEARSE.value else config.train.batch_size, strategy)
         step.run()
         weights[strategy] = step.state.model.get_weights()
-    # Adam moves every weight by one learning rate in its first step: a sign that rounding turns is twice that.
+    # Adam's first step moves a weight by the rate, whatever its gradient: a sign that rounding turns is twice that, and
+    # what is expected. Statistics of batch normalisation, which have no sign, tell more.
     difference = max(np.abs(a - b).max() for a, b in zip(*weights.values(), strict=True))
     return {"largest difference": float(difference), "learning rate": config.train.learning_rate, "gpus": len(gpus())}
 
@@ -268,7 +271,8 @@ def train() -> dict:
     checkpoints = sorted(path.name for path in workdir.glob("checkpoints/*.index"))
     if not checkpoints:
         raise SystemExit(f"train: there must be a checkpoint. Received: {output[-1000:]}")
-    return {"status": process.returncode, "checkpoints": checkpoints, "tail": output[-500:]}
+    outcome = {"status": process.returncode, "checkpoints": checkpoints, "tail": output[-500:]}
+    return outcome | ({"missing": True} if process.returncode else {})  # stopped before its last step
 
 
 def main(argv: list[str]) -> None:
