@@ -7,9 +7,9 @@ The graph of the trainer's step says how much arithmetic, how many bytes and how
 bytes on the GPU, at --reached of the data sheet's rates; the ring all-reduce is added as if nothing overlapped.
 No GPU was measured for it.
 
-The same prediction is held against a step measured here, in CPU seconds of all threads, on which a loaded machine has
-little effect: the rates of the model's heaviest convolutions with their gradients, of additions and of empty operations
-are measured first.
+The same counts are held against a step measured here, in CPU seconds of all threads, on which a loaded machine has
+little effect: the rates of the model's heaviest convolutions with their gradients, of minima and of empty operations
+are measured first, and their times added up, since a CPU starts no operation while it computes another.
 """
 
 import time

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +61,7 @@ class Row:
     preset: str
     paper: float | None
     steps: int
-    train: Mapping[str, Any] = types.MappingProxyType({})
+    train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
     def command(self, workdir: pathlib.Path) -> list[str]:

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import pathlib
+import re
 import types
 
 import pytest
@@ -17,8 +18,9 @@ def load_script(path: str) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flags, "FLAGS", flags.FlagValues())
-        for define in ("DEFINE_string", "DEFINE_list", "DEFINE_integer"):
-            patch.setattr(flags, define, functools.partial(getattr(flags, define), flag_values=flags.FLAGS))
+        patch.syspath_prepend(ROOT / "benchmarks")  # as where they are run
+        for name in filter(re.compile(r"(DEFINE|mark_flags?_as)_").match, dir(flags)):
+            patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=flags.FLAGS))
         spec.loader.exec_module(module)
         module.FLAGS = flags.FLAGS
     return module

@@ -1,0 +1,72 @@
+"""What the measurements of the docs stand on: counted work, kept outcomes, the end of a training."""
+
+import pytest
+import tensorflow as tf
+from scripts import ROOT, load_script
+
+SCRIPTS = [path for path in sorted((ROOT / "benchmarks").rglob("*.py")) if path.stem != "torch_peer"]  # wants PyTorch
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_can_be_begun(path):
+    """Nobody runs most of them for months: here their imports, flags and constants are seen to be whole."""
+    assert load_script(path.relative_to(ROOT)).__doc__
+
+
+def _flops(function, *shapes):
+    work = load_script("benchmarks/roofline.py").work_of(
+        tf.function(function).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
+    )
+    return {operation.kind: operation for operation in work.operations if operation.flops}
+
+
+def test_the_work_of_a_product_is_counted():
+    (product,) = _flops(tf.matmul, (2, 3), (3, 5)).values()
+    assert product.flops == 2 * 2 * 3 * 5
+    assert product.bytes == 4 * (2 * 3 + 3 * 5 + 2 * 5) and product.output_bytes == 4 * 2 * 5
+
+
+def test_a_convolutions_gradients_cost_as_much_as_it():
+    def gradients(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = tf.nn.conv2d(x, kernel, 1, "SAME")
+        return tape.gradient(y, [x, kernel])
+
+    counted = _flops(gradients, (2, 8, 8, 3), (5, 5, 3, 4))
+    assert {kind: operation.flops for kind, operation in counted.items()} == dict.fromkeys(
+        ["Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"], 2 * (2 * 8 * 8 * 4) * (5 * 5 * 3)
+    )
+
+
+def test_outcomes_of_other_options_are_passed_over(tmp_path):
+    short_runs = load_script("benchmarks/short_runs.py")
+    path = str(tmp_path / "outcomes.jsonl")
+
+    def report(bound):
+        return {"bound_nats": bound, "kl_nats": [1.0], "usage_latents_nats": [2.0], "weights": 7}
+
+    for rate, bound in ((1e-3, 10.0), (1e-2, 5.0)):
+        outcomes = short_runs.Outcomes(path, rate=rate)
+        assert not outcomes.has(0, model="one")
+        for seed in (1, 0):
+            outcomes.add(seed, {100: report(bound + 2 * seed)}, model="one")
+    again = short_runs.Outcomes(path, rate=1e-3)
+    assert again.has(1, model="one") and not again.has(1, model="two") and not again.has(2, model="one")
+    assert again.bounds(("model",)) == {("one", 100): [10.0, 12.0]}
+    assert short_runs.mean_and_error([10.0, 12.0]) == "11 ± 1"  # the deviation is 1.41, over the root of two
+
+
+@pytest.mark.parametrize(
+    ("bounds", "paper", "finished"),
+    [
+        ([], 80.0, False),
+        ([90.0, 79.0], 80.0, True),
+        ([90.0, 79.0], None, False),
+        ([90.0, 85.0, 84.0, 83.0], 80.0, False),
+        ([90.0, *[85.0] * 50], 80.0, True),
+        ([90.0, *[85.0] * 50], None, True),
+    ],
+)
+def test_a_row_of_the_table_ends_at_its_number_or_where_it_stands_still(bounds, paper, finished):
+    assert load_script("benchmarks/table1.py").is_finished(bounds, paper) == finished
