@@ -38,7 +38,7 @@ def test_the_names_are_those_of_the_docs():
         f"binarized_mnist/{name}"
         for name in ("gated_pixel_cnn", "gated_pixel_vae", "gated_pixel_vae_two_orders", "vae")
     }
-    assert others | mnist | {DIGITS, "cifar10/hierarchical_tiny"} <= set(NAMES)
+    assert others | mnist | {DIGITS, "cifar10/hierarchical_tiny_gaussian_prior"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

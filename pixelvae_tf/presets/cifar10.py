@@ -96,7 +96,7 @@ hierarchical_tiny = preset(
             # About 5 per sub-pixel, as the paper's program has it.
             clip_norm=15_000.0,
             kl_warmup_steps=(200,),
-            # Without them z1 goes unused before the pixels have learnt what to do with it.
+            # Without them latents go unused before the pixels have learnt what to do with them.
             free_nats=(30.0, 0.0),
             free_nats_steps=5_000,
             prior_floor_steps=200,
@@ -109,7 +109,7 @@ hierarchical_tiny = preset(
 preset(
     "cifar10/hierarchical_tiny_gaussian_prior",
     "The same with plain diagonal Gaussians for p(z1 | z2)",
-    NO_NUMBER,
+    "6702 nats, 3.148 bits/dim, on images rebuilt from JPEG copies; no published number",
     hierarchical_tiny,
     variants.GAUSSIAN_PRIOR,
 )
@@ -124,7 +124,7 @@ preset(
 one_level_tiny = preset(
     "cifar10/one_level_tiny",
     "The same with the vector of latents alone: a one-level PixelVAE",
-    "6958 nats, 3.268 bits/dim, on images rebuilt from JPEG copies; no published number",
+    "6816 nats, 3.201 bits/dim, on images rebuilt from JPEG copies; no published number",
     hierarchical_tiny,
-    variants.one_level(hierarchical_tiny) | variants.NO_FREE_NATS,
+    variants.one_level(hierarchical_tiny),
 )

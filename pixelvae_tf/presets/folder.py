@@ -42,5 +42,9 @@ preset(
     "One-level PixelVAE, 32x32 in colour, R then G then B",
     EXPECTED,
     cifar10.one_level_tiny,
-    {"data.name": "folder", "train.steps": 4_000, "train.evaluate_every": 500, "train.checkpoint_every": 250},
+    {
+        "data.name": "folder",
+        **{"train.steps": 4_000, "train.free_nats_steps": 2_000},
+        **{"train.evaluate_every": 500, "train.checkpoint_every": 250},
+    },
 )
