@@ -1,11 +1,18 @@
 """A folder of pictures of all kinds."""
 
+import os
 import pathlib
 
 import numpy as np
 from PIL import Image
 
 SIDE = 8
+# What may become of a file of images meanwhile.
+HARMS = {
+    "noise": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "torn": lambda file: os.truncate(file, 150),
+    "missing": pathlib.Path.unlink,
+}
 
 
 def picture(seed, size=(40, 30)):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import run_command
-from photo_folder import SIDE, make_animals, make_photos, picture
+from photo_folder import HARMS, SIDE, make_animals, make_photos, picture
 
 from pixelvae_tf import data
 from pixelvae_tf.config import DataConfig
@@ -203,13 +203,6 @@ def _flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-
-
-HARMS = {
-    "noise": lambda shard: shard.write_bytes(bytes(shard.stat().st_size)),
-    "torn": lambda shard: os.truncate(shard, 150),
-    "missing": pathlib.Path.unlink,
-}
 
 
 @pytest.mark.parametrize("harm", HARMS)

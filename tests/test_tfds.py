@@ -1,12 +1,12 @@
 """Image sets that TFDS has prepared: read from disk at any places."""
 
-import os
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from photo_folder import HARMS
 from small_run import largest_difference, run_steps, small_config
 
 from pixelvae_tf import data, runs
@@ -102,13 +102,6 @@ def test_training_on_it_is_training_on_the_same_images_in_memory(prepared, monke
     monkeypatch.setattr(data, "load", lambda *_: in_memory)
     # Equal batches, summed by threads that may differ in rounding; the same images in another order make 6e-4.
     assert largest_difference(found, run_steps(config, strategy, 4)[0]) < 1e-6
-
-
-HARMS = {
-    "noise": lambda file: file.write_bytes(bytes(file.stat().st_size)),
-    "torn": lambda file: os.truncate(file, 150),
-    "missing": pathlib.Path.unlink,
-}
 
 
 @pytest.mark.parametrize("harm", HARMS)

@@ -182,6 +182,14 @@ def test_tf_config_must_say_which_worker_this_is(monkeypatch):
     assert repr(text) in str(caught.value)
 
 
+def _runs(pid: int) -> bool:
+    """Whether a process is there; one that has ended and was not waited for is not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def _launcher(script, number=2, max_restarts=2):
     """A launcher of workers that need no TensorFlow, and what it says."""
     said = []
@@ -323,7 +331,7 @@ launch.Launcher([sys.executable, "-c", worker], 2, 0, print).run()
     end = time.monotonic() + 60
     alive = [int(path.name) for path in tmp_path.iterdir()]
     while alive and time.monotonic() < end:
-        alive = [pid for pid in alive if os.path.exists(f"/proc/{pid}")]
+        alive = [pid for pid in alive if _runs(pid)]
         time.sleep(0.1)
     assert not alive
 
