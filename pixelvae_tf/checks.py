@@ -135,15 +135,20 @@ def check_latents(latents: list[tf.Tensor], shapes: list[tuple[int, ...]], where
 
 
 def one_hot(labels, num_classes: int, dtype: str) -> tf.Tensor | None:
-    """Labels as vectors, checked.
+    """Labels as vectors [B, K]; arguments and errors of `as_labels`."""
+    labels = as_labels(labels, num_classes)
+    return None if labels is None else tf.one_hot(labels, num_classes, dtype=dtype)
+
+
+def as_labels(labels, num_classes: int) -> tf.Tensor | None:
+    """Labels, checked.
 
     Args:
       labels: integers [B], or None for a model without classes.
       num_classes: K, or 0.
-      dtype: the result's.
 
     Returns:
-      [B, K], or None.
+      int64 [B], or None.
 
     Raises:
       ValueError: for labels that are missing, not wanted, of another shape or dtype, or (outside graphs) out of range.
@@ -166,4 +171,4 @@ def one_hot(labels, num_classes: int, dtype: str) -> tf.Tensor | None:
     in_range = tf.reduce_all((labels >= 0) & (labels < num_classes))
     checked = tf.debugging.Assert(in_range, [f"{expected}. Received: other values"])
     with tf.control_dependencies([] if checked is None else [checked]):
-        return tf.one_hot(labels, num_classes, dtype=dtype)
+        return tf.identity(labels)

@@ -10,6 +10,8 @@ import pytest
 from absl import flags
 
 ROOT = pathlib.Path(__file__).parents[1]
+# The modules of all commands.
+MAINS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
 
 
 def load_script(path: str) -> types.ModuleType:

@@ -432,6 +432,13 @@ def test_labels_of_another_number_are_refused_without_latents_too():
     assert model.sample(SEEDS, labels=np.array([0, 2], np.int16)).shape == (2, 5, 4, 1)
 
 
+@pytest.mark.parametrize("labels", [2, [0, 7, *[1] * 98]], ids=["scalar", "one that the start does not look at"])
+def test_all_labels_of_a_start_are_checked(labels):
+    model = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, num_classes=3)))
+    with pytest.raises(ValueError, match=r"labels must be integers \[B\] in 0\.\.2"):
+        model.start_from(np.repeat(IMAGES[:1], 100, axis=0), labels)
+
+
 def test_a_start_takes_tensors_and_lists():
     conditional = pixelvae_tf.build(Config(model=dataclasses.replace(CONFIG, num_classes=3)))
     streams = PixelCNNPPConfig(num_blocks=1, num_scales=1, filters=4)

@@ -32,7 +32,7 @@ from pixelvae_tf.codec.stack import Stack
 
 pytest.importorskip("constriction")
 OPTIONS = codec.Options(images_per_chunk=7, lanes=4, checksums=False)
-FEW = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+FEW = hypothesis.settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,8 @@ def test_a_table_of_many_places_is_made_of_several(monkeypatch):
     assert len(table.buckets) == 7 and {place: table[place] for place in bits} == bits
 
 
-@FEW
+# Once in thousands of draws none lies near enough.
+@hypothesis.settings(FEW, derandomize=True)
 @hypothesis.given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 0.1]))
 def test_a_decoder_rounds_as_the_encoder_did(seed, tolerance):
     random = np.random.default_rng(seed)
@@ -251,7 +252,7 @@ def test_a_file_takes_what_its_model_says(config):
     assert spent.posteriors == pytest.approx(8 * number * 3 * 4.7 if config.levels else 0.0, rel=0.2)
 
 
-@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=20, deadline=None)
 @hypothesis.given(st.integers(0, 2**32 - 1))
 def test_noise_within_the_tolerance_changes_nothing(seed):
     images = _images(9, seed=seed)
@@ -453,7 +454,7 @@ def _decodes_or_refuses(content):
         np.testing.assert_array_equal(decoded, _images(12))
 
 
-@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(st.integers(0, len(CONTENT) - 1), st.binary(max_size=6), st.integers(0, 6))
 def test_a_damaged_file_is_refused(place, new, removed):
     _decodes_or_refuses(CONTENT[:place] + new + CONTENT[place + removed :])
@@ -549,7 +550,7 @@ def test_what_a_header_says_of_its_model_is_clipped_and_escaped():
     assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
 
 
-@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=300, deadline=None)
 @hypothesis.given(st.data())
 def test_a_hostile_file_is_refused(data):
     """Checksums that are right over words, counts and a header that lie."""

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 from commands import SAMPLE, run_command
+from scripts import MAINS
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import config_help, presets
@@ -14,9 +15,6 @@ from pixelvae_tf.export import client, exporter
 from pixelvae_tf.files import local_path
 from pixelvae_tf.models.networks import NETWORKS
 from pixelvae_tf.suggestions import SHOWN, did_you_mean
-
-ROOT = pathlib.Path(__file__).parents[1]
-MAINS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
 
 
 @pytest.mark.parametrize("path", MAINS, ids=lambda path: path.stem)

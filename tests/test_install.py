@@ -74,15 +74,9 @@ def test_data_sets_of_an_extra_that_is_missing_name_it(monkeypatch, name):
 def wheel(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("wheel")
     # setuptools packs what earlier builds left in build/.
-    sources = shutil.copytree(
-        ROOT, folder / "checkout", ignore=lambda path, names: {"build", "dist", "runs"} & set(names) | _hidden(names)
-    )
+    sources = shutil.copytree(ROOT, folder / "checkout", ignore=shutil.ignore_patterns(".*", "build", "dist", "runs"))
     _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", str(sources)], folder)
     return next(folder.glob("*.whl"))
-
-
-def _hidden(names) -> set[str]:
-    return {name for name in names if name.startswith(".")}
 
 
 def _run(command, folder) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import stat
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from absl import flags
 from photo_folder import SIDE, make_animals, make_photos
 from PIL import Image
+from scripts import MAINS
 from small_run import small_config
 
 from pixelvae_tf import console, data, files, model_card, pictures, runs
@@ -95,8 +95,6 @@ def test_flags_that_are_paths_are_paths(tmp_path, monkeypatch):
             values(["program", argument])
 
 
-ROOT = pathlib.Path(__file__).parents[1]
-MAINS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
 PATH_FLAGS = {
     "train.main": {"workdir"},
     "train.evaluate_main": {"workdir", "folder", "data_dir"},

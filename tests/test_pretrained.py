@@ -217,7 +217,7 @@ def test_a_model_travels_as_a_folder(tmp_path):
 
     described = card_lib.make_card(config, "best", 7)  # which no command made
     saved.save_to_preset(tmp_path / "described", described)
-    *_, known = pretrained.load(tmp_path / "described")
+    known = pretrained.find(tmp_path / "described").card
     assert known["commands"]["train"] is None and "No preset becomes" in model_card.page(known)
 
     # By Keras' own means, as KerasHub reads it.

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import pathlib
 import re
 import signal
 import struct
@@ -19,14 +18,13 @@ import pytest
 import tensorflow as tf
 from commands import exit_code
 from photo_folder import picture
+from scripts import MAINS
 
 import pixelvae_tf
 from pixelvae_tf import console, keras_backend, progress, standard_streams
 from pixelvae_tf.data import folder
 
-ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ["tensorflow", "keras", "tensorflow_probability", "tensorflow_datasets", "sklearn", "matplotlib"]
-COMMANDS = sorted(path for folder in ("train", "export") for path in (ROOT / folder).glob("*main.py"))
 # The module by itself: in a process that imports no TensorFlow.
 START = f"import runpy, subprocess, sys; streams = runpy.run_path({standard_streams.__file__!r}); "
 START += "streams['open_standard_streams'](); "
@@ -254,7 +252,7 @@ def test_a_full_pipe_that_another_program_made_non_blocking_is_waited_for():
         assert process.wait() == 0 and not process.stderr.read()
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MAINS, ids=lambda path: path.stem)
 def test_what_computes_nothing_imports_no_tensorflow(path):
     """Which takes seconds; nobody waits for them to read a help text."""
     module = f"pixelvae_tf.{path.parent.name}.{path.stem}"

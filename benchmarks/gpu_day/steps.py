@@ -271,8 +271,8 @@ def train() -> dict:
     checkpoints = sorted(path.name for path in workdir.glob("checkpoints/*.index"))
     if not checkpoints:
         raise SystemExit(f"train: there must be a checkpoint. Received: {output[-1000:]}")
-    outcome = {"status": process.returncode, "checkpoints": checkpoints, "tail": output[-500:]}
-    return outcome | ({"missing": True} if process.returncode else {})  # stopped before its last step
+    stopped = process.returncode != 0  # before its last step
+    return {"status": process.returncode, "missing": stopped, "checkpoints": checkpoints, "tail": output[-500:]}
 
 
 def main(argv: list[str]) -> None:

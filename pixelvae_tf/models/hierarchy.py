@@ -133,18 +133,19 @@ class Hierarchy(ElboModel):
           ValueError: for images of another shape or dtype, values out of range, or no image; or as `likelihood`.
         """
         pixels.check_images(images, self.config.image_shape, self.config.num_values)
+        labels = checks.as_labels(labels, self.config.num_classes)
         checks.check_same_batch(images=images, labels=labels)
         images = np.asarray(images)
-        # From all parts of the set, which may be sorted.
-        chosen = np.linspace(0, len(images) - 1, min(len(images), START_IMAGES)).astype(np.int64)
-        labels = None if labels is None else np.asarray(labels)[chosen]
-        one_hot = checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
         params = self.network.layers[-1]
         marginal = self.site.marginal_params(images)
         if not self.config.pixels.starts_from_data:
             params.bias.assign(marginal)
             return
+        # From all parts of the set, which may be sorted.
+        chosen = np.linspace(0, len(images) - 1, min(len(images), START_IMAGES)).astype(np.int64)
         some = tf.constant(images[chosen])
+        labels = None if labels is None else tf.gather(labels, chosen)
+        one_hot = checks.one_hot(labels, self.config.num_classes, self.compute_dtype)
         latents = self._sample_posterior(self._posterior(some), noise.image_seeds(some))
         context = self._context(latents, one_hot)
         with layers.data_dependent_initialization():

@@ -44,7 +44,9 @@ preset(
     cifar10.one_level_tiny,
     {
         "data.name": "folder",
-        **{"train.steps": 4_000, "train.free_nats_steps": 2_000},
-        **{"train.evaluate_every": 500, "train.checkpoint_every": 250},
+        "train.steps": 4_000,
+        "train.free_nats_steps": 2_000,
+        "train.evaluate_every": 500,
+        "train.checkpoint_every": 250,
     },
 )
