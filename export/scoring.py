@@ -6,11 +6,8 @@ OUTPUT/scores.json     what they come from; written last
 OUTPUT/.unfinished/    what a run that was interrupted goes on from
 """
 
-import csv
 import dataclasses
-import io
 import json
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +20,7 @@ from pixelvae_tf.data import resumable
 from pixelvae_tf.data.resumable import crc32_of, read_json
 from pixelvae_tf.data.walk import walk_images
 from pixelvae_tf.export.scorer import Scorer
-from pixelvae_tf.files import local_path, require_outside, write_atomically
+from pixelvae_tf.files import as_csv, local_path, require_outside, write_atomically
 from pixelvae_tf.model_card import CARD
 
 TABLE, MAPS, SUMMARY = "scores.csv", "maps.png", "scores.json"
@@ -106,13 +103,8 @@ def score(
         **{name: None if model is None else crc32_of(model.path / CARD) for name, model in models.items()},
         "files": {name: resumable.fingerprint(folders[name], {name: paths[name]}) for name in sorted(folders)},
     }
-    resumable.require_same(output, SUMMARY, identity, "scored by the same models")
-    summary = read_json(output / SUMMARY)
-    if not os.path.lexists(output / SUMMARY) and not (output / resumable.UNFINISHED).exists():
-        for name in (TABLE, MAPS):
-            if os.path.lexists(output / name):
-                raise ValueError(f"output must not have a {name} of something else. Received: {str(output)!r}")
-    if summary is not None and (output / TABLE).exists() and (output / MAPS).exists():
+    summary = resumable.found(output, (SUMMARY, TABLE, MAPS), identity, "scored by the same models")
+    if summary is not None:
         return summary
     with resumable.writing(output, identity, "pixelvae-score") as records:
         return _score(scorer, folders, paths, records, identity, progress)
@@ -223,14 +215,8 @@ def _as_csv(images: _Folder, reference: _Folder | None) -> str:
     if reference is not None:
         for name, values in images.columns.items():
             columns[name.replace("_nats", "_percentile")] = scores.percentiles(values, reference.columns[name])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", *columns])
-    for row, file in enumerate(images.files):
-        # Names that are no UTF-8 are written as they can be.
-        shown = file.encode(errors="backslashreplace").decode()
-        writer.writerow([shown, *(f"{values[row]:.7g}" for values in columns.values())])
-    return text.getvalue()
+    # Names that are no UTF-8 are written as they can be.
+    return as_csv({"file": [file.encode(errors="backslashreplace").decode() for file in images.files], **columns})
 
 
 def _draw(scorer: Scorer, folder: pathlib.Path, images: _Folder, order: np.ndarray, identity: dict) -> np.ndarray:

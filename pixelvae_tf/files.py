@@ -1,13 +1,16 @@
-"""Paths that users write, files that exist whole or not at all, and a lock for a single writer."""
+"""Paths that users write, files that exist whole or not at all, and a lock for a single writer, tables."""
 
 import contextlib
+import csv
 import errno
+import io
 import os
 import pathlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 
 def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
@@ -102,6 +105,16 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
     finally:
         # Free the space, which a full disk needs.
         unfinished.unlink(missing_ok=True)
+
+
+def as_csv(columns: Mapping[str, Iterable[Any]]) -> str:
+    """A table as CSV, with a line of names; Python's and float64's numbers have the seven digits of float32."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow([f"{value:.7g}" if isinstance(value, float) else value for value in row])
+    return text.getvalue()
 
 
 @contextlib.contextmanager

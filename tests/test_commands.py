@@ -41,15 +41,21 @@ def test_evaluate_takes_other_images_weights_batches_and_noise(trained_run, tmp_
         split.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(split / f"{number}.png")
     options = [f"--folder={tmp_path}/photos", "--split=train", "--weights=latest", "--batch_size=3", "--seed=5"]
+    options.append(f"--output={tmp_path}/out")
     status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", *options)
     assert status == 0, errors
     model, _, step = runs.load(workdir, "latest")
     expected = evaluation.Evaluator(model, seed=5)(images[:7, ..., None])
     report = json.loads(out)
+    inside = [f"--workdir={workdir}", *options[:-1], f"--output={tmp_path}/photos/out"]
+    status, _, errors = run_command("train.evaluate_main", *inside)
+    assert status == 1 and "pixelvae-evaluate: output must not lie in folder" in errors
     # Float32, in other batches, on other threads.
     assert report["bound_nats"] == pytest.approx(expected["bound_nats"], rel=1e-5)
     described = [report[name] for name in ("num_images", "weights", "step", "seed")]
     assert described == [7, "latest (average)", step, 5]
+    table = np.genfromtxt(tmp_path / "out" / "bounds.csv", delimiter=",", names=True)
+    assert table["bound_nats"].mean() == pytest.approx(report["bound_nats"], rel=1e-6)  # seven digits each
 
 
 def evaluate_to_nan():

@@ -97,7 +97,7 @@ def test_flags_that_are_paths_are_paths(tmp_path, monkeypatch):
 
 PATH_FLAGS = {
     "train.main": {"workdir"},
-    "train.evaluate_main": {"workdir", "folder", "data_dir"},
+    "train.evaluate_main": {"workdir", "folder", "data_dir", "output"},
     "train.prepare_main": {"output"},
     "export.main": {"workdir", "export_dir", "preset_dir"},
     "export.model_main": {"workdir", "saved_model", "images", "mask", "output"},

@@ -3,16 +3,20 @@
 pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
 pixelvae-evaluate --pretrained=digits/gated_pixel_vae
 
-The JSON goes to standard output and to WORKDIR/evaluations, all else to standard error.
+The JSON goes to standard output and to WORKDIR/evaluations, all else to standard error. With --output
+
+OUTPUT/bounds.csv     each image's bound and its parts, in nats
+OUTPUT/report.json    the JSON; written last
+OUTPUT/.unfinished/   what an evaluation that was interrupted goes on from
 """
 
-import json
 import pathlib
 import sys
 
 from absl import flags
 
 from pixelvae_tf import console, files, limits, onednn
+from pixelvae_tf.config import Config
 
 _WORKDIR = console.define_path("workdir", None, "Directory of a run.")
 _PRETRAINED = console.define_pretrained("Trained weights, instead of a run's")
@@ -28,6 +32,9 @@ _DTYPE = flags.DEFINE_enum("dtype", None, limits.DTYPES, "Precision to compute i
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; changes no bound.", 1, limits.MAX_BATCH)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.", -(2**62), 2**62)
 _FOLDER = console.define_path("folder", None, "Folder of images, if it is not the run's.")
+_OUTPUT = console.define_path(
+    "output", None, "Folder for a table of all images' bounds. An interrupted evaluation goes on from there."
+)
 _DATA_DIR = console.define_path("data_dir", None, "TFDS' data directory, if it is not the run's.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
@@ -41,7 +48,7 @@ def main(argv: list[str]) -> None:
     onednn.switch_on()
     console.start_tensorflow()
     from pixelvae_tf import data, pretrained, progress, runs
-    from pixelvae_tf.train import evaluation, workdir
+    from pixelvae_tf.train import evaluation, evaluation_files, workdir
 
     weights = _WEIGHTS.value or "best"
     try:
@@ -50,17 +57,13 @@ def main(argv: list[str]) -> None:
             weights, step = card["weights"], card["step"]
         else:
             model, config, step = runs.load(_WORKDIR.value, weights, _DTYPE.value)
-        if _DATA_DIR.value is not None:
-            # A folder in the run's config would be read instead.
-            config.data.data_dir, config.data.folder, config.data.labels = _DATA_DIR.value, "", ""
-        if _FOLDER.value is not None:
-            if not config.data.folder:  # other images than the run's
-                config.data.exclude_labels = ()
-                config.data.labels = "folders" if config.model.num_classes else ""
-            config.data.folder = _FOLDER.value
-        if _WORKDIR.value and config.data.folder:
+        _move_images(config)
+        output = None if _OUTPUT.value is None else files.local_path(_OUTPUT.value, "output")
+        if config.data.folder:
             folder = files.local_path(config.data.folder, "folder")
-            files.require_outside(pathlib.Path(_WORKDIR.value), folder, "workdir", "folder")
+            for name, path in (("workdir", _WORKDIR.value), ("output", output)):
+                if path:
+                    files.require_outside(pathlib.Path(path), folder, name, "folder")
         images = data.load(config.data, _SPLIT.value, config.model.image_shape)
         data.check_fits(images, config.model)
         if _WORKDIR.value and _FOLDER.value is None and _DATA_DIR.value is None:
@@ -74,19 +77,18 @@ def main(argv: list[str]) -> None:
     evaluator = evaluation.Evaluator(
         model, batch_size=_BATCH_SIZE.value, seed=_SEED.value, importance_samples=_IMPORTANCE_SAMPLES.value
     )
+    of_weights = {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
+    of_weights["dtype"] = model.dtype_policy.name
     try:
         with progress.announced(f"evaluating {len(images.images):,} images of {images.name}") as count:
-            report = evaluator(images, count)
-    except OSError as error:
+            if output is None:
+                report = evaluator(images, count)
+            else:
+                report = evaluation_files.evaluate(evaluator, images, output, of_weights, count)
+        report |= {**of_weights, **({"seed": _SEED.value} if _SEED.value else {})}
+        line = evaluation_files.to_json(report)
+    except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error
-    report |= {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
-    report |= {"dtype": model.dtype_policy.name, **({"seed": _SEED.value} if _SEED.value else {})}
-    try:
-        line = json.dumps(report, allow_nan=False)
-    except ValueError as error:  # NaN and infinity: JSON does not have them.
-        raise SystemExit(
-            f"pixelvae-evaluate: every value must be finite; the weights diverged. Received: {report}"
-        ) from error
     print(evaluation.in_words(report), file=sys.stderr, flush=True)
     print(line)
     if not _WORKDIR.value:
@@ -95,6 +97,18 @@ def main(argv: list[str]) -> None:
         runs.write_evaluation(report, _WORKDIR.value, images.fingerprint())
     except OSError as error:  # For example another user's run; the report is printed all the same.
         print(f"pixelvae-evaluate: the report is not left in {_WORKDIR.value!r} too: {error}", file=sys.stderr)
+
+
+def _move_images(config: Config) -> None:
+    """Has the images of a config read from where the flags say."""
+    if _DATA_DIR.value is not None:
+        # A folder in the run's config would be read instead.
+        config.data.data_dir, config.data.folder, config.data.labels = _DATA_DIR.value, "", ""
+    if _FOLDER.value is not None:
+        if not config.data.folder:  # other images than the run's
+            config.data.exclude_labels = ()
+            config.data.labels = "folders" if config.model.num_classes else ""
+        config.data.folder = _FOLDER.value
 
 
 def run() -> None:

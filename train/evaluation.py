@@ -1,7 +1,11 @@
 """Evaluates the bound of a whole split, by named parts."""
 
+import dataclasses
+import io
 import math
+import pathlib
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +14,7 @@ import tensorflow as tf
 
 from pixelvae_tf import bounds, data, pixels
 from pixelvae_tf.bounds.diagnosis import exchanged_elbo, usage_sources
+from pixelvae_tf.files import write_atomically
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.train.workers import Workers
 
@@ -37,6 +42,32 @@ class Moments:
     def variances(self) -> np.ndarray:
         """The variance of every element, [*shape]."""
         return self._squares / self._count
+
+
+@dataclasses.dataclass(frozen=True)
+class PerImage:
+    """The parts of the bounds of N images, and what is known of all of them alone.
+
+    Attributes:
+      parts: float64 by name: reconstruction_nats [N], kl_nats [N, L], and importance_weighted_nats [N] if asked for.
+      active_units: of each level.
+      seconds: that measuring took, before interruptions too.
+    """
+
+    parts: dict[str, np.ndarray]
+    active_units: list[int]
+    seconds: float
+
+    @property
+    def bound_nats(self) -> np.ndarray:
+        """The negative ELBO, [N]."""
+        return self.parts["reconstruction_nats"] + self.parts["kl_nats"].sum(axis=1)
+
+    def table(self) -> dict[str, np.ndarray]:
+        """The columns of a table, [N] each: the image's place in the split, and nats."""
+        of_levels = {f"kl_z{level}_nats": kl for level, kl in enumerate(self.parts["kl_nats"].T, start=1)}
+        vectors = {name: values for name, values in self.parts.items() if values.ndim == 1}
+        return {"image": np.arange(len(self.bound_nats)), "bound_nats": self.bound_nats, **vectors, **of_levels}
 
 
 class Evaluator:
@@ -143,19 +174,49 @@ class Evaluator:
         """
         image_set = data.given_images(images, self.model.config)
         data.check_fits(image_set, self.model.config)
-        start = time.monotonic()
+        return self.report(image_set, self.measure(image_set, progress))
+
+    def measure(
+        self,
+        image_set: data.ImageSet,
+        progress: Callable[[int, int], None] | None = None,
+        records: pathlib.Path | None = None,
+    ) -> PerImage:
+        """Measures each image.
+
+        Args:
+          image_set: the split, which fits the model.
+          progress: called with (images done, images in all).
+          records: a folder for what is done, a file a batch; what is there is not done again. They must be of the same
+            images, model and evaluator.
+
+        Returns:
+          What was found.
+
+        Raises:
+          OSError: if a record cannot be written.
+        """
         collected: dict[str, list[np.ndarray]] = {}
         moments = [Moments(level.shape) for level in self.model.config.levels]
         number, done = len(image_set.images), 0
-        batch_size = data.even_batch_size(number, self.batch_size, self.strategy.num_replicas_in_sync)
+        batch_size = self._even_batch_size(image_set)
         # Each image's pixels and latents are its own.
         share = batch_size // self.strategy.num_replicas_in_sync
         own = np.tile(np.arange(batch_size, dtype=np.int32)[:, None] % share, 1 + self.model.num_levels)
+        seconds = 0.0
         for batch, real in self._batches(image_set, batch_size):
-            results = self._run(self._parts, {**batch, "sources": own})
-            if self.importance_samples:
-                results |= self._run(self._importance_weighted, batch)
-            results = {name: values[real] for name, values in results.items()}
+            record = None if records is None else records / f"{done:09d}.npz"
+            results = None if record is None else _read_arrays(record)
+            if results is None:
+                start = time.monotonic()
+                results = self._run(self._parts, {**batch, "sources": own})
+                if self.importance_samples:
+                    results |= self._run(self._importance_weighted, batch)
+                results = {name: values[real] for name, values in results.items()}
+                results["seconds"] = np.array(time.monotonic() - start)
+                if record is not None:
+                    _write_arrays(record, results)
+            seconds += float(results.pop("seconds"))
             for level, of_level in enumerate(moments):
                 of_level.add(results.pop(f"mean_{level}"))
             for name, values in results.items():
@@ -164,14 +225,21 @@ class Evaluator:
             if progress is not None:
                 progress(done, number)
         parts = {name: np.concatenate(values).astype(np.float64) for name, values in collected.items()}
-        active = [bounds.active_units(of_level.variances()) for of_level in moments]
-        report = self._report(image_set, parts, active)
-        return {**report, **self._usage(image_set, batch_size), "seconds": round(time.monotonic() - start, 1)}
+        return PerImage(parts, [bounds.active_units(of_level.variances()) for of_level in moments], seconds)
 
-    def _report(self, image_set: data.ImageSet, parts: dict[str, np.ndarray], active_units: list[int]) -> dict:
-        number = len(image_set.images)
+    def _even_batch_size(self, image_set: data.ImageSet) -> int:
+        return data.even_batch_size(len(image_set.images), self.batch_size, self.strategy.num_replicas_in_sync)
+
+    def report(self, image_set: data.ImageSet, per_image: PerImage) -> dict:
+        """The report on a split, as `__call__` returns it, from what `measure` found of its images."""
+        start = time.monotonic()
+        usage = self._usage(image_set, self._even_batch_size(image_set))
+        seconds = per_image.seconds + time.monotonic() - start
+        return {**self._means(image_set, per_image), **usage, "seconds": round(seconds, 1)}
+
+    def _means(self, image_set: data.ImageSet, per_image: PerImage) -> dict:
+        number, parts, bound = len(image_set.images), per_image.parts, per_image.bound_nats
         shape = self.model.config.image_shape
-        bound = parts["reconstruction_nats"] + parts["kl_nats"].sum(axis=1)
         report = {
             "data": image_set.name,
             "binarization": image_set.binarization,
@@ -183,7 +251,7 @@ class Evaluator:
             "bound_bpd": pixels.bits_per_dim(bound.mean(), shape),
             "reconstruction_nats": parts["reconstruction_nats"].mean(),
             "kl_nats": list(parts["kl_nats"].mean(axis=0)),
-            "active_units": active_units,
+            "active_units": per_image.active_units,
             "units": [math.prod(level.shape) for level in self.model.config.levels],
         }
         if self.importance_samples:
@@ -208,6 +276,21 @@ def in_words(report: dict) -> str:
         )
     sign, more = "=" if report["exact"] else "<=", f" ({'; '.join(parts)})" if parts else ""
     return f"{report['data']}: -{report['of']} {sign} {value}, {report['bound_bpd']:.3f} bits/dim{more}"
+
+
+def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    """The arrays in a file; None if it is missing or damaged."""
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write_arrays(path: pathlib.Path, arrays: dict[str, Any]) -> None:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_atomically(path, content.getvalue())
 
 
 def _filled_up(sources: np.ndarray, number: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import os
 import pathlib
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pixelvae_tf.data.decoding import MachineError, is_of_the_machine
@@ -60,16 +60,23 @@ def fingerprint(folder: str | pathlib.Path, splits: Mapping[str, list[str]]) -> 
     return code.hexdigest()
 
 
-def require_same(output: pathlib.Path, finished: str, identity: dict[str, Any], how: str) -> None:
-    """Raises a ValueError if an output, finished or not, comes from other files or from other options.
+def found(output: pathlib.Path, names: Sequence[str], identity: dict[str, Any], how: str) -> dict[str, Any] | None:
+    """What an output holds already, if it is finished.
 
     Args:
       output: the directory, to which nothing was written yet.
-      finished: the name of the file in it that says what it holds.
+      names: its files; the first, JSON with `identity`, says what it holds.
       identity: of what is to be made.
       how: what would be the same way.
+
+    Returns:
+      The content of the first file; None if one of them is missing.
+
+    Raises:
+      ValueError: if the output, finished or not, comes from other files or from other options, or has a file of one of
+        these names that is something else.
     """
-    for record in (output / finished, output / UNFINISHED / IDENTITY):
+    for record in (output / names[0], output / UNFINISHED / IDENTITY):
         content = read_json(record)
         if content is None:
             continue
@@ -84,6 +91,11 @@ def require_same(output: pathlib.Path, finished: str, identity: dict[str, Any], 
                 f"output must be new, or hold what was {how} from the same files. "
                 f"Received: {str(output)!r}, with {', '.join(different)}. Choose another output, or remove that one"
             )
+    if not os.path.lexists(output / names[0]) and not (output / UNFINISHED).exists():
+        for name in names[1:]:
+            if os.path.lexists(output / name):
+                raise ValueError(f"output must not have a {name} of something else. Received: {str(output)!r}")
+    return read_json(output / names[0]) if all((output / name).exists() for name in names) else None
 
 
 @contextlib.contextmanager
@@ -92,7 +104,7 @@ def writing(output: pathlib.Path, identity: dict[str, Any], command: str) -> Ite
 
     Args:
       output: the directory.
-      identity: of what is made, as `require_same` compares it.
+      identity: of what is made, as `found` compares it.
       command: the one that writes, for the message.
 
     Yields:
