@@ -103,7 +103,7 @@ def score(
         **{name: None if model is None else crc32_of(model.path / CARD) for name, model in models.items()},
         "files": {name: resumable.fingerprint(folders[name], {name: paths[name]}) for name in sorted(folders)},
     }
-    summary = resumable.found(output, (SUMMARY, TABLE, MAPS), identity, "scored by the same models")
+    summary = resumable.finished(output, (SUMMARY, TABLE, MAPS), identity, "scored by the same models")
     if summary is not None:
         return summary
     with resumable.writing(output, identity, "pixelvae-score") as records:

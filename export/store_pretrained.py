@@ -18,6 +18,7 @@ from pixelvae_tf import data, hub, presets, progress, runs
 from pixelvae_tf.export import card as card_lib
 from pixelvae_tf.models import weights
 from pixelvae_tf.train.evaluation import Evaluator
+from pixelvae_tf.train.evaluation_files import to_json
 
 # Every clone and every wheel carries the weights.
 MAX_BYTES = 5_000_000
@@ -45,7 +46,8 @@ def store(workdir: str | pathlib.Path, name: str, note: str = "") -> pathlib.Pat
     """
     model, config, step = runs.load(workdir, dtype=DTYPE)
     evaluations = runs.read_evaluations(workdir, runs.fingerprint(model), DTYPE)
-    if not any(report["data"] == f"{config.data.name}/test" for report in evaluations):
+    test = f"{data.describe(config.data)[0]}/test"
+    if config.data.folder or not any(report["data"] == test for report in evaluations):
         raise ValueError(
             "workdir must hold an evaluation of its best weights on the test split of a data set that others have too: "
             f"run `pixelvae-evaluate --workdir={workdir}`. Received: {[report['data'] for report in evaluations]}"
@@ -70,8 +72,8 @@ def store(workdir: str | pathlib.Path, name: str, note: str = "") -> pathlib.Pat
         weights.round_to_float16(model)
         samples = max(report.get("importance_samples", 0) for report in evaluations if report["data"] == images.name)
         with progress.announced("evaluating the weights as float16 holds them") as count:
-            report = json.loads(json.dumps(Evaluator(model, importance_samples=samples)(images, count)))
-        best = {"weights": "best (average)", "step": step, "fingerprint": runs.fingerprint(model)}
+            report = json.loads(to_json(Evaluator(model, importance_samples=samples)(images, count)))
+        best = {"weights": "best (average)", "step": step, "fingerprint": runs.fingerprint(model), "dtype": DTYPE}
         evaluations, rounded = [report | best], {"rounded_to": "float16"}
 
     commands = {"train": command, "evaluate": f"pixelvae-evaluate --pretrained={name}"}

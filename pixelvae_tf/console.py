@@ -72,8 +72,8 @@ def run(main: Callable[[list[str]], None], epilogue: Callable[[], str] | None = 
         app.run(functools.partial(_with_short_usage_errors, main), **{"flags_parser": _parse_flags, **options})
     except SystemExit as ended:
         status = ended.code
-    except KeyboardInterrupt:
-        print(f"{command()}: stopped by Ctrl-C", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{command()}: stopped by Ctrl-C{f'; {interrupt}' if interrupt.args else ''}", file=sys.stderr)
         status = 128 + signal.SIGINT
     except Exception as error:
         reason = _reason(error)
@@ -193,9 +193,16 @@ class _PathParser(flags.ArgumentParser):
 
     syntactic_help = "a path"
 
+    def __init__(self, may_be_empty: bool = False):
+        self._may_be_empty = may_be_empty
+
     def parse(self, argument: str) -> str:
-        """The path with ~ expanded; an empty one stays empty."""
-        return str(local_path(argument, "it")) if argument else argument
+        """The path with ~ expanded."""
+        if argument:
+            return str(local_path(argument, "it"))
+        if not self._may_be_empty:  # as of a variable of the shell that is not set: it would be the current directory
+            raise ValueError("it must be a path, and not empty. Received: ''")
+        return argument
 
     def flag_type(self) -> str:
         """As absl's --help calls it."""
@@ -211,12 +218,12 @@ class _PathsParser(flags.ListParser):
 
 
 def define_path(name: str, default: str | None, description: str, **options) -> flags.FlagHolder:
-    """Defines a flag for a path on this machine. URLs are refused, and ~ is expanded.
+    """Defines a flag for a path on this machine. ~ is expanded; URLs are refused, and "" unless it is the default.
 
     Args:
       name, default, description, **options: as of `flags.DEFINE_string`.
     """
-    return flags.DEFINE(_PathParser(), name, default, description, **options)
+    return flags.DEFINE(_PathParser(may_be_empty=default == ""), name, default, description, **options)
 
 
 def define_paths(name: str, default: list[str] | None, description: str, **options) -> flags.FlagHolder:

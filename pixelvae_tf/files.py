@@ -1,4 +1,4 @@
-"""Paths that users write, files that exist whole or not at all, and a lock for a single writer, tables."""
+"""Paths that users write, files that exist whole or not at all, tables as CSV, and a lock for a single writer."""
 
 import contextlib
 import csv
@@ -108,7 +108,7 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
 
 
 def as_csv(columns: Mapping[str, Iterable[Any]]) -> str:
-    """A table as CSV, with a line of names; Python's and float64's numbers have the seven digits of float32."""
+    """A table as CSV, with a line of names; numbers of type float, NumPy's float64 too, have seven digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

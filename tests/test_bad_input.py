@@ -65,7 +65,7 @@ CASES = {
         "every --config.FIELD must name a field",
     ),
     "level": (TRAIN, [PRESET, "--config.model.levels[3].dim=3"], "must name a field of the"),
-    "no path": (TRAIN, [PRESET, "--workdir="], "--workdir=DIR is required"),
+    "no path": (TRAIN, [PRESET, "--workdir="], "--workdir=: it must be a path, and not empty"),
     # TensorFlow would take the checkpoints of {empty}/a, {empty}/b for those of this one, and remove them.
     "pattern": (TRAIN, [PRESET, "--workdir={empty}/[ab]"], "workdir must be a path without *, ?, [, ] and"),
     "bracket": (TRAIN, [PRESET, "--config.model.levels[0=3"], "every --config.FIELD must name a field"),
@@ -119,7 +119,7 @@ CASES = {
     "folder": (TRAIN, [PRESET, "--config.data.folder={empty}/no"], "data.folder must be a directory of images"),
     "prepare nothing": (PREPARE, ["{empty}", "--size=8", "--output={empty}/out"], "folder must hold images"),
     "prepare no folder": (PREPARE, ["{empty}/no", "--size=8", "--output={empty}/out"], "folder must be a directory"),
-    "prepare no output": (PREPARE, ["{empty}", "--size=8", "--output="], "--output=DIR is required"),
+    "prepare no output": (PREPARE, ["{empty}", "--size=8", "--output="], "--output=: it must be a path, and not empty"),
     "prepare distance": (PREPARE, ["{empty}", "--size=8", "--output=o", "--duplicate_distance=64"], "64 is not an int"),
     "no data": (TRAIN, [MNIST, "--config.data.data_dir={empty}/no"], "must be a directory"),
     "empty data": (TRAIN, [MNIST, "--config.data.data_dir={empty}"], "data.data_dir must be"),
@@ -136,6 +136,13 @@ CASES = {
         "workdir must be writable and have room for the run. Received: ",
     ),
     "split": (EVALUATE, ["--workdir={run}", "--split=dev"], "split must be one of train, validation, test"),
+    "evaluate into a file": (EVALUATE, ["--workdir={run}", "--output={file}"], "output must be a directory that"),
+    "evaluate into the run's reports": (
+        EVALUATE,
+        ["--workdir={run}", "--output={run}/evaluations"],
+        "output must not be where the run keeps its reports",
+    ),
+    "evaluate into nothing": (EVALUATE, ["--workdir={run}", "--output="], "--output=: it must be a path, and not"),
     "no path to evaluate": (EVALUATE, ["--workdir="], "and not empty. Received: ''"),
     "two sources": (
         EVALUATE,

@@ -42,8 +42,14 @@ def test_evaluate_takes_other_images_weights_batches_and_noise(trained_run, tmp_
         Image.fromarray(image).save(split / f"{number}.png")
     options = [f"--folder={tmp_path}/photos", "--split=train", "--weights=latest", "--batch_size=3", "--seed=5"]
     options.append(f"--output={tmp_path}/out")
-    status, out, errors = run_command("train.evaluate_main", f"--workdir={workdir}", *options)
+    command = ("train.evaluate_main", f"--workdir={workdir}", *options)
+    status, out, errors = run_command(*command)
     assert status == 0, errors
+    shutil.rmtree(workdir / runs.EVALUATIONS)
+    assert run_command(*command)[:2] == (0, out)
+    (left,) = (workdir / runs.EVALUATIONS).iterdir()
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert json.loads(left.read_text()) == json.loads(out) == {name: written[name] for name in json.loads(out)}
     model, _, step = runs.load(workdir, "latest")
     expected = evaluation.Evaluator(model, seed=5)(images[:7, ..., None])
     report = json.loads(out)

@@ -86,8 +86,11 @@ def test_flags_that_are_paths_are_paths(tmp_path, monkeypatch):
     images_flag = console.define_paths("images", None, "Which.", flag_values=values)
     values(["program", "--workdir=~/run", "--images=~/a.png,b.png"])
     assert workdir_flag.value == f"{tmp_path}/run" and images_flag.value == [f"{tmp_path}/a.png", "b.png"]
-    values(["program", "--workdir="])
-    assert workdir_flag.value == ""
+    optional_flag = console.define_path("cache", "", "Where, if anywhere.", flag_values=values)
+    values(["program", "--cache="])
+    assert optional_flag.value == ""
+    with pytest.raises(flags.IllegalFlagValueError, match=r"flag --workdir=: it must be a path, and not empty"):
+        values(["program", "--workdir="])
     for argument in ("--workdir=gs://bucket/run", "--images=a.png,gs://bucket/b.png"):
         with pytest.raises(
             flags.IllegalFlagValueError, match=r"flag --\w+=.*must be a path on this machine, not a URL"

@@ -3,11 +3,8 @@
 pixelvae-evaluate --workdir=runs/digits --split=test --importance_samples=50
 pixelvae-evaluate --pretrained=digits/gated_pixel_vae
 
-The JSON goes to standard output and to WORKDIR/evaluations, all else to standard error. With --output
-
-OUTPUT/bounds.csv     each image's bound and its parts, in nats
-OUTPUT/report.json    the JSON; written last
-OUTPUT/.unfinished/   what an evaluation that was interrupted goes on from
+The JSON goes to standard output and to WORKDIR/evaluations, all else to standard error. --output=DIR leaves it in
+DIR/report.json, and each image's bound in DIR/bounds.csv; interrupted, the same command goes on.
 """
 
 import pathlib
@@ -32,10 +29,10 @@ _DTYPE = flags.DEFINE_enum("dtype", None, limits.DTYPES, "Precision to compute i
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images at once; changes no bound.", 1, limits.MAX_BATCH)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the posterior samples.", -(2**62), 2**62)
 _FOLDER = console.define_path("folder", None, "Folder of images, if it is not the run's.")
+_DATA_DIR = console.define_path("data_dir", None, "TFDS' data directory, if it is not the run's.")
 _OUTPUT = console.define_path(
     "output", None, "Folder for a table of all images' bounds. An interrupted evaluation goes on from there."
 )
-_DATA_DIR = console.define_path("data_dir", None, "TFDS' data directory, if it is not the run's.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 flags.mark_flags_as_mutual_exclusive(["weights", "pretrained"])
 flags.mark_flags_as_mutual_exclusive(["dtype", "pretrained"])
@@ -58,12 +55,15 @@ def main(argv: list[str]) -> None:
         else:
             model, config, step = runs.load(_WORKDIR.value, weights, _DTYPE.value)
         _move_images(config)
-        output = None if _OUTPUT.value is None else files.local_path(_OUTPUT.value, "output")
         if config.data.folder:
             folder = files.local_path(config.data.folder, "folder")
-            for name, path in (("workdir", _WORKDIR.value), ("output", output)):
+            for name, path in (("workdir", _WORKDIR.value), ("output", _OUTPUT.value)):
                 if path:
                     files.require_outside(pathlib.Path(path), folder, name, "folder")
+        if _WORKDIR.value and _OUTPUT.value:
+            reports = pathlib.Path(_WORKDIR.value, runs.EVALUATIONS)
+            if reports.resolve() == pathlib.Path(_OUTPUT.value).resolve():
+                raise ValueError(f"output must not be where the run keeps its reports. Received: {_OUTPUT.value!r}")
         images = data.load(config.data, _SPLIT.value, config.model.image_shape)
         data.check_fits(images, config.model)
         if _WORKDIR.value and _FOLDER.value is None and _DATA_DIR.value is None:
@@ -77,15 +77,15 @@ def main(argv: list[str]) -> None:
     evaluator = evaluation.Evaluator(
         model, batch_size=_BATCH_SIZE.value, seed=_SEED.value, importance_samples=_IMPORTANCE_SAMPLES.value
     )
-    of_weights = {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
-    of_weights["dtype"] = model.dtype_policy.name
+    about = {"weights": f"{weights} (average)", "step": step, "fingerprint": runs.fingerprint(model)}
+    about |= {"dtype": model.dtype_policy.name, **({"seed": _SEED.value} if _SEED.value else {})}
     try:
         with progress.announced(f"evaluating {len(images.images):,} images of {images.name}") as count:
-            if output is None:
-                report = evaluator(images, count)
+            if _OUTPUT.value:
+                output = pathlib.Path(_OUTPUT.value)
+                report = evaluation_files.evaluate(evaluator, images, output, about, count)
             else:
-                report = evaluation_files.evaluate(evaluator, images, output, of_weights, count)
-        report |= {**of_weights, **({"seed": _SEED.value} if _SEED.value else {})}
+                report = evaluator(images, count) | about
         line = evaluation_files.to_json(report)
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-evaluate: {error}") from error

@@ -5,7 +5,7 @@ import io
 import math
 import pathlib
 import time
-import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,7 +46,7 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True)
 class PerImage:
-    """The parts of the bounds of N images, and what is known of all of them alone.
+    """The parts of the bounds of N images, and what only all of them together have.
 
     Attributes:
       parts: float64 by name: reconstruction_nats [N], kl_nats [N, L], and importance_weighted_nats [N] if asked for.
@@ -64,7 +64,7 @@ class PerImage:
         return self.parts["reconstruction_nats"] + self.parts["kl_nats"].sum(axis=1)
 
     def table(self) -> dict[str, np.ndarray]:
-        """The columns of a table, [N] each: the image's place in the split, and nats."""
+        """The columns of a table, [N] each: the image's place among those that were evaluated, and nats."""
         of_levels = {f"kl_z{level}_nats": kl for level, kl in enumerate(self.parts["kl_nats"].T, start=1)}
         vectors = {name: values for name, values in self.parts.items() if values.ndim == 1}
         return {"image": np.arange(len(self.bound_nats)), "bound_nats": self.bound_nats, **vectors, **of_levels}
@@ -171,6 +171,7 @@ class Evaluator:
 
         Raises:
           ValueError: if the split does not fit the model; see `data.check_fits`.
+          OSError: if images on disk cannot be read, or were changed.
         """
         image_set = data.given_images(images, self.model.config)
         data.check_fits(image_set, self.model.config)
@@ -188,27 +189,26 @@ class Evaluator:
           image_set: the split, which fits the model.
           progress: called with (images done, images in all).
           records: a folder for what is done, a file a batch; what is there is not done again. They must be of the same
-            images, model and evaluator.
+            images, model and evaluator; the folder is there.
 
         Returns:
           What was found.
 
         Raises:
-          OSError: if a record cannot be written.
+          OSError: if a record cannot be written, or images on disk cannot be read or were changed.
         """
         collected: dict[str, list[np.ndarray]] = {}
         moments = [Moments(level.shape) for level in self.model.config.levels]
         number, done = len(image_set.images), 0
-        batch_size = self._even_batch_size(image_set)
+        batch_size = self.batch_size_for(image_set)
         # Each image's pixels and latents are its own.
         share = batch_size // self.strategy.num_replicas_in_sync
         own = np.tile(np.arange(batch_size, dtype=np.int32)[:, None] % share, 1 + self.model.num_levels)
-        seconds = 0.0
+        seconds, start = 0.0, time.monotonic()
         for batch, real in self._batches(image_set, batch_size):
-            record = None if records is None else records / f"{done:09d}.npz"
+            record = None if records is None else records / f"{done:09d}"
             results = None if record is None else _read_arrays(record)
             if results is None:
-                start = time.monotonic()
                 results = self._run(self._parts, {**batch, "sources": own})
                 if self.importance_samples:
                     results |= self._run(self._importance_weighted, batch)
@@ -224,16 +224,18 @@ class Evaluator:
             done += int(real.sum())
             if progress is not None:
                 progress(done, number)
+            start = time.monotonic()
         parts = {name: np.concatenate(values).astype(np.float64) for name, values in collected.items()}
         return PerImage(parts, [bounds.active_units(of_level.variances()) for of_level in moments], seconds)
 
-    def _even_batch_size(self, image_set: data.ImageSet) -> int:
+    def batch_size_for(self, image_set: data.ImageSet) -> int:
+        """How many images of a split are measured at once."""
         return data.even_batch_size(len(image_set.images), self.batch_size, self.strategy.num_replicas_in_sync)
 
     def report(self, image_set: data.ImageSet, per_image: PerImage) -> dict:
         """The report on a split, as `__call__` returns it, from what `measure` found of its images."""
         start = time.monotonic()
-        usage = self._usage(image_set, self._even_batch_size(image_set))
+        usage = self._usage(image_set, self.batch_size_for(image_set))
         seconds = per_image.seconds + time.monotonic() - start
         return {**self._means(image_set, per_image), **usage, "seconds": round(seconds, 1)}
 
@@ -279,18 +281,22 @@ def in_words(report: dict) -> str:
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-    """The arrays in a file; None if it is missing or damaged."""
+    """The arrays that `_write_arrays` wrote; None if they are missing or damaged."""
     try:
-        with np.load(path) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        checksum, content = (written := path.read_bytes())[:4], written[4:]
+    except OSError:
         return None
+    if int.from_bytes(checksum) != zlib.crc32(content):
+        return None
+    with np.load(io.BytesIO(content)) as file:
+        return dict(file)
 
 
 def _write_arrays(path: pathlib.Path, arrays: dict[str, Any]) -> None:
+    """Writes arrays behind a checksum: NumPy notices not every damage, each in its way."""
     content = io.BytesIO()
     np.savez(content, **arrays)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, zlib.crc32(content.getvalue()).to_bytes(4) + content.getvalue())
 
 
 def _filled_up(sources: np.ndarray, number: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """An evaluation that leaves every image's bound, and that the same command resumes after an interruption.
 
 OUTPUT/bounds.csv     each image's bound and its parts, in nats
-OUTPUT/report.json    the report; written last
+OUTPUT/report.json    the report, and what it comes from; written last
 OUTPUT/.unfinished/   what an evaluation that was interrupted goes on from
 """
 
@@ -24,40 +24,44 @@ def evaluate(
     evaluator: Evaluator,
     images: data.ImageSet,
     output: pathlib.Path,
-    weights: dict[str, Any],
+    about: dict[str, Any],
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """The report on a split; its table and the report are left in a folder.
 
     Args:
       evaluator: of the model.
-      images: the split.
+      images: the split, which fits the model.
       output: the folder; made if need be.
-      weights: what tells the model's weights and precision from others.
+      about: what tells the model's weights and precision from others; added to the report.
       progress: called with (images done, images in all).
 
+    Returns:
+      The report.
+
     Raises:
-      ValueError: if the output cannot be written, another process writes it, or it is of something else; or if the
-        report is not finite.
+      ValueError: if the output cannot be read or written, another process writes it, or it is of something else; or if
+        the report is not finite.
+      OSError: if images on disk cannot be read, or were changed.
     """
     identity = {
         "version": VERSION,
         "data": images.name,
-        **weights,
+        **about,
         "seed": evaluator.seed,
         "importance_samples": evaluator.importance_samples,
-        "batch_size": evaluator.batch_size,
+        "batch_size": evaluator.batch_size_for(images),
         "files": images.fingerprint(),
     }
-    found = resumable.found(output, (REPORT, TABLE), identity, "evaluated in the same way")
-    if found is None:
+    report = resumable.finished(output, (REPORT, TABLE), identity, "evaluated in the same way")
+    if report is None:
         with resumable.writing(output, identity, "pixelvae-evaluate") as records:
             per_image = evaluator.measure(images, progress, records)
-            found = {**evaluator.report(images, per_image), "identity": identity}
-            as_json = to_json(found)
+            report = {**evaluator.report(images, per_image), **about}
+            content = to_json({**report, "identity": identity})
             write_atomically(output / TABLE, as_csv(per_image.table()))
-            write_atomically(output / REPORT, as_json + "\n")
-    return {name: value for name, value in found.items() if name != "identity"}
+            write_atomically(output / REPORT, content + "\n")
+    return report
 
 
 def to_json(report: dict[str, Any]) -> str:

@@ -33,8 +33,6 @@ def main(argv: list[str]) -> None:
     """Parses the flags and prepares."""
     if len(argv) != 2:
         raise app.UsageError(f"one folder of images is expected. Received: {' '.join(argv[1:]) or 'none'}")
-    if not _OUTPUT.value:
-        raise app.UsageError("--output=DIR is required")
     absl_logging.set_verbosity(absl_logging.WARNING)
     from pixelvae_tf import progress
     from pixelvae_tf.data import folder, prepare, prepared
@@ -58,8 +56,6 @@ def main(argv: list[str]) -> None:
             manifest = prepare.prepare(argv[1], _OUTPUT.value, how, count)
     except (OSError, ValueError) as error:
         raise SystemExit(f"pixelvae-prepare: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit("pixelvae-prepare: stopped; run the same command again to go on") from None
     print(f"{'prepared' if prepares else 'already prepared'}: {_OUTPUT.value}, {how.side}x{how.side}")
     for split, content in manifest["splits"].items():
         print(f"  {split}: {content['num_images']} images in {len(content['shards'])} shards")

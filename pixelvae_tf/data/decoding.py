@@ -48,7 +48,11 @@ TRANSPOSITIONS = {
 }
 
 
-class MachineError(OSError):
+class ImagesError(OSError):
+    """Images cannot be read from disk, or are no longer what they were."""
+
+
+class MachineError(ImagesError):
     """A file or folder could not be read for a reason that is not its own: permissions, memory, a failing disk."""
 
     def __init__(self, path: str | pathlib.Path, error: BaseException):

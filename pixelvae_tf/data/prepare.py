@@ -83,7 +83,7 @@ def prepare(
     classes = images.classes("folder") if how.labels else ()
     files = resumable.fingerprint(folder, images.splits)
     identity = {"version": VERSION, **dataclasses.asdict(how), "files": files}
-    resumable.found(output, (prepared.MANIFEST,), identity, "prepared with the same options")
+    resumable.require_same(output, prepared.MANIFEST, identity, "prepared with the same options")
     with resumable.writing(output, identity, "pixelvae-prepare") as records:
         manifest = prepared.read_whole(output)
         if manifest is None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pixelvae_tf.data import shards
+from pixelvae_tf.data.decoding import ImagesError
 
 FORMAT = "array_record"
 # Images that enter a fingerprint, beside the first of each file.
@@ -60,8 +61,8 @@ class Records:
         except Exception as error:  # array_record, TFDS and Pillow raise errors of many types.
             raise self._failed(f"{type(error).__name__}: {error}".partition("\n")[0]) from error
 
-    def _failed(self, reason: str) -> OSError:
-        self._failure = OSError(
+    def _failed(self, reason: str) -> ImagesError:
+        self._failure = ImagesError(
             f"data.data_dir must hold images of one size for {self._name} (others go through pixelvae-prepare), and "
             f"stay as it is while they are read. Received: {reason}"
         )

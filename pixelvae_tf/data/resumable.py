@@ -11,10 +11,10 @@ import os
 import pathlib
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pixelvae_tf.data.decoding import MachineError, is_of_the_machine
+from pixelvae_tf.data.decoding import ImagesError, MachineError, is_of_the_machine
 from pixelvae_tf.files import locked, write_atomically
 
 UNFINISHED, IDENTITY, LOCK = ".unfinished", "identity.json", "lock"
@@ -60,27 +60,48 @@ def fingerprint(folder: str | pathlib.Path, splits: Mapping[str, list[str]]) -> 
     return code.hexdigest()
 
 
-def found(output: pathlib.Path, names: Sequence[str], identity: dict[str, Any], how: str) -> dict[str, Any] | None:
-    """What an output holds already, if it is finished.
+def finished(output: pathlib.Path, names: Sequence[str], identity: dict[str, Any], how: str) -> dict[str, Any] | None:
+    """What an output holds already.
 
     Args:
-      output: the directory, to which nothing was written yet.
-      names: its files; the first, JSON with `identity`, says what it holds.
+      output: the directory.
+      names: the files that are written there; the first, JSON with `identity`, is written last.
       identity: of what is to be made.
       how: what would be the same way.
 
     Returns:
-      The content of the first file; None if one of them is missing.
+      The content of the first file less `identity`; None if a file is missing.
 
     Raises:
-      ValueError: if the output, finished or not, comes from other files or from other options, or has a file of one of
-        these names that is something else.
+      ValueError: if a file of one of these names is something else, the output cannot be read, or as `require_same`.
     """
-    for record in (output / names[0], output / UNFINISHED / IDENTITY):
-        content = read_json(record)
-        if content is None:
-            continue
+    content = _read_own(output, names[0])
+    is_ours = content is not None and isinstance(content.get("identity"), dict)
+    if not is_ours and _read_own(output, f"{UNFINISHED}/{IDENTITY}") is None:
+        for name in names:
+            if os.path.lexists(output / name):
+                raise ValueError(f"output must not have a {name} of something else. Received: {str(output)!r}")
+    require_same(output, names[0], identity, how)
+    if content is None or not is_ours or not all((output / name).exists() for name in names):
+        return None
+    return {name: value for name, value in content.items() if name != "identity"}
+
+
+def require_same(output: pathlib.Path, summary: str, identity: dict[str, Any], how: str) -> None:
+    """Raises a ValueError if an output, finished or not, comes from other files or from other options.
+
+    Args:
+      output: the directory, to which nothing was written yet.
+      summary: the name of the file in it that says what it holds.
+      identity: of what is to be made.
+      how: what would be the same way.
+    """
+    for name in (summary, f"{UNFINISHED}/{IDENTITY}"):
+        content = _read_own(output, name)
+        if content is None or (name != summary and not _records(output / UNFINISHED)):
+            continue  # what was begun, and has nothing to lose, may be begun in another way
         before = content.get("identity", content)
+        before = before if isinstance(before, dict) else {}
         different = [
             "other files" if name == "files" else f"{name} {before.get(name)!r} instead of {value!r}"
             for name, value in identity.items()
@@ -91,11 +112,29 @@ def found(output: pathlib.Path, names: Sequence[str], identity: dict[str, Any], 
                 f"output must be new, or hold what was {how} from the same files. "
                 f"Received: {str(output)!r}, with {', '.join(different)}. Choose another output, or remove that one"
             )
-    if not os.path.lexists(output / names[0]) and not (output / UNFINISHED).exists():
-        for name in names[1:]:
-            if os.path.lexists(output / name):
-                raise ValueError(f"output must not have a {name} of something else. Received: {str(output)!r}")
-    return read_json(output / names[0]) if all((output / name).exists() for name in names) else None
+
+
+def _read_own(output: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """`read_json` of a file that this module's users write."""
+    try:
+        return read_json(output / name)
+    except MachineError as error:
+        raise ValueError(
+            f"output must be a directory that can be read. Received: {str(output)!r}: {error.__cause__}"
+        ) from error
+
+
+def _records(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What is in the folder for records, beside what every output has there."""
+    return [path for path in folder.iterdir() if path.name not in (LOCK, IDENTITY)] if folder.is_dir() else []
+
+
+def _remove(paths: Iterable[pathlib.Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -104,7 +143,7 @@ def writing(output: pathlib.Path, identity: dict[str, Any], command: str) -> Ite
 
     Args:
       output: the directory.
-      identity: of what is made, as `found` compares it.
+      identity: of what is made, as `require_same` compares it.
       command: the one that writes, for the message.
 
     Yields:
@@ -118,15 +157,17 @@ def writing(output: pathlib.Path, identity: dict[str, Any], command: str) -> Ite
     try:
         records.mkdir(parents=True, exist_ok=True)
         with locked(records / LOCK, f"{refusal}writing"):
+            if read_json(records / IDENTITY) is None:
+                _remove(_records(records))  # nobody knows of what they are
             write_atomically(records / IDENTITY, json.dumps(identity))
-            yield records
-            for path in records.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                elif path.name != LOCK:  # NFS does not remove a file that is open
-                    path.unlink()
+            try:
+                yield records
+            except KeyboardInterrupt as interrupt:
+                raise KeyboardInterrupt("the same command goes on") from interrupt
+            # The identity last, or what is left would have none; not the lock: NFS does not remove a file that is open.
+            _remove([*_records(records), records / IDENTITY])
         shutil.rmtree(records, ignore_errors=True)
-    except MachineError:
+    except ImagesError:
         raise
     except BlockingIOError as error:
         raise ValueError(str(error)) from error

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pixelvae_tf.data.decoding import ImagesError
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
@@ -43,7 +45,7 @@ class Shard:
             return
         now, before = os.stat(path), self.status
         if os.path.samestat(now, before) and (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise OSError(
+            raise ImagesError(
                 f"data.folder must stay as it is while it is read. Received: {path}, which has been written to since; "
                 "prepare the folder again"
             )
