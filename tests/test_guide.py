@@ -1,8 +1,10 @@
 """Every block of code of the docs is run, or says why not; every flag in them is one of its command."""
 
+import ast
 import functools
 import os
 import pathlib
+import pydoc
 import re
 import shlex
 import subprocess
@@ -36,6 +38,22 @@ def test_what_is_not_run_says_why(page):
     for block in _blocks(page):
         run = page in GUIDE or (block["language"] == "python" and page in EXAMPLES)
         assert run or block["reason"], f"{page.name}: either run it, or say why not:\n{block.group()}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_that_is_not_run_names_what_there_is(page):
+    for block in _blocks(page):
+        if block["language"] != "python" or page in GUIDE or page in EXAMPLES:
+            continue
+        tree, ours = ast.parse(block["code"]), {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("pixelvae_tf"):
+                for alias in node.names:
+                    ours[alias.asname or alias.name] = pydoc.locate(f"{node.module}.{alias.name}")
+        assert None not in ours.values(), f"{page.name}: {ours}"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours:
+                assert hasattr(ours[node.value.id], node.attr), f"{page.name}: {ast.unparse(node)}"
 
 
 def _commands() -> list[tuple[str, list[str]]]:
