@@ -12,6 +12,19 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+# What a file is called while `write_atomically` writes it: NAME.x.unfinished. A process that is killed leaves it.
+HALF = ".unfinished"
+# Copies, previews and rubbish that file managers, servers and archives leave, beside all names that start with a dot.
+HIDDEN = {"@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+found", "system volume information"}
+HIDDEN |= {"recycler", "recycled", "found.000", "network trash folder", "temporary items", "@tmp", "__pycache__"}
+HIDDEN |= {"#snapshot", "@snapshot", "~snapshot", "@recently-snapshot"}  # of file servers: all images once more
+HIDDEN |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether no images are read from a file or folder of this name."""
+    return name.startswith(".") or name.lower() in HIDDEN
+
 
 def local_path(path: str | os.PathLike, name: str) -> pathlib.Path:
     """A path as a user writes it, with ~ expanded: shells do not expand it after the = of a flag.
@@ -77,7 +90,7 @@ def _linked_folders(folder: pathlib.Path) -> Iterator[str]:
         visited.add(real)
         yield real
         for root, folders, _ in os.walk(real):
-            folders[:] = [name for name in folders if not name.startswith(".")]  # hidden: no images are read there
+            folders[:] = [name for name in folders if not is_hidden(name)]
             waiting += [path for name in folders if (path := pathlib.Path(root, name)).is_symlink()]
 
 
@@ -93,7 +106,7 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
     if path.exists() and not path.is_file():
         raise OSError(f"{path} must be a regular file to be written in its place")
     # Concurrent writers of the same file use different names.
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}{HALF}")
     try:
         with unfinished.open("xb") as file:
             if path.exists():

@@ -119,6 +119,7 @@ CASES = {
     "folder": (TRAIN, [PRESET, "--config.data.folder={empty}/no"], "data.folder must be a directory of images"),
     "prepare nothing": (PREPARE, ["{empty}", "--size=8", "--output={empty}/out"], "folder must hold images"),
     "prepare no folder": (PREPARE, ["{empty}/no", "--size=8", "--output={empty}/out"], "folder must be a directory"),
+    "prepare an empty name": (PREPARE, ["", "--size=8", "--output={empty}/out"], "one folder of images is expected"),
     "prepare no output": (PREPARE, ["{empty}", "--size=8", "--output="], "--output=: it must be a path, and not empty"),
     "prepare distance": (PREPARE, ["{empty}", "--size=8", "--output=o", "--duplicate_distance=64"], "64 is not an int"),
     "no data": (TRAIN, [MNIST, "--config.data.data_dir={empty}/no"], "must be a directory"),

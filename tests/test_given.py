@@ -79,6 +79,16 @@ def test_the_parts_of_a_dynamically_binarized_set_keep_their_grey_values():
         (tf.data.Dataset.from_tensor_slices(IMAGES).repeat(), "images must be a finite tf.data.Dataset"),
         (tf.data.Dataset.range(3), r"of images \[H, W, C\] or .*Received: TensorSpec"),
         (tf.data.Dataset.from_tensor_slices(IMAGES).take(0), "of at least one image"),
+        ((IMAGES, LABELS, LABELS), "images must be an array, or a tuple .*Received: a tuple of 3 elements"),
+        ((), "images must be an array, or a tuple .*Received: a tuple of 0 elements"),
+        ([IMAGES, LABELS], "images must be of one size, .*inhomogeneous"),
+        (
+            tf.data.Dataset.from_generator(
+                lambda: (np.zeros((side, 4, 1), int) for side in (3, 5)),
+                output_signature=tf.TensorSpec((None, 4, 1), tf.int64),
+            ),
+            "images must be of one size, .*same shape",
+        ),
     ],
 )
 def test_what_is_no_set_of_images_is_named(images, message):
@@ -91,6 +101,11 @@ def test_other_labels_are_other_images():
     same, other = (data.given_splits((IMAGES, labels), MODEL)["train"] for labels in (LABELS.copy(), LABELS[::-1]))
     assert same.fingerprint() == data.given_splits((IMAGES, LABELS), MODEL)["train"].fingerprint()
     assert same.fingerprint() != other.fingerprint()
+    sets = [
+        data.ImageSet(IMAGES.astype(np.uint8), labels, "mine/train", 4, "none") for labels in (LABELS, LABELS[::-1])
+    ]
+    of_sets = [data.given_splits({"train": each, "validation": each}, MODEL)["train"] for each in sets]
+    assert of_sets[0].fingerprint() != of_sets[1].fingerprint()
 
 
 def test_a_split_without_images_is_refused_before_anything_is_trained(tmp_path):

@@ -192,7 +192,8 @@ def test_a_link_in_the_images_folder_does_not_make_a_run_part_of_them(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (photos / "train" / "more").symlink_to(tmp_path / "elsewhere")
     (photos / "train" / "round").symlink_to(photos)
-    (photos / ".runs").symlink_to(work)  # nobody looks for images there
+    for hidden in (".runs", "@eaDir"):  # nobody looks for images there
+        (photos / hidden).symlink_to(work)
     files.require_outside(work, photos, "workdir", "folder")
     (tmp_path / "elsewhere" / "runs").symlink_to(work)  # behind two links
     for place in (work, work / "deep", work / "new"):

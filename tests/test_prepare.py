@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import pathlib
+import re
+import shutil
 import zlib
 
 import numpy as np
@@ -12,7 +14,7 @@ import tensorflow as tf
 from commands import run_command
 from photo_folder import HARMS, SIDE, make_animals, make_photos, picture
 
-from pixelvae_tf import data
+from pixelvae_tf import data, files
 from pixelvae_tf.config import DataConfig
 from pixelvae_tf.data import decoding, near_duplicates, prepare, resumable, shards
 
@@ -66,7 +68,7 @@ def test_batches_from_shards_equal_those_from_memory(photos, tmp_path):
 
 
 @pytest.mark.parametrize(("stop_after", "distance"), [(1, 4), (5, -1), (5, 4), (9, 4), (17, 4)])
-def test_interrupted_it_goes_on_to_the_same_result(photos, tmp_path, stop_after, distance):
+def test_interrupted_it_goes_on_to_the_same_result(photos, tmp_path, monkeypatch, stop_after, distance):
     options = _options(duplicate_distance=distance)
     whole = prepare.prepare(photos, tmp_path / "whole", options)
     calls = []
@@ -81,11 +83,21 @@ def test_interrupted_it_goes_on_to_the_same_result(photos, tmp_path, stop_after,
         prepare.prepare(photos, tmp_path / "out", options, stop)
     with pytest.raises(ValueError, match=r"data\.folder must be completely prepared: run pixelvae-prepare once more"):
         data.load(DataConfig("x", folder=str(tmp_path / "out")), "train", (SIDE, SIDE, 3))
-    read = []
-    assert prepare.prepare(photos, tmp_path / "out", options, lambda done, total: read.append(done)) == whole
-    assert _files(tmp_path / "out") == _files(tmp_path / "whole")
-    # A third time there is nothing to do.
+    read, read_file = [], prepare.folder_lib.read
+
+    def count(folder, path, *size):
+        read.append(path)
+        return read_file(folder, path, *size)
+
+    monkeypatch.setattr(prepare.folder_lib, "read", count)
     assert prepare.prepare(photos, tmp_path / "out", options) == whole
+    assert _files(tmp_path / "out") == _files(tmp_path / "whole")
+    # Test (2 files) and validation (2) are a shard each, train's 14 are four.
+    ends = [2, 4, 8, 12, 16, 18]
+    assert len(read) == 18 - max([0, *(end for end in ends if end < stop_after)]), "finished shards are not read again"
+    read.clear()
+    assert prepare.prepare(photos, tmp_path / "out", options) == whole
+    assert not read, "a third time there is nothing to do"
 
 
 def test_a_shard_that_was_damaged_meanwhile_is_made_again(photos, tmp_path):
@@ -135,6 +147,30 @@ def test_a_lost_shard_is_made_again_by_the_same_command(photos, tmp_path):
         (tmp_path / "out" / "manifest.json").write_text(damaged)
         assert prepare.prepare(photos, tmp_path / "out", _options()) == whole
         assert _files(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "train-00000.npy"])
+def test_files_of_something_else_stay(photos, tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("// mine")
+    with pytest.raises(ValueError, match=rf"output must not have a {re.escape(name)} of something else"):
+        prepare.prepare(photos, out, _options())
+    assert (out / name).read_text() == "// mine" and len(list(out.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_half_written_is_removed(photos, tmp_path):
+    def kill(done, total):
+        if done == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare(photos, tmp_path / "out", _options(), kill)
+    (tmp_path / "out" / f"train-00001.npy.0a{files.HALF}").write_bytes(b"half")
+    (tmp_path / "out" / resumable.UNFINISHED / f"train-00001.json.0a{files.HALF}").write_bytes(b"half")
+    prepare.prepare(photos, tmp_path / "out", _options())
+    prepare.prepare(photos, tmp_path / "whole", _options())
+    assert _files(tmp_path / "out") == _files(tmp_path / "whole")
 
 
 def test_two_commands_do_not_write_the_same_output(photos, tmp_path):
@@ -262,6 +298,21 @@ def test_labels_are_prepared(tmp_path):
     plain = data.load(DataConfig("x", folder=str(out)), "train", (SIDE, SIDE, 3))
     assert plain.labels is None and plain.fingerprint() != train.fingerprint()
     assert prepare.prepare(animals, out, _options(labels=True)) == manifest
+
+
+def test_a_class_that_lost_all_its_images_for_training_is_named(tmp_path, caplog):
+    animals = make_animals(tmp_path / "animals")
+    (animals / "train" / "emu").mkdir()
+    # Looks like an image of the test split, which is read first.
+    shutil.copy(next((animals / "test").rglob("*.*")), animals / "train" / "emu" / "a.png")
+    out = tmp_path / "out"
+    prepare.prepare(animals, out, _options(labels=True))
+    assert "No image for training is left of 'emu'" in caplog.text
+    with pytest.raises(ValueError, match=r"images for training of every class\. Received: none of 'emu' that can be"):
+        data.load(DataConfig("x", folder=str(out), labels="folders"), "train", (SIDE, SIDE, 3))
+    (animals / "train" / "emu" / "a.png").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="Received: none of 'emu' that can be read"):
+        data.load(DataConfig("x", folder=str(animals), labels="folders"), "train", (SIDE, SIDE, 3))
 
 
 def test_labels_survive_an_interruption_and_damage(tmp_path):

@@ -51,6 +51,8 @@ def test_plain_names_are_taken(names, expected):
         ["photosTr", "photosTs"],
         ["x_tr", "x_va", "x_te"],
         ["tr", "ts"],
+        ["train\u6807\u6ce8", "test"],  # labels of train, in Chinese
+        ["train\u00e9", "test\u00e9"],
     ],
     ids="-".join,
 )
@@ -73,6 +75,8 @@ def test_trains_are_classes_among_others():
 def test_a_single_train_among_others_may_be_a_class():
     with pytest.raises(ValueError, match=r"if that is a class, another name.*Received: 2 other subfolders, none"):
         splits.folders_of_splits(["bus", "train", "car"], "folder")
+    with pytest.raises(ValueError, match=r"beside 'training', or, if that is a class, .*Received: 2 other subfolders"):
+        splits.folders_of_splits(["bus", "training", "car"], "folder")
     assert splits.folders_of_splits(["bus", "trains", "car"], "folder") == {}
     assert splits.folders_of_splits(["bus", "train", "val", "car", "cat"], "folder").keys() == {"train", "val"}
 

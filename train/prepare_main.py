@@ -31,7 +31,7 @@ _LABELS = flags.DEFINE_enum("labels", None, [FOLDERS], "folders: the subfolders 
 
 def main(argv: list[str]) -> None:
     """Parses the flags and prepares."""
-    if len(argv) != 2:
+    if len(argv) != 2 or not argv[1]:  # "": a variable of the shell that is not set
         raise app.UsageError(f"one folder of images is expected. Received: {' '.join(argv[1:]) or 'none'}")
     absl_logging.set_verbosity(absl_logging.WARNING)
     from pixelvae_tf import progress

@@ -59,7 +59,8 @@ class MachineError(ImagesError):
         reason = getattr(error, "strerror", None) or f"{error or 'out of memory'}"
         super().__init__(
             f"every image must be readable. Received: {str(path)!a}: {type(error).__name__}: {reason}. "
-            "It is not counted as damaged: remove the cause, or the file, and start the same command again"
+            "It is not counted as damaged: remove the cause and start the same command again (without the file they "
+            "would be other images)"
         )
 
 
@@ -125,10 +126,12 @@ def readable(image_shape: Sequence[int] | None, name: str) -> tuple[int, int]:
     Raises:
       ValueError: unless files can be brought to them: squares of 1 or 3 channels.
     """
-    if image_shape is None or image_shape[0] != image_shape[1] or image_shape[2] not in MODES:
+    if image_shape is None:
+        raise ValueError(f"image_shape must be given, (H, W, C), to read {name} from files. Received: None")
+    if image_shape[0] != image_shape[1] or image_shape[2] not in MODES:
         raise ValueError(
             f"{name} can be read from files only for models of square images with 1 or 3 channels. "
-            f"Received: {'x'.join(map(str, image_shape)) if image_shape else None}"
+            f"Received: {'x'.join(map(str, image_shape))}"
         )
     return image_shape[0], image_shape[2]
 

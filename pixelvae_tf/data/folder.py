@@ -91,6 +91,11 @@ class Images:
         return tuple(sorted(everywhere))
 
 
+def lost_classes(labels: np.ndarray | None, classes: tuple[str, ...]) -> list[str]:
+    """The classes that no label is of: all their images could not be read, or were near-duplicates of others."""
+    return [] if labels is None else [name for number, name in enumerate(classes) if number not in set(labels.tolist())]
+
+
 def list_images(folder: str | pathlib.Path, name: str = "folder") -> Images:
     """The images of every split.
 

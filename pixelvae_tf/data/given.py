@@ -1,7 +1,7 @@
 """Images that a program passes: arrays, or a `tf.data.Dataset`."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,12 @@ def given_splits(images: Any, model: ModelConfig, exclude_labels: tuple[int, ...
                 'images must be arrays, pairs, a tf.data.Dataset, or {"train": ..., "validation": ...}. '
                 f"Received: a dict of {', '.join(map(repr, images))}"
             )
-        return {
+        splits = {
             split: without_classes(given_images(images[split], model, split), exclude_labels, split)
             for split in ("train", "validation")
         }
+        # As all given ones are called, by which their labels count in their fingerprint.
+        return {split: dataclasses.replace(some, name=f"{GIVEN}/{split}") for split, some in splits.items()}
     whole = without_classes(given_images(images, model, "train"), exclude_labels, "train")
     held_out = np.arange(len(whole.images)) % HELD_OUT == HELD_OUT - 1
     if not held_out.any():
@@ -71,7 +73,7 @@ def given_images(images: Any, model: ModelConfig, split: str = "test") -> ImageS
         return images
     values: Any
     values, labels = _read(images) if isinstance(images, tf.data.Dataset) else _pair(images)
-    values = None if values is None else np.asarray(values)
+    values = None if values is None else _of_one_size(np.asarray, values)
     pixels.check_images(values, model.image_shape, model.num_values)
     if labels is not None:
         labels = np.asarray(labels)
@@ -88,9 +90,21 @@ def _pair(element: Any) -> tuple[Any, Any]:
     """(images, labels or None) of an array, a tuple or a dict of them."""
     if isinstance(element, Mapping):
         return element.get("images", element.get("image")), element.get("labels", element.get("label"))
-    if isinstance(element, tuple):
-        return element[0], element[1] if len(element) > 1 else None
-    return element, None
+    if not isinstance(element, tuple):
+        return element, None
+    if len(element) not in (1, 2):
+        raise ValueError(
+            "images must be an array, or a tuple (images,) or (images, labels). "
+            f"Received: a tuple of {len(element)} elements"
+        )
+    return element[0], element[1] if len(element) > 1 else None
+
+
+def _of_one_size(make: Callable[[Any], np.ndarray], images: Any) -> np.ndarray:
+    try:
+        return make(images)
+    except ValueError as error:  # NumPy's speaks of inhomogeneous shapes.
+        raise ValueError(f"images must be of one size, [N, H, W, C] all together. Received: {error}") from error
 
 
 def _read(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray | None]:
@@ -110,4 +124,4 @@ def _read(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray | None]:
         raise ValueError("images must be a tf.data.Dataset of at least one image. Received: none")
     join = np.stack if rank == 3 else np.concatenate
     images, labels = zip(*elements, strict=True)
-    return join(images), None if labels[0] is None else join(labels)
+    return _of_one_size(join, images), None if labels[0] is None else join(labels)

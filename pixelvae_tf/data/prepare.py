@@ -15,7 +15,8 @@ import numpy as np
 from pixelvae_tf.data import folder as folder_lib
 from pixelvae_tf.data import prepared, resumable
 from pixelvae_tf.data.near_duplicates import HASH_BITS, NearDuplicates, perceptual_hash
-from pixelvae_tf.files import local_path, require_outside, write_atomically
+from pixelvae_tf.data.walk import say
+from pixelvae_tf.files import HALF, local_path, require_outside, write_atomically
 
 __all__ = ["Preparation", "prepare"]
 
@@ -84,7 +85,13 @@ def prepare(
     files = resumable.fingerprint(folder, images.splits)
     identity = {"version": VERSION, **dataclasses.asdict(how), "files": files}
     resumable.require_same(output, prepared.MANIFEST, identity, "prepared with the same options")
+    if not prepared.is_prepared(output):
+        known = resumable.read_json(output / prepared.MANIFEST) or {}
+        shards = sorted(path.name for split in ORDER for path in output.glob(f"{split}-*.npy"))
+        resumable.refuse_others(output, [*([] if "identity" in known else [prepared.MANIFEST]), *shards])
     with resumable.writing(output, identity, "pixelvae-prepare") as records:
+        for half in output.glob(f"*-*.npy.*{HALF}"):
+            half.unlink()
         manifest = prepared.read_whole(output)
         if manifest is None:
             # If a shard was lost or damaged, all are written again.
@@ -96,6 +103,8 @@ def prepare(
                 for split, content in manifest["splits"].items():
                     paths = [path for part in parts if part["split"] == split for path in part["kept"]]
                     labels = images.labels(paths, classes)
+                    if split == "train" and (lost := folder_lib.lost_classes(labels, classes)):
+                        say(f"No image for training is left of {', '.join(map(ascii, lost))}: no model can learn them")
                     content["labels"] = prepared.write_array(output / f"{split}-labels.npy", labels)
             write_atomically(output / prepared.MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return manifest
@@ -165,7 +174,7 @@ def _make_part(
         return result, perceptual_hash(result.pixels)
 
     part: dict[str, Any] = {"unreadable": {}, "duplicates": [], "hashes": []}
-    images, kept = [], []
+    images, kept = np.empty((len(paths), how.side, how.side, how.channels), np.uint8), []
     for number, (result, code) in enumerate(folder_lib.in_parallel(read, paths), start=1):
         progress(number)
         if result.pixels is None:
@@ -173,13 +182,13 @@ def _make_part(
         elif not hashes.add(code):
             part["duplicates"].append(result.path)
         else:
-            images.append(result.pixels)
-            kept.append(result)
+            images[len(kept)] = result.pixels
+            kept.append(dataclasses.replace(result, pixels=None))
             part["hashes"].append(code)
     part["kept"] = [result.path for result in kept]
     part["num_enlarged"] = sum(result.enlarged for result in kept)
     part["converted"] = {result.path: result.note for result in kept if result.note}
     part["warnings"] = {result.path: "; ".join(result.warnings) for result in kept if result.warnings}
-    if images:
-        return part | prepared.write_array(shard, np.stack(images))
+    if kept:
+        return part | prepared.write_array(shard, images[: len(kept)])
     return part | {"file": shard.name, "num_images": 0}

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pixelvae_tf.data.decoding import ImagesError, MachineError, is_of_the_machine
-from pixelvae_tf.files import locked, write_atomically
+from pixelvae_tf.files import HALF, locked, write_atomically
 
 UNFINISHED, IDENTITY, LOCK = ".unfinished", "identity.json", "lock"
 
@@ -78,13 +78,18 @@ def finished(output: pathlib.Path, names: Sequence[str], identity: dict[str, Any
     content = _read_own(output, names[0])
     is_ours = content is not None and isinstance(content.get("identity"), dict)
     if not is_ours and _read_own(output, f"{UNFINISHED}/{IDENTITY}") is None:
-        for name in names:
-            if os.path.lexists(output / name):
-                raise ValueError(f"output must not have a {name} of something else. Received: {str(output)!r}")
+        refuse_others(output, names)
     require_same(output, names[0], identity, how)
     if content is None or not is_ours or not all((output / name).exists() for name in names):
         return None
     return {name: value for name, value in content.items() if name != "identity"}
+
+
+def refuse_others(output: pathlib.Path, names: Iterable[str]) -> None:
+    """Raises a ValueError if an output has files of these names, which are something else."""
+    for name in names:
+        if os.path.lexists(output / name):
+            raise ValueError(f"output must not have a {name} of something else. Received: {str(output)!r}")
 
 
 def require_same(output: pathlib.Path, summary: str, identity: dict[str, Any], how: str) -> None:
@@ -126,7 +131,9 @@ def _read_own(output: pathlib.Path, name: str) -> dict[str, Any] | None:
 
 def _records(folder: pathlib.Path) -> list[pathlib.Path]:
     """What is in the folder for records, beside what every output has there."""
-    return [path for path in folder.iterdir() if path.name not in (LOCK, IDENTITY)] if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name not in (LOCK, IDENTITY) and path.suffix != HALF]
 
 
 def _remove(paths: Iterable[pathlib.Path]) -> None:
@@ -157,6 +164,7 @@ def writing(output: pathlib.Path, identity: dict[str, Any], command: str) -> Ite
     try:
         records.mkdir(parents=True, exist_ok=True)
         with locked(records / LOCK, f"{refusal}writing"):
+            _remove(records.glob(f"*{HALF}"))
             if read_json(records / IDENTITY) is None:
                 _remove(_records(records))  # nobody knows of what they are
             write_atomically(records / IDENTITY, json.dumps(identity))

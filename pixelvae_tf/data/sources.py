@@ -96,7 +96,7 @@ class ImageSet:
         code = zlib.crc32(np.ascontiguousarray(images).data) if isinstance(images, np.ndarray) else images.fingerprint
         if labels is None or not (self.classes or self.name.startswith(f"{GIVEN}/")):
             return code
-        return zlib.crc32(labels.data, zlib.crc32(json.dumps(self.classes).encode(), code))
+        return zlib.crc32(np.ascontiguousarray(labels).data, zlib.crc32(json.dumps(self.classes).encode(), code))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +195,11 @@ def _load_folder(config: DataConfig, split: str, image_shape: tuple[int, int, in
     folder = local_path(config.folder, "data.folder")
     read = prepared.load if prepared.is_prepared(folder) else folder_lib.load
     images, labels, classes = read(folder, split, side, channels, config.labels == FOLDERS)
+    if split == "train" and (lost := folder_lib.lost_classes(labels, classes)):
+        raise ValueError(
+            "data.folder must have images for training of every class. "
+            f"Received: none of {', '.join(map(ascii, lost))} that can be read and is no near-duplicate of another"
+        )
     name, binarization = describe(config)
     return ImageSet(images, labels, f"{name}/{split}", 256, binarization, classes)
 
@@ -239,7 +244,7 @@ def load(config: DataConfig, split: str, image_shape: tuple[int, int, int] | Non
     Args:
       config: which data set, and where it is.
       split: "train", "validation" or "test".
-      image_shape: (H, W, C) of the model; what the images of a folder are brought to.
+      image_shape: (H, W, C) of the model, to which the images of a folder are brought; needed for a folder alone.
 
     Returns:
       Its images.

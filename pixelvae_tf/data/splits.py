@@ -38,7 +38,7 @@ def split_of(path: str) -> str:
 
 def words_of(name: str) -> list[str]:
     """The words and numbers of a name in lower case: "trainA" has two, and so has "testset"."""
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+|\d+", name)]
     glued = (GLUED.fullmatch(word) for word in words)
     return [part for word, two in zip(words, glued, strict=True) for part in (two.groups() if two else (word,))]
 
@@ -92,7 +92,7 @@ def folders_of_splits(folders: Iterable[str], name: str) -> dict[str, str]:
     speaking = sorted({folder for folder in folders if spoken_of(folder)} | pairs(folders))
     few = 2 * len(speaking) < len(folders)
     exact = {folder: SUBFOLDERS[folder.lower()] for folder in speaking if folder.lower() in SUBFOLDERS}
-    if few and set(exact.values()) == {"train"} and len(speaking) == 1:
+    if few and len(speaking) == 1 and plain_split(speaking[0]) == "train":
         raise ValueError(
             f"{name} must have other splits beside {speaking[0]!a}, or, if that is a class, another name for it, such "
             f"as 'trains'. Received: {len(folders) - 1} other subfolders, none of them a split. Rename it, or move them"

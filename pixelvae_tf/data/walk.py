@@ -6,13 +6,9 @@ import os
 import pathlib
 
 from pixelvae_tf.data.decoding import EXTENSIONS, MachineError, is_of_the_machine
+from pixelvae_tf.files import is_hidden
 
 LOGGER = logging.getLogger("pixelvae_tf")
-# Copies, previews and rubbish that file managers, servers and archives leave, beside all names that start with a dot.
-HIDDEN = {"@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+found", "system volume information"}
-HIDDEN |= {"recycler", "recycled", "found.000", "network trash folder", "temporary items", "@tmp", "__pycache__"}
-HIDDEN |= {"#snapshot", "@snapshot", "~snapshot", "@recently-snapshot"}  # of file servers: all images once more
-HIDDEN |= {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 # Lines already logged: each split walks the folder again, and one line is enough.
 _SAID: set[str] = set()
 
@@ -84,7 +80,7 @@ class Walk:
                 return
             raise MachineError(root, error) from error
         for entry in listed:
-            self._take(entry, f"{relative}{entry.name}", hidden or _is_hidden(entry.name))
+            self._take(entry, f"{relative}{entry.name}", hidden or is_hidden(entry.name))
 
     def _take(self, entry: os.DirEntry, path: str, hidden: bool) -> None:
         if hidden and entry.is_symlink():
@@ -101,10 +97,6 @@ class Walk:
             self._hidden.append(path)
         else:
             (self.paths if kind == "file" else self._special).append(path)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in HIDDEN
 
 
 def _kind(entry: os.DirEntry) -> str:
