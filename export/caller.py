@@ -95,7 +95,7 @@ class Caller:
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Images decoded from the posterior mean of the latents of images: [N, H, W, C]."""
-        latents = self.encode(images)["z1_mean"]
+        latents = _required(self.encode(images), "z1_mean")
         return self._images("decode", {"z1": latents, **self._noise("decode", len(images))})
 
     def complete(self, images: np.ndarray, mask: np.ndarray, each: int, rounds: int | None = None) -> np.ndarray:
@@ -125,8 +125,7 @@ class Caller:
         """Picture files as pixel values of the model, uint8 [N, H, W, C]; for the signature of a name."""
         from pixelvae_tf import pictures
 
-        height, width, channels = self.model.signature(name).inputs["images"].shape[1:]
-        images = [read_picture(path, (height, width, channels), "images") for path in paths]
+        images = [read_picture(path, self.model.image_shape(name), "images") for path in paths]
         return pictures.to_pixel_values(np.stack(images), self.num_values)
 
     def _labels(self, name: str, number: int) -> dict[str, np.ndarray]:
@@ -143,7 +142,7 @@ class Caller:
         return inputs | self._labels(name, number)
 
     def _images(self, name: str, inputs: client.Arrays) -> np.ndarray:
-        images = self._predict(name, inputs)["images"]
+        images = _required(self._predict(name, inputs), "images")
         if images.max() >= self.num_values:
             raise ValueError(
                 f"num_values must be the model's. Received: {self.num_values}, and the value {images.max()}"
@@ -165,6 +164,14 @@ class Caller:
                 raise ValueError(
                     f"batch_size must be what the model takes. Received: {self.batch_size}: {error}"
                 ) from error
+
+
+def _required(outputs: client.Arrays, name: str) -> np.ndarray:
+    if name not in outputs:
+        raise client.ServerError(
+            f"model must be one that pixelvae-export wrote, with {name}. Received: {', '.join(sorted(outputs))}"
+        )
+    return outputs[name]
 
 
 def read_mask(mask: str, height: int, width: int) -> np.ndarray:
@@ -197,10 +204,11 @@ def label_number(label: str | None, classes: Sequence[str], num_classes: int | N
     number = int(label) if label.removeprefix("-").isdecimal() and len(label) < 20 else None
     if num_classes is None and number is not None:
         return number  # the server refuses it, if it must
-    if number is None or not 0 <= number < (num_classes or 0):
+    if num_classes is None:
+        raise ValueError(f"label must be a number: a server does not tell the names of classes. Received: {label}")
+    if number is None or not 0 <= number < num_classes:
         names = f" or one of {', '.join(map(ascii, classes))}" if classes else ""
-        top = "" if num_classes is None else num_classes - 1
-        expected = f"in 0..{top}{names}" if num_classes != 0 else "left out: this model has no classes"
+        expected = f"in 0..{num_classes - 1}{names}" if num_classes != 0 else "left out: this model has no classes"
         raise ValueError(f"label must be {expected}. Received: {label}")
     return number
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import data
 from pixelvae_tf.export.options import ServingOptions
+from pixelvae_tf.files import write_together
 from pixelvae_tf.model_card import CARD, PAGE, page
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.models import weights as weights_lib
@@ -77,5 +78,4 @@ def _tensors(specs: dict[str, tf.TensorSpec]) -> dict[str, dict]:
 def write(card: dict, saved_model: pathlib.Path) -> None:
     """Writes a card into a SavedModel, as JSON and as a page."""
     (saved_model / CARD).parent.mkdir(exist_ok=True)
-    (saved_model / CARD).write_text(json.dumps(card, indent=2) + "\n")
-    (saved_model / PAGE).write_text(page(card), encoding="utf-8")
+    write_together({saved_model / CARD: json.dumps(card, indent=2) + "\n", saved_model / PAGE: page(card)})

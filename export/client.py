@@ -23,6 +23,7 @@ __all__ = ["Grpc", "Rest", "ServerError"]
 # The types that our signatures use, by TensorFlow's names.
 DTYPES = {"DT_UINT8": np.uint8, "DT_INT64": np.int64, "DT_FLOAT": np.float32, "DT_STRING": np.object_}
 MAX_TIMEOUT = 86400
+MAX_MESSAGE = 1 << 16  # bytes of a refusal that are read
 Arrays = dict[str, np.ndarray]
 
 
@@ -95,8 +96,17 @@ class Model:
                 raise self._other_outputs(f"{key} of shape {outputs[key].shape} for {expected}")
         for row, error in enumerate(outputs.pop("error", ())):
             if error:
-                raise ServerError(f"row {row} of the request was refused: {_text(error)}")
+                text = error.decode(errors="replace") if isinstance(error, bytes) else error
+                raise ServerError(f"row {row} of the request was refused: {text}")
         return outputs
+
+    def image_shape(self, name: str) -> tuple[int, int, int]:
+        """(H, W, C) of the images that a signature takes; raises a ServerError if it takes none."""
+        _, shape = self.signature(name).inputs.get("images", (None, ()))
+        if len(shape) != 4 or min(shape[1:]) < 1:
+            what = f"whose signature {name} takes images [B, H, W, C]. Received: images of shape {list(shape)}"
+            raise ServerError(f"model must be one that pixelvae-export wrote, {what}")
+        return shape[1:]
 
     def limits(self, batch: int = 1) -> tuple[int, int]:
         """What the model takes, by what it refuses: the metadata do not contain it.
@@ -110,10 +120,10 @@ class Model:
         Raises:
           ServerError: as `predict`.
         """
-        inputs = self.signature("log_prob").inputs
+        shape, inputs = self.image_shape("log_prob"), self.signature("log_prob").inputs
         arrays = {name: np.zeros((batch, *tensor.shape[1:])) for name, tensor in inputs.items()}
         try:
-            self.predict("log_prob", {**arrays, "images": arrays["images"] + 255})
+            self.predict("log_prob", arrays | {"images": np.full((batch, *shape), 255)})
         except ServerError as error:
             if values := re.search(r"images must hold values in 0\.\.(\d+)", str(error)):
                 return int(values[1]) + 1, batch
@@ -132,10 +142,8 @@ class Model:
         return ServerError(f"the model gave other outputs than its signature: {what}")
 
     def _no_signature(self, name: str, model: str, names: Iterable[str]) -> ServerError:
-        signatures = ", ".join(sorted(signatures for signatures in names if not signatures.startswith("__")))
-        return ServerError(
-            f"model must have the signature {name}. Received: {model!r}, which has {signatures or 'none'}"
-        )
+        known = ", ".join(sorted(each for each in names if not each.startswith("__"))) or "none"
+        return ServerError(f"model must have the signature {name}. Received: {model!r}, which has {known}")
 
 
 class _Server(Model):
@@ -279,8 +287,8 @@ class Grpc(_Server):
             request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
         answer = self._ask(self._stub.Predict, request).outputs
         try:
-            return {key: tf.make_ndarray(answer[key]) for key in outputs}
-        except (TypeError, ValueError) as error:
+            return {key: _cast(key, tf.make_ndarray(answer[key]), outputs[key].dtype) for key in outputs}
+        except (TypeError, ValueError, ServerError) as error:
             raise self._other_outputs(repr(error)) from error
 
     def _ask(self, method, request):
@@ -313,11 +321,7 @@ def _parse(definition: dict) -> Signature:
 
 
 def _cast(name: str, value: Any, dtype: type) -> np.ndarray:
-    """Casts an input to an array of the dtype of its signature.
-
-    Raises:
-      ServerError: if it does not: 256 would become 0 on the way, 1.7 become 1, and 1e300 become infinite.
-    """
+    """Casts to the dtype of a signature; a ServerError where 256 would become 0, 1.7 become 1, or 1e300 infinite."""
     try:
         value = np.asarray(value)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -337,14 +341,10 @@ def _cast(name: str, value: Any, dtype: type) -> np.ndarray:
 def _message(error: urllib.error.HTTPError) -> str:
     """The error message in the body of a response."""
     try:
-        body = error.read().decode(errors="replace")
+        body = error.read(MAX_MESSAGE).decode(errors="replace")
     except (OSError, http.client.HTTPException):
         return error.reason
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return body[:200] or error.reason
-
-
-def _text(error: str | bytes) -> str:
-    return error.decode(errors="replace") if isinstance(error, bytes) else str(error)

@@ -55,7 +55,8 @@ def main(argv: list[str]) -> None:
         with progress.shown("image") as show:
             images, labels = codec.decompress(model.networks, content, only, show, _JOBS.value)
         if _FORMAT.value == "png":
-            shown = pictures.to_uint8_picture(images, model.config.model.num_values)
+            num_values = model.config.model.num_values
+            shown = (pictures.to_uint8_picture(image, num_values) for image in images)  # each as it is written
             places = range(len(images)) if only is None else only
             images_lib.write(output, shown, labels, places)
         else:

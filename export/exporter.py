@@ -16,6 +16,7 @@ from pixelvae_tf.codec import functions as codec_functions
 from pixelvae_tf.errors import first_line
 from pixelvae_tf.export import card as card_lib
 from pixelvae_tf.export import warmup
+from pixelvae_tf.export.check import DISAGREES
 from pixelvae_tf.export.check_process import CheckProcess
 from pixelvae_tf.export.examples import example
 from pixelvae_tf.export.options import ServingOptions
@@ -74,6 +75,7 @@ def export(
             if records:
                 warmup.write(records, unfinished)
             check(process, endpoints, unfinished, options, _without_xla(model, options), model.config.num_values)
+        _sync(unfinished)
         unfinished.chmod(0o755)  # mkdtemp's own would keep a server of another user out.
         return _rename_to_next_version(unfinished, base)
     finally:
@@ -150,6 +152,16 @@ def _call(
     return call
 
 
+def _sync(folder: pathlib.Path) -> None:
+    """Has all files of a folder on the disk: what is renamed before may be empty after a power failure."""
+    for path in (*(path for path in folder.rglob("*") if path.is_file()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _next_version(base: pathlib.Path) -> int:
     """The number after the highest version, which has at most 63 bits."""
     version = max((int(child.name) for child in base.iterdir() if child.name.isdecimal()), default=0) + 1
@@ -211,8 +223,11 @@ def check(
             np.savez(cases, **_cases(endpoints, batches, without_xla or {}, num_values, count))
         with progress.announced("checking it in a process that has TensorFlow alone") as count:
             status, output = process.outcome(cases, count)
-    if status:
+    if status == DISAGREES:
         raise RuntimeError(f"the SavedModel does not agree with the model:\n{output}")
+    if status:
+        ended = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise RuntimeError(f"the check must be able to run. Received: its process {ended}:\n{output}")
 
 
 def _cases(

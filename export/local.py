@@ -52,14 +52,14 @@ class SavedModel(Local):
             config = config_lib.from_json(json.dumps(card["config"]))
             chosen = "complete_in_rounds" in card.get("signatures", ())  # earlier versions had no choice of rounds
             rounds = card["completion_rounds"] if chosen else None
-            classes = card["data"].get("classes", ())
-        except (KeyError, TypeError, ValueError) as error:
+            # Earlier versions exported no limit.
+            max_batch, classes = int(card.get("max_batch", limits.MAX_BATCH)), card["data"].get("classes", ())
+            super().__init__(config, classes, max_batch, rounds)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{CARD} must have a config that this version knows. Received: {str(self.path)!r}: {error}"
             ) from error
         self._card = card
-        # Earlier versions exported no limit.
-        super().__init__(config, classes, card.get("max_batch", limits.MAX_BATCH), rounds)
 
     @functools.cached_property
     def networks(self):
@@ -74,7 +74,9 @@ class SavedModel(Local):
 
         try:
             return tf.saved_model.load(str(self.path))
-        except (OSError, ValueError, tf.errors.OpError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # TensorFlow's loader raises anything for damaged files
             raise ValueError(f"saved_model must be whole. Received: {str(self.path)!r}: {first_line(error)}") from error
 
     def signature(self, name: str) -> client.Signature:

@@ -155,8 +155,10 @@ def _open() -> Caller:
             raise ValueError(
                 f"protocol grpc needs the package tensorflow-serving-api. Received: {error}; rest does without"
             ) from error
-        num_values = _NUM_VALUES.value or server.limits()[0]
-        return Caller(server, num_values, _BATCH_SIZE.value or 16, None, [], *_common())
+        num_values, batch_size = _NUM_VALUES.value, _BATCH_SIZE.value or 16
+        if num_values is None:
+            num_values, batch_size = server.limits(batch_size)
+        return Caller(server, num_values, batch_size, None, [], *_common())
     if _PRETRAINED.value is not None:
         model = local.pretrained(_PRETRAINED.value)
     elif _WORKDIR.value is not None:

@@ -4,6 +4,7 @@ import pathlib
 
 import tensorflow as tf
 
+from pixelvae_tf.errors import first_line
 from pixelvae_tf.export.examples import example
 from pixelvae_tf.export.signatures import ServedFunction
 
@@ -53,6 +54,9 @@ def requests(name: str, served: dict[str, ServedFunction], batches: tuple[int, .
 
 def write(records: list[bytes], saved_model: pathlib.Path) -> None:
     """Writes the requests into a SavedModel."""
-    with tf.io.TFRecordWriter(str(saved_model / WARMUP)) as writer:
-        for record in records:
-            writer.write(record)
+    try:
+        with tf.io.TFRecordWriter(str(saved_model / WARMUP)) as writer:
+            for record in records:
+                writer.write(record)
+    except tf.errors.OpError as error:  # what TensorFlow makes of a full disk
+        raise OSError(f"export_dir must have room for the warm-up. Received: {first_line(error)}") from error

@@ -67,8 +67,8 @@ def plain_path(path: str | os.PathLike, name: str) -> pathlib.Path:
 
 
 def is_new_or_empty(folder: pathlib.Path) -> bool:
-    """Whether what is written there can replace nothing."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    """Whether what is written there can replace nothing but what a killed process left half written."""
+    return not folder.exists() or (folder.is_dir() and all(path.suffix == HALF for path in folder.iterdir()))
 
 
 def require_outside(output: pathlib.Path, folder: pathlib.Path, output_name: str, folder_name: str) -> None:
@@ -102,22 +102,41 @@ def write_atomically(path: str | pathlib.Path, content: str | bytes | memoryview
     Raises:
       OSError: if it cannot be written, or is a device or a folder.
     """
-    path = pathlib.Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} must be a regular file to be written in its place")
-    # Concurrent writers of the same file use different names.
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}{HALF}")
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[str | pathlib.Path, str | bytes | memoryview]) -> None:
+    """Writes files as `write_atomically` does, all of them before the first is renamed."""
+    unfinished: dict[pathlib.Path, pathlib.Path] = {}
     try:
-        with unfinished.open("xb") as file:
-            if path.exists():
-                shutil.copymode(path, unfinished)
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        for name, content in contents.items():
+            path = pathlib.Path(os.path.realpath(name))
+            if path.exists() and not path.is_file():
+                raise OSError(f"{path} must be a regular file to be written in its place")
+            # Concurrent writers of the same file use different names.
+            unfinished[path] = path.with_name(f"{path.name}.{uuid.uuid4().hex}{HALF}")
+            try:
+                _write(unfinished[path], content, path)
+            except OSError as error:
+                if error.filename is None:  # that of a full disk
+                    error.filename = str(path)
+                raise
+        for path, half in unfinished.items():
+            os.replace(half, path)
     finally:
         # Free the space, which a full disk needs.
-        unfinished.unlink(missing_ok=True)
+        for half in unfinished.values():
+            half.unlink(missing_ok=True)
+
+
+def _write(path: pathlib.Path, content: str | bytes | memoryview, model: pathlib.Path) -> None:
+    """Writes a new file, which those may read who may read the other one."""
+    with path.open("xb") as file:
+        if model.exists():
+            shutil.copymode(model, path)
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def as_csv(columns: Mapping[str, Iterable[Any]]) -> str:

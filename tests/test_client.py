@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from servers import Model, serve_grpc, serve_http, serve_rest
 
 from pixelvae_tf import pictures
-from pixelvae_tf.export import client
+from pixelvae_tf.export import caller, client
 
 SIZE, NUM_VALUES = 6, 5
 HALVES = {
@@ -340,6 +341,23 @@ def test_a_model_of_something_else():
         server = client.Rest(address, "half_plus_two", timeout=5)
         with pytest.raises(client.ServerError, match=r"model must be one that pixelvae-export wrote.*DT_DOUBLE"):
             server.predict("sample", {"x": np.zeros(1)})
+    for shape in ((-1,), (-1, 4, 4), (-1, -1, 4, 1)):
+        model = client.Model()
+        model.signature = lambda name, shape=shape: client.Signature({"images": client.Tensor(np.uint8, shape)}, {})
+        with pytest.raises(client.ServerError, match="whose signature log_prob takes images"):
+            model.limits()
+        with pytest.raises(client.ServerError, match="whose signature encode takes images"):
+            caller.Caller(model, 2, 1, None, [], 0, 1.0, None).read_images(["a.png"], "encode")
+    model = mock.Mock(predict=lambda name, inputs: {"pictures": np.zeros(1)})
+    model.signature.return_value = client.Signature({}, {})
+    with pytest.raises(client.ServerError, match=r"that pixelvae-export wrote, with images\. Received: pictures"):
+        caller.Caller(model, 2, 1, None, [], 0, 1.0, None).sample(1, None)
+
+
+def test_a_server_takes_classes_by_number():
+    assert caller.label_number("2", (), None) == 2
+    with pytest.raises(ValueError, match=r"label must be a number: a server does not tell .* Received: cat"):
+        caller.label_number("cat", (), None)
 
 
 @pytest.mark.parametrize(

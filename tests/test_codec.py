@@ -8,6 +8,7 @@ import io
 import json
 import math
 import sys
+import time
 import tracemalloc
 import zlib
 from unittest import mock
@@ -23,7 +24,7 @@ from family import labels_for, make_model
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixelvae_tf import codec, distributions
+from pixelvae_tf import codec, console, distributions
 from pixelvae_tf.codec import chunks, front, rounding, sites, waves
 from pixelvae_tf.codec import images as images_lib
 from pixelvae_tf.codec import jobs as codec_jobs
@@ -399,6 +400,21 @@ def test_another_precisions_file_is_refused():
         codec.decompress(other, content)
 
 
+def _sleep(networks, seconds, count):
+    time.sleep(seconds)
+    count(1)
+
+
+def test_nobody_waits_for_a_process_after_an_interruption():
+    def interrupt(number):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        codec_jobs.run(_sleep, "model", [(0,), (600,)], 2, interrupt)
+    assert time.monotonic() - start < 300  # seconds, for two processes to start
+
+
 def test_a_process_that_ends_too_early_is_named(monkeypatch):
     def broken(*_):
         raise concurrent.futures.process.BrokenProcessPool("A process in the process pool was terminated abruptly")
@@ -627,6 +643,19 @@ def test_orders_are_coded_by_raster_order():
     assert made.statistics.exact == pytest.approx(float(nats) / math.log(2.0), rel=1e-5)
 
 
+def test_images_are_written_all_or_none(tmp_path):
+    def interrupted():
+        yield from _images(2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        images_lib.write(tmp_path, interrupted(), np.arange(3), range(3))
+    assert not list(tmp_path.glob("*.png")) and not list(tmp_path.glob("*.npy"))
+    console.check_folder(str(tmp_path))  # so that the same command goes
+    images_lib.write(tmp_path, iter(_images(3)), np.arange(3), range(3))
+    assert {path.name for path in tmp_path.iterdir()} == {"labels.npy", *(f"{place:07d}.png" for place in range(3))}
+
+
 def test_a_folder_is_read_as_it_is_or_not_at_all(tmp_path):
     config = dataclasses.replace(EXACT, image_shape=(3, 4, 1))
     images = _images(3, config)
@@ -670,8 +699,13 @@ def test_a_file_of_numbers_is_read_with_its_labels(tmp_path):
     read, labels = images_lib.read(f"{tmp_path}/images.npy", CLASSES, labels=f"{tmp_path}/labels.npy")
     np.testing.assert_array_equal(read, _images(3))
     np.testing.assert_array_equal(labels, np.arange(3))
+    (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04 cut off")
     (tmp_path / "images.npy").write_bytes(b"no numbers")
-    for name, message in ((f"{tmp_path}/images.npy", "must be a .npy file of numbers"), ("nothing", "as digits/test")):
+    for name, message in (
+        (f"{tmp_path}/zip.npy", "must be a .npy file of numbers"),
+        (f"{tmp_path}/images.npy", "must be a .npy file of numbers"),
+        ("nothing", "as digits/test"),
+    ):
         with pytest.raises(ValueError, match=message):
             images_lib.read(name, CLASSES)
     with pytest.raises(ValueError, match="labels must be left out for a model without classes"):

@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from pixelvae_tf import bounds
 from pixelvae_tf.export import check, examples, exporter
+from pixelvae_tf.export.check import DISAGREES
 from pixelvae_tf.export.signatures import signatures
 
 WITH_LATENTS, WITHOUT, THREE_LEVELS = "gated_pixel_vae", "gated_pixel_cnn_embedded", "three_levels_and_classes"
@@ -343,9 +344,13 @@ def test_the_check_looks_at_images_of_all_values():
 
 def test_what_does_not_pass_the_check_is_not_published(tmp_path, monkeypatch):
     process = mock.MagicMock()
-    process.return_value.__enter__.return_value.outcome.return_value = 1, "sample, batch 2, images: differs"
+    process.return_value.__enter__.return_value.outcome.return_value = DISAGREES, "sample, batch 2, images: differs"
     monkeypatch.setattr(exporter, "CheckProcess", process)
     monkeypatch.setattr(exporter, "_cases", lambda *arguments: {})
     with pytest.raises(RuntimeError, match="does not agree with the model:\nsample, batch 2, images: differs"):
         exporter.export(make_model(ONE_LAYER), {}, tmp_path / "base")
+    for status, ended in ((-9, "was ended by signal 9"), (1, "ended with status 1")):
+        process.return_value.__enter__.return_value.outcome.return_value = status, "no memory"
+        with pytest.raises(RuntimeError, match=f"check must be able to run. Received: its process {ended}:\nno"):
+            exporter.export(make_model(ONE_LAYER), {}, tmp_path / "base")
     assert not list((tmp_path / "base").iterdir())

@@ -23,7 +23,7 @@ from small_run import small_config
 
 from pixelvae_tf import data, pictures, presets, runs
 from pixelvae_tf.config import Config
-from pixelvae_tf.export import card, exporter, serving_config
+from pixelvae_tf.export import card, exporter, local, serving_config
 from pixelvae_tf.export.options import ServingOptions
 from pixelvae_tf.presets import command as command_lib
 from pixelvae_tf.train import evaluation
@@ -330,10 +330,24 @@ def test_damaged_exports_are_named(export, tmp_path):
         ("saved_model.pb", "pixelvae-sample: saved_model must be whole."),
         (card.CARD, f"pixelvae-sample: {card.CARD} must have a config that this version knows."),
     ):
-        (path / damaged).write_bytes((path / damaged).read_bytes()[:100])
+        whole = (path / damaged).read_bytes()
+        (path / damaged).write_bytes(whole[:100])
         arguments = [f"--saved_model={path}", f"--output={tmp_path / 'grid.png'}"]
         status, _, errors = run_command(SAMPLE, *arguments)
         assert status == 1 and message in errors and "Traceback" not in errors
+        (path / damaged).write_bytes(whole)
+    content = json.loads((path / card.CARD).read_text())
+    nested = "[" * 100_000
+    for damage in ({"data": "x"}, {"data": {"classes": 5}}, {"max_batch": "many"}, None):
+        (path / card.CARD).write_text(nested if damage is None else json.dumps(content | damage))
+        with pytest.raises(ValueError, match="must have a config that this version knows"):
+            local.SavedModel(path)
+    (path / card.CARD).write_text(json.dumps(content))
+    with (
+        mock.patch("tensorflow.saved_model.load", side_effect=IndexError("list index out of range")),
+        pytest.raises(ValueError, match=r"saved_model must be whole\. Received: .*list index out of range"),
+    ):
+        local.SavedModel(path).signature("sample")
 
 
 def test_a_card_holds_evaluations_of_its_weights_alone(run, tmp_path):

@@ -53,7 +53,25 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/old'"):
         files.write_atomically(tmp_path / "old", "other")
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert (tmp_path / "old").read_text() == "whole"
+
+
+def test_files_that_belong_together_are_replaced_when_all_are_written(tmp_path):
+    paths = [tmp_path / name for name in ("first", "second")]
+    for path in paths:
+        path.write_text("old")
+    with pytest.raises(TypeError):
+        files.write_together({paths[0]: "new", paths[1]: 3})
+    assert [path.read_text() for path in paths] == ["old", "old"] and len(list(tmp_path.iterdir())) == 2
+    files.write_together(dict.fromkeys(paths, "new"))
+    assert [path.read_text() for path in paths] == ["new", "new"]
+
+
+def test_what_a_killed_process_left_half_written_is_nothing(tmp_path):
+    (tmp_path / f"model.weights.h5.0a{files.HALF}").write_bytes(b"half")
+    assert files.is_new_or_empty(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    assert not files.is_new_or_empty(tmp_path)

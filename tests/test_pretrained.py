@@ -167,6 +167,16 @@ def _flip(content: bytes, where: int) -> bytes:
             lambda content: content.replace(b'\n    "data": {', b'"data": 3, "x": {'),
             "no dict 'data'",
         ),
+        "classes": (
+            hub.METADATA,
+            lambda content: content.replace(b'\n    "data": {', b'\n    "data": {"classes": 5, '),
+            "no names of classes, but 5",
+        ),
+        "a card in part": (
+            hub.METADATA,
+            lambda content: content.replace(b'\n    "evaluations": [', b'\n    "evaluations": [{}, '),
+            "KeyError: ",
+        ),
         "another config": (hub.CONFIG, lambda content: content.replace(b'"dim": 16', b'"dim": 8'), SHAPES),
         "no fields": (hub.CONFIG, lambda content: b"[]", "config.json is no JSON object"),
         "of another class": (

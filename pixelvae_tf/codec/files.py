@@ -219,11 +219,13 @@ def decompress(
             tasks[chunk] = layout.settings, words, int(layout.images[chunk]), wanted
         except waves.DamagedError as error:
             failed[chunk] = str(error)
-    results = jobs_lib.run(_decode, networks, list(tasks.values()), jobs, count)
-    decoded = dict(zip(tasks, results, strict=True))
-    failed |= {chunk: part for chunk, part in decoded.items() if isinstance(part, str)}
+    names = {chunk: f"chunk {chunk} (images {firsts[chunk]}..{ends[chunk] - 1})" for chunk in needed.tolist()}
+    if failed:  # which is known before the others are decoded
+        raise _damaged({names[chunk]: failed[chunk] for chunk in sorted(failed)})
+    decoded = dict(zip(tasks, jobs_lib.run(_decode, networks, list(tasks.values()), jobs, count), strict=True))
+    failed = {chunk: part for chunk, part in decoded.items() if isinstance(part, str)}
     if failed:
-        raise _damaged({f"chunk {at} (images {firsts[at]}..{ends[at] - 1})": failed[at] for at in sorted(failed)})
+        raise _damaged({names[chunk]: failed[chunk] for chunk in sorted(failed)})
     images = np.zeros((len(places), *networks.config.image_shape), np.uint8)
     labels = np.zeros(len(places), np.int64) if networks.config.num_classes else None
     for chunk, (of_images, of_labels) in decoded.items():

@@ -3,8 +3,11 @@
 Nothing is cropped, scaled or converted: what is coded is what is given.
 """
 
+import os
 import pathlib
-from collections.abc import Sequence
+import shutil
+import zipfile
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -14,7 +17,7 @@ from pixelvae_tf.config import DataConfig, ModelConfig
 from pixelvae_tf.data import prepared, sources
 from pixelvae_tf.data.decoding import FORMATS, MODES
 from pixelvae_tf.data.walk import walk_images
-from pixelvae_tf.files import local_path
+from pixelvae_tf.files import HALF, local_path
 
 NPY = ".npy"
 
@@ -62,7 +65,7 @@ def read(name: str, model: ModelConfig, data_dir: str = "", labels: str = "") ->
 def _load(path: pathlib.Path, name: str) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{name} must be a {NPY} file of numbers. Received: {str(path)!r}: {error}") from error
 
 
@@ -110,18 +113,25 @@ def _lost_in_8_bits(image: Image.Image) -> str:
     return ""
 
 
-def write(folder: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, places: Sequence[int] | None) -> None:
-    """Writes decoded images, and their labels where there are any, to .npy files.
+def write(
+    folder: pathlib.Path, images: Iterable[np.ndarray], labels: np.ndarray | None, places: Sequence[int] | None
+) -> None:
+    """Writes decoded images, and their labels where there are any, to .npy files: all of them, or none.
 
     Args:
-      folder: made if it is not there.
-      images: uint8 [N, H, W, C].
+      folder: made if it is not there; new or empty.
+      images: uint8 [N, H, W, C]; with places, an iterable of N.
       labels: [N], or None.
       places: for PNG files in place of images.npy, the place of each image in the file: it is their name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"images": images} if places is None else {}
+    half = folder / f"decoded{HALF}"  # where an interrupted writer leaves what is not all
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    arrays = {"images": np.asarray(images)} if places is None else {}
     for name, array in (arrays | ({} if labels is None else {"labels": labels})).items():
-        prepared.write_array(folder / f"{name}{NPY}", array)
+        prepared.write_array(half / f"{name}{NPY}", array)
     for place, image in zip(places or (), images, strict=False):
-        pictures.write_png(folder / f"{place:07d}.png", image)
+        pictures.write_png(half / f"{place:07d}.png", image)
+    for path in sorted(half.iterdir()):
+        os.replace(path, folder / path.name)
+    half.rmdir()

@@ -5,6 +5,7 @@ import concurrent.futures.process
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
     """
     if min(jobs, len(tasks)) < 2:
         return [work(networks, *task, count) for task in tasks]
-    results = []
+    results, others = [], set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     model = (pickle.dumps(networks),)
     try:
@@ -44,7 +45,9 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
                     result, number = future.result()
                     results.append(result)
                     count(number)
-            except BaseException:  # what has not begun need not
+            except BaseException:  # what has not begun need not, and nobody waits for what has
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()
                 pool.shutdown(cancel_futures=True)
                 raise
     except concurrent.futures.process.BrokenProcessPool as error:
@@ -58,6 +61,8 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
 def _start(pickled: bytes) -> None:
     """Loads the model. What TensorFlow says of itself comes before, when it is imported with this module."""
     global _networks
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _networks = pickle.loads(pickled)
 

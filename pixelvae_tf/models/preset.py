@@ -14,7 +14,7 @@ from typing import Any
 
 from pixelvae_tf import hub
 from pixelvae_tf.fields import check
-from pixelvae_tf.files import is_new_or_empty, local_path, write_atomically
+from pixelvae_tf.files import is_new_or_empty, local_path, write_together
 from pixelvae_tf.limits import DTYPES
 from pixelvae_tf.model_card import hub_page
 from pixelvae_tf.models.config import ModelConfig
@@ -31,7 +31,7 @@ CARD_FIELDS = {
     **dict.fromkeys(("fingerprint", "weights"), str),
 }
 # What Keras, h5py and the config's reader raise for files that are missing, torn or damaged.
-UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError)
+UNREADABLE = (OSError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class Presets:
@@ -77,7 +77,7 @@ class Presets:
             files: dict[str, str | bytes] = {
                 hub.WEIGHTS: content,
                 hub.CONFIG: _as_json(_keras_config(self)),
-                hub.README: hub_page({**card, "config": config}),
+                hub.README: hub_page(json.loads(json.dumps({**card, "config": config}))),
                 hub.METADATA: _as_json(_metadata(card)),
             }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -87,8 +87,7 @@ class Presets:
         folder.mkdir(parents=True, exist_ok=True)
         if before is not None:
             _keep_edited(folder / hub.README, before)
-        for name, file in files.items():
-            write_atomically(folder / name, file)
+        write_together({folder / name: file for name, file in files.items()})
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike) -> "PixelVAE":
@@ -179,10 +178,16 @@ def read(preset: str | os.PathLike) -> Preset:
         for field, kind in CARD_FIELDS.items():
             if not isinstance(card.get(field, kind()), kind):
                 raise ValueError(f"{hub.METADATA} has no {kind.__name__} {field!r} of {CARD}")
+        classes = card.get("data", {}).get("classes", [])
+        if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
+            raise ValueError(f"{hub.METADATA} has no names of classes, but {classes!r}")
         dtype = stored["config"]["dtype"]["config"]["name"]
         if dtype not in DTYPES:
             raise ValueError(f"{hub.CONFIG} has a dtype policy {dtype!r}, not one of {', '.join(DTYPES)}")
-        return Preset(name, folder, check(ModelConfig, stored["config"]["config"], "config"), dtype, card)
+        model = stored["config"]["config"]
+        config = check(ModelConfig, model, "config")
+        hub_page({**card, "config": {**card.get("config", {}), "model": model}})  # which needs all that a card has
+        return Preset(name, folder, config, dtype, card)
 
 
 @contextlib.contextmanager
