@@ -158,7 +158,7 @@ def test_a_client_imports_no_tensorflow(tmp_path):
         "import sys, numpy as np\n"
         "from pixelvae_tf.export import model_main\n"
         "from pixelvae_tf.export.client import Signature, Tensor\n"
-        "class Stub:\n"
+        "class Stub(model_main.client.Model):\n"
         "    def __init__(self, *arguments): pass\n"
         "    def signature(self, name):\n"
         "        return Signature({'images': Tensor(np.uint8, (-1, 2, 2, 1))}, {})\n"
