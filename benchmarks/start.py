@@ -6,7 +6,10 @@
 
 - noise: embeddings of pixel values start from noise, and feature maps of latents enter at full gain;
 - ordered: embeddings start in the order of the values;
-- as it is: feature maps of latents also enter with gain 0.
+- as it is: feature maps of latents also enter with gain 0;
+- one table: as it is, but with one embedding for all channels, where it has one for each;
+- one for all: the encoder too sees the vectors of that one embedding, where it sees the values on [-1, 1]. The released
+  program does so.
 
 Every run's bounds on the first validation images are appended to --output as they come, and a run that is there is not
 done again; so it goes on where it was. At the end prints a Markdown table: means over the seeds, with the standard
@@ -36,7 +39,8 @@ _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.")
 _OUTPUT = flags.DEFINE_string("output", None, "Outcomes, a line of JSON each.", required=True)
 BATCH, NUM_VALIDATION = 16, 256
 MODELS = {"two levels": "cifar10/hierarchical_tiny", "one level": "cifar10/one_level_tiny"}
-STARTS = ("noise", "ordered", "as it is")
+STARTS = ("noise", "ordered", "as it is", "one table", "one for all")
+_STARTS = flags.DEFINE_list("starts", list(STARTS), f"Of {', '.join(STARTS)}.")
 
 
 @contextlib.contextmanager
@@ -46,6 +50,7 @@ def start_from(start: str):
 
     from pixelvae_tf.layers import context, inputs
     from pixelvae_tf.layers.weight_norm import WeightNormConv2D
+    from pixelvae_tf.models.hierarchy import Hierarchy
 
     def full_gain(layer, shape):
         WeightNormConv2D.build(layer, (None, 1, 1, shape[-1]) if len(shape) == 2 else shape)
@@ -54,9 +59,46 @@ def start_from(start: str):
         if start == "noise":
             noise = functools.partial(keras.initializers.RandomNormal, stddev=1.0)
             stack.enter_context(mock.patch.object(inputs, "OrderedValues", noise))
-        if start != "as it is":
+        if start in ("noise", "ordered"):
             stack.enter_context(mock.patch.object(context.ContextProjection, "build", full_gain))
+        if start in ("one table", "one for all"):
+            stack.enter_context(mock.patch.multiple(inputs.EmbedPixels, build=_build_one_table, fold=_fold_one_table))
+        if start == "one for all":
+            stack.enter_context(mock.patch.multiple(Hierarchy, build=_build_embedded, _posterior=_posterior_embedded))
         yield
+
+
+def _build_one_table(layer, x_shape, context_shape=None) -> None:
+    from pixelvae_tf.layers import inputs
+
+    shape, layer.channels = (1, layer.num_values, layer.dim), x_shape[-1]
+    layer.table = layer.add_weight(name="table", shape=shape, initializer=inputs.OrderedValues())
+
+
+def _fold_one_table(layer) -> tuple:
+    import tensorflow as tf
+
+    return (tf.cast(layer.table[0], layer.compute_dtype),) * layer.channels
+
+
+def _build_embedded(model, input_shape=None) -> None:
+    if model.built:
+        return
+    embed, images = model.network.layers[0], (None, *model.config.image_shape)
+    model.network.build(images, model.network_context_shape())
+    features = embed.compute_output_shape(images)
+    for index, level in enumerate(model.levels):
+        level.build(features, model._context_shape(index + 1))
+        features = level.encoder.compute_output_shape(features)
+    model.built = True
+
+
+def _posterior_embedded(model, images, training=False) -> list:
+    features, posteriors = model.network.layers[0](images), []
+    for level in model.levels:
+        features, posterior = level.encode(features, training)
+        posteriors.append(posterior)
+    return posteriors
 
 
 def crops(image_set, size: int):
@@ -85,11 +127,13 @@ def run(model: str, start: str, seed: int) -> dict[int, dict]:
 
 def main(_) -> None:
     """Runs what is missing, and prints the table."""
+    if unknown := set(_STARTS.value) - set(STARTS):
+        raise app.UsageError(f"--starts must be of {', '.join(STARTS)}. Received: {', '.join(sorted(unknown))}")
     options = {"size": _SIZE.value, "steps": _STEPS.value, "every": _EVERY.value}
     options["learning_rate"] = _LEARNING_RATE.value
     outcomes = short_runs.Outcomes(_OUTPUT.value, **options)
     for seed in range(_SEEDS.value):
-        for start in STARTS:
+        for start in _STARTS.value:
             for model in MODELS:
                 if not outcomes.has(seed, model=model, start=start):
                     outcomes.add(seed, run(model, start, seed), model=model, start=start)
@@ -97,7 +141,7 @@ def main(_) -> None:
     steps = sorted({step for _, _, step in bounds})
     rows = [
         [model, start, *(short_runs.mean_and_error(bounds[model, start, step]) for step in steps)]
-        for start in STARTS
+        for start in _STARTS.value
         for model in MODELS
     ]
     print(short_runs.markdown([["model", "start", *map(str, steps)], *rows]))

@@ -1,8 +1,14 @@
 """What the measurements of the docs stand on: counted work, kept outcomes, the end of a training."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from scripts import ROOT, load_script
+
+from pixelvae_tf import bounds
+from pixelvae_tf.config import LevelConfig, MaskedResidualConfig, ModelConfig
+from pixelvae_tf.layers.context import ContextProjection
+from pixelvae_tf.models import PixelVAE
 
 SCRIPTS = [path for path in sorted((ROOT / "benchmarks").rglob("*.py")) if path.stem != "torch_peer"]  # wants PyTorch
 
@@ -70,3 +76,25 @@ def test_outcomes_of_other_options_are_passed_over(tmp_path):
 )
 def test_a_row_of_the_table_ends_at_its_number_or_where_it_stands_still(bounds, paper, finished):
     assert load_script("benchmarks/table1.py").is_finished(bounds, paper) == finished
+
+
+@pytest.mark.parametrize("start", ["noise", "ordered", "as it is", "one table", "one for all"])
+def test_a_start_is_what_it_is_called(start):
+    config = ModelConfig(
+        (4, 4, 3),
+        8,
+        [LevelConfig(dim=2, filters=(4,), upsampling=True)],
+        MaskedResidualConfig(num_layers=1, filters=6, first_kernel_size=3, embedding_dim=4),
+    )
+    images = np.random.default_rng(0).integers(0, 8, (2, 4, 4, 3))
+    with load_script("benchmarks/start.py").start_from(start):
+        model = PixelVAE(config)
+        table = model.network.layers[0].table
+        assert table.shape[0] == (1 if start.startswith("one") else 3)
+        assert bool((np.diff(table.numpy()[..., 0]) > 0).all()) is (start != "noise")
+        gains = [np.abs(part.g).max() for part in model._flatten_layers() if isinstance(part, ContextProjection)]
+        assert gains and all((gain > 0) == (start in ("noise", "ordered")) for gain in gains)
+        assert np.isfinite(bounds.elbo(model, images).bound_nats).all()
+        before = model.encode(images)["z1_mean"].numpy()
+        table.assign(-table)
+        assert np.array_equal(model.encode(images)["z1_mean"], before) is (start != "one for all")
