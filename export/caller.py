@@ -125,7 +125,8 @@ class Caller:
         """Picture files as pixel values of the model, uint8 [N, H, W, C]; for the signature of a name."""
         from pixelvae_tf import pictures
 
-        images = [read_picture(path, self.model.image_shape(name), "images") for path in paths]
+        shape = self.model.image_shape(name)
+        images = [read_picture(path, shape, "images") for path in paths]
         return pictures.to_pixel_values(np.stack(images), self.num_values)
 
     def _labels(self, name: str, number: int) -> dict[str, np.ndarray]:

@@ -219,13 +219,12 @@ def decompress(
             tasks[chunk] = layout.settings, words, int(layout.images[chunk]), wanted
         except waves.DamagedError as error:
             failed[chunk] = str(error)
-    names = {chunk: f"chunk {chunk} (images {firsts[chunk]}..{ends[chunk] - 1})" for chunk in needed.tolist()}
     if failed:  # which is known before the others are decoded
-        raise _damaged({names[chunk]: failed[chunk] for chunk in sorted(failed)})
+        raise _damaged(failed, firsts, ends)
     decoded = dict(zip(tasks, jobs_lib.run(_decode, networks, list(tasks.values()), jobs, count), strict=True))
     failed = {chunk: part for chunk, part in decoded.items() if isinstance(part, str)}
     if failed:
-        raise _damaged({names[chunk]: failed[chunk] for chunk in sorted(failed)})
+        raise _damaged(failed, firsts, ends)
     images = np.zeros((len(places), *networks.config.image_shape), np.uint8)
     labels = np.zeros(len(places), np.int64) if networks.config.num_classes else None
     for chunk, (of_images, of_labels) in decoded.items():
@@ -235,9 +234,9 @@ def decompress(
     return images, labels
 
 
-def _damaged(failed: dict[str, str]) -> waves.DamagedError:
-    """An error that names chunks, and why each has no images."""
-    names = [f"{chunk}: {why}" for chunk, why in failed.items()]
+def _damaged(failed: dict[int, str], firsts: np.ndarray, ends: np.ndarray) -> waves.DamagedError:
+    """An error that names chunks by the places of their images, and why each has none."""
+    names = [f"chunk {at} (images {firsts[at]}..{ends[at] - 1}): {failed[at]}" for at in sorted(failed)]
     more = f"; and {len(names) - MOST_NAMED} more chunks" if len(names) > MOST_NAMED else ""
     shown = "; ".join(names[:MOST_NAMED]) + more
     return waves.DamagedError(f"input must decode to the images that were coded. Received: {shown}")

@@ -93,7 +93,8 @@ class Images:
 
 def lost_classes(labels: np.ndarray | None, classes: tuple[str, ...]) -> list[str]:
     """The classes that no label is of: all their images could not be read, or were near-duplicates of others."""
-    return [] if labels is None else [name for number, name in enumerate(classes) if number not in set(labels.tolist())]
+    present = range(len(classes)) if labels is None else set(labels.tolist())
+    return [name for number, name in enumerate(classes) if number not in present]
 
 
 def list_images(folder: str | pathlib.Path, name: str = "folder") -> Images:

@@ -186,7 +186,7 @@ def read(preset: str | os.PathLike) -> Preset:
             raise ValueError(f"{hub.CONFIG} has a dtype policy {dtype!r}, not one of {', '.join(DTYPES)}")
         model = stored["config"]["config"]
         config = check(ModelConfig, model, "config")
-        hub_page({**card, "config": {**card.get("config", {}), "model": model}})  # which needs all that a card has
+        _page(card, model)  # which needs all that a card has
         return Preset(name, folder, config, dtype, card)
 
 
@@ -206,10 +206,14 @@ def _written_page(folder: pathlib.Path) -> str | None:
     """The model card that was written into a folder of `save_to_preset`; None for any other folder."""
     try:
         card, stored = (_read_json(folder / file) for file in (hub.METADATA, hub.CONFIG))
-        model = stored["config"]["config"]
-        return hub_page({**card[CARD], "config": {**card[CARD].get("config", {}), "model": model}})
+        return _page(card[CARD], stored["config"]["config"])
     except UNREADABLE:
         return None
+
+
+def _page(card: dict, model: dict) -> str:
+    """The model card of what metadata.json says of the training and config.json of the model."""
+    return hub_page({**card, "config": {**card.get("config", {}), "model": model}})
 
 
 def _keep_edited(page: pathlib.Path, written: str) -> None:
