@@ -163,20 +163,25 @@ class Config(Part):
 
         return bounds.Objective(**{name: getattr(self.train, name) for name in bounds.Objective._fields})
 
-    def validate(self) -> None:
-        """Raises a ValueError that names the first field with a wrong type or value."""
-        check(Config, self, "config")
-        self.model.validate()
-        self.objective.validate(len(self.model.levels), "train.")
-        if self.train.partial_initial_weights and not self.train.initial_weights:
+    def validate(self) -> "Config":
+        """A checked copy, in which everything is of the declared type.
+
+        Raises:
+          ValueError: that names the first field with a wrong type or value.
+        """
+        config = check(Config, self, "config")
+        config.model.validate()
+        config.objective.validate(len(config.model.levels), "train.")
+        if config.train.partial_initial_weights and not config.train.initial_weights:
             raise ValueError(
                 "train.partial_initial_weights must be False without train.initial_weights. Received: True"
             )
-        for network in (self.model.pixels, *(level.prior for level in self.model.levels)):
-            if self.train.jit_compile and network is not None and not network.compiles:
+        for network in (config.model.pixels, *(level.prior for level in config.model.levels)):
+            if config.train.jit_compile and network is not None and not network.compiles:
                 raise ValueError(
-                    f"train.jit_compile must be False for a network of LSTMs. Received: True, {network.network}"
+                    f"train.jit_compile must be False for {network.network}, which XLA does not compile. Received: True"
                 )
+        return config
 
 
 def field_names(config: Config) -> list[str]:

@@ -52,7 +52,7 @@ def build(config: config_lib.Config) -> PixelVAE:
     """
     if not isinstance(config, config_lib.Config):
         raise ValueError(f"config must be a Config, of `presets.get` or pixelvae_tf.config. Received: {config!r}")
-    config.validate()
+    config = config.validate()
     with layers.seeded_weights(config.train.seed):
         return PixelVAE(config.model, dtype=config.train.dtype)
 

@@ -9,7 +9,7 @@ from ml_collections.config_flags import config_path
 
 from pixelvae_tf import config as config_lib
 from pixelvae_tf import presets, runs
-from pixelvae_tf.config import Config, LevelConfig
+from pixelvae_tf.config import Config, LevelConfig, PixelCNNConfig, TrainConfig
 from pixelvae_tf.models import PixelVAE
 
 
@@ -132,11 +132,29 @@ def test_only_a_config_is_built():
         PixelVAE(Config())
 
 
+def test_a_model_keeps_a_config_of_its_own():
+    """Or a field that is changed for the next model would change what this one says of itself."""
+    config = presets.get("digits/vae")
+    config.model.levels[0].grid = [1, 1]  # a list may stand for a tuple
+    model = runs.build(config)
+    config.model.levels[0].dim, config.model.num_classes = 99, 10
+    assert model.config.levels[0].dim == model.levels[0].config.dim != 99
+    assert model.config.num_classes == 0 and model.config.levels[0].grid == (1, 1)
+
+
+def test_parts_of_a_config_may_be_plain_data():
+    config = presets.get("digits/pixel_cnn")
+    config.model.pixels, config.train = {"network": "pixel_cnn"}, {"steps": 7}
+    checked = config.validate()
+    assert (checked.model.pixels, checked.train) == (PixelCNNConfig(), TrainConfig(steps=7))
+    assert runs.build(config).config.pixels == PixelCNNConfig()
+
+
 def test_a_scan_is_not_compiled():
     config = presets.get("digits/row_lstm")
     config.train.jit_compile = True
     with pytest.raises(
-        ValueError, match=r"train\.jit_compile must be False for a network of LSTMs\. Received: True, row"
+        ValueError, match=r"train\.jit_compile must be False for row_lstm, which XLA does not compile\. Received: True"
     ):
         config.validate()
 

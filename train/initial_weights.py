@@ -54,7 +54,7 @@ def load(config: config_lib.Config, model: PixelVAE) -> tuple[dict[str, tf.Varia
         return _shared(trained, model, source), lineage
     # The weights must match, not the config: dropout, for example, may change.
     trained = _with_orders(trained, config) or trained
-    same_orders = tuple(trained.config.orders) == tuple(config.model.orders)
+    same_orders = trained.config.orders == config.model.orders
     if not same_orders or _shapes(trained) != _shapes(model):
         different = [field for field in config_lib.differences(trained_config, config) if field[0].startswith("model.")]
         raise ValueError(
@@ -97,7 +97,7 @@ def _shared(trained: PixelVAE, model: PixelVAE, source: str) -> dict[str, tf.Var
 
 def _with_orders(trained: PixelVAE, config: config_lib.Config) -> PixelVAE | None:
     """The trained model with the orders of the config, if its own are the first of them and it is told by a context."""
-    known, orders = tuple(trained.config.orders), tuple(config.model.orders)
+    known, orders = trained.config.orders, config.model.orders
     if len(known) == len(orders) or known != orders[: len(known)] or trained.network_context_shape() is None:
         return None
     try:

@@ -47,7 +47,7 @@ def prepare(
         and none can be read; if there are no such initial weights; or if workers do not have the same run. Nothing that
         was in the workdir is changed then.
     """
-    config.validate()
+    config = config.validate()
     onednn.advise()
     strategy = strategy or make_strategy("auto")
     if images is not None:

@@ -131,17 +131,23 @@ class ModelConfig(Part):
         ordered = self.pixels.orders_channels and LIKELIHOODS[self.resolved_likelihood].orders_channels
         return self.image_shape[-1] if ordered else 1
 
-    def validate(self) -> None:
-        """Raises a ValueError that names the first field with a wrong type or value."""
-        check(ModelConfig, self, "model")
-        if self.num_classes == 1:
-            raise ValueError(f"model.num_classes must be 0, or at least 2. Received: {self.num_classes}")
-        self._validate_likelihood()
-        self._validate_orders()
-        self._validate_levels()
-        first = self.levels[0] if self.levels else None
+    def validate(self) -> "ModelConfig":
+        """A checked copy, in which everything is of the declared type.
+
+        Raises:
+          ValueError: that names the first field with a wrong type or value.
+        """
+        config = check(ModelConfig, self, "model")
+        if config.num_classes == 1:
+            raise ValueError(f"model.num_classes must be 0, or at least 2. Received: {config.num_classes}")
+        config._validate_likelihood()
+        config._validate_orders()
+        config._validate_levels()
+        first = config.levels[0] if config.levels else None
         below_map = first is not None and first.upsampling
-        self.pixels.check_place(Place("model.pixels", self.image_shape[:2], self.channel_groups, below_map, first))
+        place = Place("model.pixels", config.image_shape[:2], config.channel_groups, below_map, first)
+        config.pixels.check_place(place)
+        return config
 
     def _validate_likelihood(self) -> None:
         if self.likelihood == "bernoulli" and self.num_values != 2:
@@ -166,7 +172,7 @@ class ModelConfig(Part):
 
     def _validate_orders(self) -> None:
         check_orders(self.orders, self.image_shape[:2], "model.orders")
-        if tuple(self.orders) != (RASTER,) and not self.pixels.reads_values:
+        if self.orders != (RASTER,) and not self.pixels.reads_values:
             raise ValueError(
                 f"model.orders must be {RASTER} alone for {self.pixels.network} pixels, which have no order. "
                 f"Received: {self.orders}"
@@ -183,10 +189,10 @@ class ModelConfig(Part):
                     f"Received: {level.decoder_filters} with filters={level.filters}, upsampling={level.upsampling}"
                 )
             size = level.size_above(size)
-            if tuple(level.grid) not in ((1, 1), size):
+            if level.grid not in ((1, 1), size):
                 raise ValueError(
                     f"{where}.grid must be {size}, which the {len(level.filters)} halvings of its filters leave of the "
-                    f"level below, or (1, 1) for one vector. Received: {tuple(level.grid)}"
+                    f"level below, or (1, 1) for one vector. Received: {level.grid}"
                 )
             if size == (1, 1) and above is not None:
                 raise ValueError(
@@ -196,7 +202,7 @@ class ModelConfig(Part):
             if level.is_vector and above is not None:
                 raise ValueError(
                     f"{where}.grid must be {size}: only the top level may be a vector, there are {len(self.levels)} "
-                    f"levels. Received: {tuple(level.grid)}"
+                    f"levels. Received: {level.grid}"
                 )
             if not level.is_vector and not level.upsampling:
                 raise ValueError(

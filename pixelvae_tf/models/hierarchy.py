@@ -66,8 +66,7 @@ class Hierarchy(ElboModel):
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}. Received: {self.dtype_policy.name}")
         if not isinstance(config, ModelConfig):
             raise ValueError(f"config must be a ModelConfig. Received: {config!r}")
-        config.validate()
-        self.config = config
+        self.config = config = config.validate()
         height, width, channels = config.image_shape
         make_site = LIKELIHOODS[config.resolved_likelihood].make
         self.site = make_site(config.num_values, channels, config.num_mixtures)
