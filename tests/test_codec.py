@@ -29,6 +29,7 @@ from pixelvae_tf.codec import chunks, front, rounding, sites, waves
 from pixelvae_tf.codec import images as images_lib
 from pixelvae_tf.codec import jobs as codec_jobs
 from pixelvae_tf.codec.functions import functions, parameters
+from pixelvae_tf.codec.functions import tree as tree_of
 from pixelvae_tf.codec.stack import Stack
 
 pytest.importorskip("constriction")
@@ -183,6 +184,7 @@ def test_a_walk_has_the_probability_of_the_value_that_it_leads_to(site, tree, sl
     random = np.random.default_rng(0)
     raw = tf.constant(random.normal(size=(64, site.units)), tf.float32)
     value = random.integers(0, site.num_values, (64, site.channels))
+    assert type(tree_of(site)) is type(tree) and vars(tree_of(site)) == vars(tree)
     exact, rounded = _cost(tree, parameters(site, raw).numpy(), value)
     expected = -site.distribution(raw).log_prob(value).numpy()
     np.testing.assert_allclose(exact, expected, atol=slack, rtol=slack)

@@ -22,11 +22,12 @@ from typing import Any
 import tensorflow as tf
 
 from pixelvae_tf import distributions
+from pixelvae_tf.codec import sites
 from pixelvae_tf.distributions.sites import ChannelwiseSite, Site
 from pixelvae_tf.models import PixelVAE
 from pixelvae_tf.turns import RASTER
 
-__all__ = ["PIXELS", "functions", "inputs_of", "parameters"]
+__all__ = ["PIXELS", "functions", "inputs_of", "parameters", "tree"]
 
 PIXELS = "pixels"
 
@@ -59,6 +60,16 @@ def parameters(site: Site, raw: tf.Tensor) -> tf.Tensor:
     return tf.cast(params, tf.float32)
 
 
+def tree(site: Site) -> sites.Tree:
+    """How the codec walks to a value of a site of pixels, from its `parameters`."""
+    assert site.num_values is not None  # which it is of real numbers alone
+    if isinstance(site, distributions.LogisticMixtureSite):
+        return sites.LogisticMixture(site.num_values, site.channels, site.num_mixtures)
+    if isinstance(site, distributions.QuantizedNormalSite):
+        return sites.Gaussian(site.num_values, 0.5, 1.0)
+    return sites.Categorical(site.num_values)
+
+
 def inputs_of(model: PixelVAE, raster: str) -> dict[str, tf.TensorSpec]:
     """What a raster is conditioned on, by name."""
     level = 0 if raster == PIXELS else int(raster.removeprefix("z"))
@@ -82,7 +93,7 @@ def functions(model: PixelVAE, jit_compile: bool = False) -> dict[str, Callable]
       pixels is neither channelwise nor a mixture of logistics, for which the codec has no tree, or where raster order
       is none of the model's: of several it is the one that images are coded in.
     """
-    orders = tuple(model.config.orders)
+    orders = model.config.orders
     if RASTER not in orders or not isinstance(model.site, ChannelwiseSite | distributions.LogisticMixtureSite):
         return {}
 

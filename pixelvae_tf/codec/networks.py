@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pixelvae_tf.codec import sites
+from pixelvae_tf.likelihoods import LIKELIHOODS
 from pixelvae_tf.models.config import ModelConfig
 
 # From params [B, c, P] of a location and channel group to its values [B, c].
@@ -59,13 +60,11 @@ class Networks:
 
     def tree(self) -> sites.Tree:
         """What stands at a pixel."""
+        from pixelvae_tf.codec import functions
+
         config = self.config
-        likelihood = config.resolved_likelihood
-        if likelihood == "logistic_mixture":
-            return sites.LogisticMixture(config.num_values, config.image_shape[2], config.num_mixtures)
-        if likelihood == "quantized_normal":
-            return sites.Gaussian(config.num_values, 0.5, 1.0)
-        return sites.Categorical(config.num_values)
+        make_site = LIKELIHOODS[config.resolved_likelihood].make
+        return functions.tree(make_site(config.num_values, config.image_shape[2], config.num_mixtures))
 
     def posterior(self, images: np.ndarray) -> list[np.ndarray]:
         """Means and standard deviations of q(z_l | x) of images uint8 [B, H, W, C]: of each level [B, D, 2], flat."""
