@@ -104,7 +104,7 @@ class _Functions:
         self._complete = tf.function(self._filled, autograph=False)
 
     def sample(self, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None) -> Tensors:
-        return self._draw(seed, seed, temperature, label)
+        return self._draw(None, seed, temperature, label)
 
     def sample_by_level(
         self, seed_pixels: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None = None, **level_seeds: tf.Tensor
@@ -114,7 +114,7 @@ class _Functions:
 
     def _draw(self, level_seeds, seed: tf.Tensor, temperature: tf.Tensor, label: tf.Tensor | None) -> Tensors:
         # With the latents that the pixels see, so that `decode` can go on from a sample.
-        latents = self.model.sample_prior(level_seeds, temperature)
+        latents = self.model.sample_prior(seed, temperature, level_seeds=level_seeds)
         images = tf.cast(self.model.decode(latents, seed, temperature, labels=label), tf.uint8)
         return {"images": images, **({"z1": tf.cast(latents[0], tf.float32)} if latents else {})}
 

@@ -205,7 +205,7 @@ def test_levels_are_sampled_with_their_own_seeds():
     np.testing.assert_array_equal(model.sample(same), model.decode(latents, same))
     for varied in range(3):
         seeds = [other if level == varied else same for level in range(3)]
-        drawn = model.sample_prior(seeds)
+        drawn = model.sample_prior(level_seeds=seeds)
         for level in range(3):
             moved = np.abs(drawn[level] - latents[level]).reshape(2, -1).max(axis=1) > 1e-6
             assert (moved == (level <= varied)).all()

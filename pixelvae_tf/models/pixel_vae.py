@@ -55,13 +55,14 @@ class PixelVAE(Presets, Hierarchy):
       TensorShape([2, 16])
     """
 
-    def sample_prior(self, seeds=1, temperature=1.0, method: sampling.Method = "auto") -> list[tf.Tensor]:
+    def sample_prior(self, seeds=1, temperature=1.0, method="auto", level_seeds=None) -> list[tf.Tensor]:
         """Latents of every level from the prior, from the top down.
 
         Args:
-          seeds: integers [B] or a number, see `noise.as_seeds`; or L arrays [B], each level's own, level 1 first.
+          seeds: integers [B] or a number, see `noise.as_seeds`.
           temperature: scalar or [B]; multiplies the sigmas.
           method: see `sampling`.
+          level_seeds: L such, level 1 first, where each level is to have its own.
 
         Returns:
           L tensors [B, *shape].
@@ -71,10 +72,9 @@ class PixelVAE(Presets, Hierarchy):
         """
         checks.check_temperature(temperature)
         sampling.check_method(method)
-        of_levels = isinstance(seeds, list | tuple) and not (seeds and isinstance(seeds[0], int | np.integer))
-        seeds = self._level_seeds(seeds) if of_levels else [noise.as_seeds(seeds)] * self.num_levels
-        checks.check_same_batch(seeds=seeds[0] if seeds else None, temperature=temperature)
-        return self._sample_prior(seeds, temperature, method)
+        levels = self._level_seeds(noise.as_seeds(seeds), level_seeds)
+        checks.check_same_batch(seeds=levels[0] if levels else None, temperature=temperature)
+        return self._sample_prior(levels, temperature, method)
 
     def _sample_prior(self, seeds: list[tf.Tensor], temperature, method: sampling.Method) -> list[tf.Tensor]:
         latents: list[tf.Tensor] = []
@@ -89,9 +89,9 @@ class PixelVAE(Presets, Hierarchy):
             latents.insert(0, drawn)
         return latents
 
-    def _level_seeds(self, seeds) -> list[tf.Tensor]:
-        """Seeds of each level, checked."""
-        levels = [noise.as_seeds(level) for level in seeds]
+    def _level_seeds(self, seeds: tf.Tensor, level_seeds: list | None) -> list[tf.Tensor]:
+        """Seeds of each level, checked: `seeds`, unless it has its own."""
+        levels = [seeds] * self.num_levels if level_seeds is None else [noise.as_seeds(level) for level in level_seeds]
         shapes = [level.shape for level in levels]
         if len(levels) != self.num_levels or any(not shape.is_compatible_with(shapes[0]) for shape in shapes):
             raise ValueError(
@@ -125,7 +125,7 @@ class PixelVAE(Presets, Hierarchy):
           ValueError: as `decode`; or if the level seeds are not one [B] a level.
         """
         seeds = noise.as_seeds(seeds)
-        levels = [seeds] * self.num_levels if level_seeds is None else self._level_seeds(level_seeds)
+        levels = self._level_seeds(seeds, level_seeds)
         request = self._request(seeds, temperature, method, labels, level_seeds=levels[0] if levels else None)
         return self._decode(self._sample_prior(levels, temperature, method), request)
 
