@@ -103,13 +103,15 @@ def _batch_sizes(texts: list[str]) -> tuple[int, ...]:
 
 def _model_and_card() -> tuple:
     """The model, and its card from the run or the package, with this command."""
-    from pixelvae_tf import presets, pretrained, runs
+    from pixelvae_tf import hub, presets, pretrained, runs
     from pixelvae_tf.export.card import make_card
 
     # What travels says nothing of this machine's folders.
     export = {} if _PRESET_DIR.value else {"export": shlex.join(["pixelvae-export", *sys.argv[1:]])}
     if _PRETRAINED.value:
         model, _, card = pretrained.load(_PRETRAINED.value)
+        if not card["evaluations"]:  # the run that its command names is not here
+            export["evaluate"] = f"pixelvae-evaluate --pretrained={hub.portable(_PRETRAINED.value)}"
         return model, {**card, "commands": card["commands"] | export}
     weights = _WEIGHTS.value or "best"
     model, config, step = runs.load(_WORKDIR.value, weights, _DTYPE.value)

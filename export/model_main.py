@@ -22,11 +22,12 @@ is a sample, the others have new noise for the top level of latents, for all lev
 
 import json
 import math
+import pathlib
 
 import numpy as np
 from absl import app, flags
 
-from pixelvae_tf import console, limits
+from pixelvae_tf import console, files, limits
 from pixelvae_tf.export import client, local
 from pixelvae_tf.export.caller import Caller, check_vary, read_mask
 
@@ -166,8 +167,11 @@ def _open() -> Caller:
         model = local.run(_WORKDIR.value, _WEIGHTS.value or "best")
     else:
         model = local.SavedModel(_SAVED_MODEL.value)
-    if _OUTPUT.value:
-        console.check_output(_OUTPUT.value, model.config.data.folder)
+    folder = model.config.data.folder
+    if _OUTPUT.value and folder and _PRETRAINED.value is None:  # of what travels, a name that means nothing here
+        files.require_outside(
+            pathlib.Path(_OUTPUT.value), files.local_path(folder, "data.folder"), "output", "data.folder"
+        )
     batch_size, config = min(_BATCH_SIZE.value or 64, model.max_batch), model.config.model
     caller = Caller(model, config.num_values, batch_size, config.num_classes, model.classes, *_common())
     # Refuse what the model does not have before its weights are read.

@@ -18,7 +18,7 @@ from absl import logging as absl_logging
 
 from pixelvae_tf import hub, keras_backend, standard_streams
 from pixelvae_tf.errors import first_line
-from pixelvae_tf.files import is_new_or_empty, local_path, require_outside
+from pixelvae_tf.files import is_new_or_empty, local_path
 from pixelvae_tf.suggestions import did_you_mean
 
 flags.disclaim_key_flags()  # The flags that are defined through here are the calling module's.
@@ -283,12 +283,11 @@ def check_folder(path: str) -> None:
         raise ValueError(f"output must be a directory that can be written. Received: {path!r}: {error}") from error
 
 
-def check_output(path: str, folder: str = "", inputs: Iterable[str] = ()) -> None:
+def check_output(path: str, inputs: Iterable[str] = ()) -> None:
     """Checks that a picture can be written.
 
     Args:
       path: the PNG file to write.
-      folder: of images, which it must not become one of; empty for none.
       inputs: files that are read, which it must not replace.
 
     Raises:
@@ -299,8 +298,6 @@ def check_output(path: str, folder: str = "", inputs: Iterable[str] = ()) -> Non
     # The suffix of "samples_0.9" is not that of a format.
     if re.match(r"\.[A-Za-z]", place.suffix) and place.suffix.lower() != ".png":
         raise ValueError(f"output must be called .png: it is written as PNG. Received: {path!r}")
-    if folder:
-        require_outside(place, local_path(folder, "data.folder"), "output", "data.folder")
 
 
 def print_unreadable(unreadable: dict[str, str], record: str) -> None:

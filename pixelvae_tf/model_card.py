@@ -12,7 +12,7 @@ _START = {
     False: "It started with the best weights",
     True: "It went on in the same workdir, with the optimizer's state, from the last weights",
 }
-NOT_EVALUATED = "Not evaluated; run `{}` and export again."
+NOT_EVALUATED = "Not evaluated: `{}` gives the bound."
 TASK = "unconditional-image-generation"
 
 

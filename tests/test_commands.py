@@ -64,6 +64,27 @@ def test_evaluate_takes_other_images_weights_batches_and_noise(trained_run, tmp_
     assert table["bound_nats"].mean() == pytest.approx(report["bound_nats"], rel=1e-6)  # seven digits each
 
 
+def make_photos():
+    pathlib.Path("photos").mkdir()
+
+
+def test_of_the_folder_of_a_training_a_run_keeps_the_place_and_what_travels_a_name(trained_run, tmp_path):
+    workdir, preset = shutil.copytree(trained_run, tmp_path / "run"), tmp_path / "preset"
+    config = json.loads((workdir / runs.CONFIG).read_text())
+    config["data"]["folder"] = str(tmp_path / "photos")
+    (workdir / runs.CONFIG).write_text(json.dumps(config))
+    (tmp_path / "photos").mkdir()
+    status, _, errors = run_command(SAMPLE, f"--workdir={workdir}", f"--output={tmp_path}/photos/x.png")
+    assert status == 1 and "pixelvae-sample: output must not lie in data.folder: " in errors
+    assert run_command("export.main", f"--workdir={workdir}", f"--preset_dir={preset}")[0] == 0
+    # Another folder of that name is another one.
+    sample = (SAMPLE, f"--pretrained={preset}", "--output=photos/x.png", "--num_images=1")
+    assert run_command(*sample, prepare=make_photos)[0] == 0
+    status, _, errors = run_command("train.evaluate_main", f"--pretrained={preset}", prepare=make_photos)
+    message = "folder must be given for weights that were trained on a folder, one called 'photos'. Received: none"
+    assert status == 1 and f"pixelvae-evaluate: {message}" in errors
+
+
 def evaluate_to_nan():
     evaluation.Evaluator.__call__ = lambda *arguments: {"data": "digits/test", "bound_nats": float("nan")}
 

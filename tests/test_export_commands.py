@@ -363,7 +363,7 @@ def test_a_card_holds_evaluations_of_its_weights_alone(run, tmp_path):
         of_both = card.page(about(model, config, step, [report, other]))
         assert "| digits/test |" in of_both and r"| digits \| photos/test |" in of_both
         none = card.page(about(model, config, step, []))
-        assert "Not evaluated; run `pixelvae-evaluate --workdir=runs/x` and export again." in none
+        assert "Not evaluated: `pixelvae-evaluate --workdir=runs/x` gives the bound." in none
     finally:
         path.unlink()
 

@@ -44,16 +44,11 @@ def main(argv: list[str]) -> None:
     console.refuse_arguments(argv)
     onednn.switch_on()
     console.start_tensorflow()
-    from pixelvae_tf import data, pretrained, progress, runs
+    from pixelvae_tf import data, progress, runs
     from pixelvae_tf.train import evaluation, evaluation_files, workdir
 
-    weights = _WEIGHTS.value or "best"
     try:
-        if _PRETRAINED.value:
-            model, config, card = pretrained.load(_PRETRAINED.value)
-            weights, step = card["weights"], card["step"]
-        else:
-            model, config, step = runs.load(_WORKDIR.value, weights, _DTYPE.value)
+        model, config, weights, step, classes = _model()
         _move_images(config)
         if config.data.folder:
             folder = files.local_path(config.data.folder, "folder")
@@ -68,8 +63,7 @@ def main(argv: list[str]) -> None:
         data.check_fits(images, config.model)
         if _WORKDIR.value and _FOLDER.value is None and _DATA_DIR.value is None:
             workdir.check_evaluated(config, _SPLIT.value, images, _WORKDIR.value)
-        if _WORKDIR.value:
-            workdir.check_classes(images, _WORKDIR.value)
+        workdir.check_classes(images, classes)
         if _NUM_IMAGES.value:
             images = images.spread(_NUM_IMAGES.value)
     except (OSError, ValueError) as error:
@@ -97,6 +91,24 @@ def main(argv: list[str]) -> None:
         runs.write_evaluation(report, _WORKDIR.value, images.fingerprint())
     except OSError as error:  # For example another user's run; the report is printed all the same.
         print(f"pixelvae-evaluate: the report is not left in {_WORKDIR.value!r} too: {error}", file=sys.stderr)
+
+
+def _model() -> tuple:
+    """The model, its config, which weights it has and of which step, and the names of the classes it was trained on."""
+    from pixelvae_tf import pretrained, runs
+
+    if not _PRETRAINED.value:
+        weights = _WEIGHTS.value or "best"
+        model, config, step = runs.load(_WORKDIR.value, weights, _DTYPE.value)
+        return model, config, weights, step, (runs.read_images(_WORKDIR.value) or {}).get("classes", [])
+    model, config, card = pretrained.load(_PRETRAINED.value)
+    if config.data.folder and _FOLDER.value is None and _DATA_DIR.value is None:
+        # Its last name is all that travels, which may be another folder here.
+        raise ValueError(
+            f"folder must be given for weights that were trained on a folder, one called {config.data.folder!r}. "
+            "Received: none"
+        )
+    return model, config, card["weights"], card["step"], card["data"].get("classes", [])
 
 
 def _move_images(config: Config) -> None:

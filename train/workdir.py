@@ -36,7 +36,6 @@ def check(config: config_lib.Config, workdir: pathlib.Path) -> config_lib.Config
       ValueError: if another run lives there, or one whose config is lost; if nothing can be written there; or if it
         lies in the folder of the images.
     """
-    runs.check_path(workdir)
     if config.data.folder:
         require_outside(workdir, local_path(config.data.folder, "data.folder"), "workdir", "data.folder")
     try:
@@ -159,22 +158,21 @@ def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet
         )
 
 
-def check_classes(images: data.ImageSet, workdir: str | pathlib.Path) -> None:
-    """Checks that the classes of folders are those of a run: other classes would be numbered differently.
+def check_classes(images: data.ImageSet, trained: Sequence[str]) -> None:
+    """Checks that the classes of folders are those that a model was trained on: others would be numbered differently.
 
     Raises:
-      ValueError: if they are others.
+      ValueError: if they are others; where either has no names they are left to the user.
     """
-    stored = (runs.read_images(workdir) or {}).get("classes")
-    if stored and images.classes and list(images.classes) != stored:
+    if trained and images.classes and list(images.classes) != list(trained):
         raise ValueError(
-            f"the data must have the classes that the run in workdir {str(workdir)!r} was trained on: "
-            f"{', '.join(map(ascii, stored))}. Received: {', '.join(map(ascii, images.classes))}"
+            f"the data must have the classes that the model was trained on: {', '.join(map(ascii, trained))}. "
+            f"Received: {', '.join(map(ascii, images.classes))}"
         )
 
 
 def write_images(fingerprints: dict[str, int], workdir: pathlib.Path, classes: Sequence[str] = ()) -> None:
-    """Writes the record that `check_images` and `check_classes` compare with."""
+    """Writes the record that `check_images` compares with, and `check_classes` of an evaluation."""
     content = {**fingerprints, "classes": list(classes)} if classes else fingerprints
     write_atomically(workdir / runs.IMAGES, json.dumps(content) + "\n")
 
