@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     from pixelvae_tf.export import local
 
     try:
-        if _ONLY.value is not None and not all(text.isdecimal() for text in _ONLY.value):
+        if _ONLY.value is not None and not (_ONLY.value and all(text.isdecimal() for text in _ONLY.value)):
             raise ValueError(
                 f"only must be places with commas between them, as 3,17. Received: {','.join(_ONLY.value)}"
             )

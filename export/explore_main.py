@@ -18,6 +18,7 @@ from absl import flags, logging
 
 from pixelvae_tf import console
 from pixelvae_tf.export import client
+from pixelvae_tf.train import interruption
 
 DEFAULT = "digits/gated_pixel_vae"
 _PRETRAINED = console.define_pretrained(f"The model, by default {DEFAULT}")
@@ -35,21 +36,23 @@ def main(argv: list[str]) -> None:
     console.refuse_arguments(argv)
     # TensorFlow warns of retracing where every signature is traced once.
     logging.set_verbosity(logging.ERROR)
-    # By itself it ends a process without its `finally`s, which remove what was uploaded.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # By themselves they end a process without its `finally`s, which remove what was uploaded.
+    for request in set(interruption.requests()) - {signal.SIGINT}:
+        signal.signal(request, lambda number, frame: sys.exit(128 + number))
     try:
-        _serve(_open())
+        _serve()
     except (OSError, ValueError, client.ServerError) as error:
         raise SystemExit(f"pixelvae-explore: {error}") from error
 
 
-def _serve(model) -> None:
+def _serve() -> None:
     try:
         from pixelvae_tf.export.explore import serving
         from pixelvae_tf.export.explore.preparation import Preparation
     except ImportError as error:
         wanted = "pip install 'pixelvae_tf[explore]'"
         raise SystemExit(f"pixelvae-explore: needs Gradio: {wanted}. Received: {error}") from error
+    model = _open()  # which may download it
     if not serving.is_loopback(_HOST.value):
         print(
             f"pixelvae-explore: with --host={_HOST.value} everybody who reaches this port can use the page, "

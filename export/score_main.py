@@ -33,7 +33,9 @@ _RANK_BY = flags.DEFINE_enum(
     list(scoring.SCORES),
     "The score of the picture: by default the likelihood ratio with a background, else the bound.",
 )
-_NUM_SHOWN = flags.DEFINE_integer("num_shown", 8, "How many of the oddest, and of the most ordinary.", 1, 100)
+_NUM_SHOWN = flags.DEFINE_integer(
+    "num_shown", scoring.Request.num_shown, "How many of the oddest, and of the most ordinary.", 1, 100
+)
 
 
 def main(argv: list[str]) -> None:

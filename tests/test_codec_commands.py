@@ -58,6 +58,7 @@ def test_chunks_at_a_time_make_the_same_file(exported, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--only="], "pixelvae-decompress: only must be places with commas between them, as 3,17. Received: "),
         (["--only=3,x"], "pixelvae-decompress: only must be places with commas between them, as 3,17. Received: 3,x"),
         ([], "pixelvae-decompress: input must be a file of pixelvae-compress. Received: another kind of file"),
         (["--input=/dev/zero"], "pixelvae-decompress: input must be a file. Received: '/dev/zero'"),

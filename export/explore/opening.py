@@ -32,5 +32,5 @@ def _local(model: local.Local, name: str, code: tuple[str, str], card: str) -> E
 def server(address: str, name: str, timeout: float) -> ExploredModel:
     """A served model; errors of `client.Rest`."""
     model = client.Rest(address, name, timeout)
-    code = ("client", f"client.Rest({address!r}, {name!r})")
+    code = ("client", f"client.Rest({address!r}, {name!r}, {timeout!r})")
     return ExploredModel(model, facts_of_server(model), f"{name} of {address}", code)

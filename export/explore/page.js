@@ -28,8 +28,10 @@ const explore = {
     element.addEventListener("click", (event) => {
       if (!event.target.closest("button")) return;
       const [link, lines] = ["a", "pre"].map((name) => element.querySelector(name));
-      navigator.clipboard.writeText(link ? link.href : lines.textContent);
-      event.target.textContent = "Copied";
+      const text = link ? link.href : lines.textContent;
+      // Browsers give the clipboard to pages of this machine, and by https, alone.
+      if (!navigator.clipboard) return void prompt("To be copied:", text);
+      navigator.clipboard.writeText(text).then(() => { event.target.textContent = "Copied"; });
     });
   },
 
