@@ -226,18 +226,12 @@ def reconstruction_error(model: local.SavedModel, images: np.ndarray) -> np.ndar
 def print_patches(scorer: scorer_lib.Scorer, own: np.ndarray, others: np.ndarray) -> None:
     """Pixel-AUROC of every map."""
     before, images, masks = patched(own, others)
-    size = scorer.batch_size
-    parts = [scorer.maps(images[start : start + size]) for start in range(0, len(images), size)]
-    maps = {"nats of each pixel": np.concatenate([part[0] for part in parts])}
-    if scorer.background is not None:
-        maps["the same less the background's"] = np.concatenate([part[1] for part in parts])
+    maps = dict(zip(("nats of each pixel", "the same less the background's"), scorer.maps(images), strict=False))
     if scorer.model.config.model.levels:
         maps["the model's reconstruction error"] = reconstruction_error(scorer.model, images)
     if _VAE.value:
         vae = scorer_lib.Scorer(local.SavedModel(_VAE.value))
-        size = vae.batch_size
-        parts = [vae.maps(images[start : start + size])[0] for start in range(0, len(images), size)]
-        maps["a VAE's nats of each pixel"] = np.concatenate(parts)
+        (maps["a VAE's nats of each pixel"],) = vae.maps(images)
         maps["the VAE's reconstruction error"] = reconstruction_error(vae.model, images)
     print(f"| map, {len(images)} images of {_DATA.value} with a patch of another | pixel-AUROC | averaged over 5x5 |")
     print("|---|---|---|")

@@ -17,8 +17,6 @@ import time
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from pixelvae_tf import pretrained
-
 # Moves the slider to and fro, each time when the picture of the move before has come.
 MOVE = """
 (slider, moves) => new Promise((done) => {
@@ -65,7 +63,11 @@ def measure(name: str, moves: int, chromium: str) -> tuple[float, list[float]]:
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", default=",".join(pretrained.names()), help="with commas between them")
+    parser.add_argument(
+        "--models",
+        default="digits/gated_pixel_vae,binarized_mnist/gated_pixel_vae_no_upsampling",
+        help="with commas between them",
+    )
     parser.add_argument("--moves", type=int, default=100)
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="its path")
     arguments = parser.parse_args()

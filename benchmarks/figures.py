@@ -43,13 +43,11 @@ class Point:
     budget: str
 
 
-def read_report(run: pathlib.Path) -> dict:
-    """Evaluates a run on the test split, or reads what was computed before."""
-    from pixelvae_tf import data, runs
+def read_report(run: pathlib.Path, model, config, step: int) -> dict:
+    """Evaluates a run, as `runs.load` gives it, on the test split, or reads what was computed before."""
+    from pixelvae_tf import data
     from pixelvae_tf.train import evaluation
 
-    config = runs.read_config(run)
-    model, _, step = runs.load(run)
     path = run / "test.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     if report.get("step") != step:
@@ -64,14 +62,14 @@ def read_point(run: pathlib.Path) -> Point:
     """A run of the figures of layers."""
     from pixelvae_tf import runs
 
-    config = runs.read_config(run)
+    model, config, step = runs.load(run)
     pixels = config.model.pixels
     if not hasattr(pixels, "num_layers") and pixels.network != "independent":
         raise SystemExit(f"figures: layers must be runs that have layers to count. Received: {pixels.network} in {run}")
     # The first layer, which leaves the pixel itself out, counts; a VAE has none.
     num_layers = 0 if pixels.network == "independent" else 1 + pixels.num_layers
     budget = f"{config.train.steps:,} steps of {config.train.batch_size} images"
-    return Point(bool(config.model.levels), num_layers, read_report(run), budget)
+    return Point(bool(config.model.levels), num_layers, read_report(run, model, config, step), budget)
 
 
 def draw_layers(points: list[Point], output: pathlib.Path) -> None:
@@ -125,8 +123,8 @@ def draw_samples(workdirs: list[str], output: pathlib.Path) -> None:
     for place in places:
         place.set_axis_off()
     for place, workdir in zip(places, workdirs, strict=False):
-        model, config, _ = runs.load(workdir)
-        report = read_report(pathlib.Path(workdir))
+        model, config, step = runs.load(workdir)
+        report = read_report(pathlib.Path(workdir), model, config, step)
         classes = config.model.num_classes
         across = classes or GRID  # a column a class
         seeds = tf.range(GRID * across, dtype=tf.int64)

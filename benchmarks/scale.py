@@ -60,16 +60,15 @@ class Step:
     Args:
       name: of the preset.
       batch: images of a step.
-      strategy: of `trainer.make_strategy`.
       **options: of `TrainConfig`.
     """
 
-    def __init__(self, name: str, batch: int, strategy: str = "one_device", **options):
+    def __init__(self, name: str, batch: int, **options):
         config = presets.get(name)
         config.train.batch_size = batch
         for option, value in options.items():
             setattr(config.train, option, value)
-        strategy = trainer.make_strategy(strategy)
+        strategy = trainer.make_strategy("one_device")
         with strategy.scope():
             self.state = steps.TrainState(config)
         model = self.state.model

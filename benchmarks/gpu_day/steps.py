@@ -6,7 +6,6 @@
 - numerics: log p(x | z) of the trained 12-layer model with TensorFloat-32 on and off, and in bfloat16, against float64
   on the CPU; samples of every method against those of "cached".
 - tests: the quick tests of layers' contracts, distributions and sampling on the card, if pytest is installed.
-- mirrored: a step under MirroredStrategy gives the weights that it gives on one device.
 - training: images/s of three presets in float32, TF32 and bfloat16, with XLA and without, as a share of a large matrix
   product of the same precision and of the time that their bytes take (roofline.py).
 - sampling: seconds of every method, with XLA and without, for batches of 1 to 256; and up to which batch "auto" should
@@ -30,7 +29,7 @@ from collections.abc import Iterator
 import numpy as np
 from absl import app, flags, logging
 
-STEPS = ["devices", "numerics", "tests", "mirrored", "training", "sampling", "train"]
+STEPS = ["devices", "numerics", "tests", "training", "sampling", "train"]
 _STEP = flags.DEFINE_enum("step", None, STEPS, "Which.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder of the outcomes.", required=True)
 _SECONDS = flags.DEFINE_integer("seconds", 60, "Nothing new is begun after so many.", 1)
@@ -130,25 +129,6 @@ def tests() -> dict:
     return {"ended": True, "tail": ended.stdout[-500:]}
 
 
-def mirrored() -> dict:
-    """The largest difference of a weight after a step."""
-
-    import scale
-
-    from pixelvae_tf import presets
-
-    config = presets.get(TINY)
-    weights = {}
-    for strategy in ("one_device", "mirrored"):
-        step = scale.Step(TINY, 8 if _REHEARSE.value else config.train.batch_size, strategy)
-        step.run()
-        weights[strategy] = step.state.model.get_weights()
-    # Adam's first step moves a weight by the rate, whatever its gradient: a sign that rounding turns is twice that, and
-    # what is expected. Statistics of batch normalisation, which have no sign, tell more.
-    difference = max(np.abs(a - b).max() for a, b in zip(*weights.values(), strict=True))
-    return {"largest difference": float(difference), "learning rate": config.train.learning_rate, "gpus": len(gpus())}
-
-
 class Cases:
     """The cases of a step and what was measured of them, which OUT/STEP.jsonl keeps.
 
@@ -227,8 +207,8 @@ def sampling() -> dict:
     from pixelvae_tf import pretrained, xla
 
     model = pretrained.load(TINY if _REHEARSE.value else MODEL)[0]
-    batches, methods = ([1, 2], METHODS[:2]) if _REHEARSE.value else (BATCHES, METHODS)
-    cases = Cases([False, True], batches, methods, margin=8)
+    batches = [1, 2] if _REHEARSE.value else BATCHES
+    cases = Cases([False, True], batches, METHODS, margin=8)
     for case in cases:
         jit_compile, batch, method = case
         seeds = tf.range(batch, dtype=tf.int64)
