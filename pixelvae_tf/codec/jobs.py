@@ -61,9 +61,9 @@ def run(work: Work, networks: Networks, tasks: Sequence[tuple], jobs: int, count
 def _start(pickled: bytes) -> None:
     """Loads the model. What TensorFlow says of itself comes before, when it is imported with this module."""
     global _networks
-    if threading.current_thread() is threading.main_thread():
+    if multiprocessing.parent_process():  # else it is a thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     _networks = pickle.loads(pickled)
 
 
