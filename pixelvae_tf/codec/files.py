@@ -53,8 +53,8 @@ class Options:
         ):
             if not 1 <= getattr(self, name) <= largest:
                 raise ValueError(f"{name} must be in 1..{largest}. Received: {getattr(self, name)}")
-        if not 0.0 <= self.tolerance <= 0.1:
-            raise ValueError(f"tolerance must be in 0..0.1. Received: {self.tolerance}")
+        if not 0.0 <= self.tolerance <= front.MAX_TOLERANCE:
+            raise ValueError(f"tolerance must be in 0..{front.MAX_TOLERANCE}. Received: {self.tolerance}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +170,8 @@ def _latent_bits(networks: Networks, images: np.ndarray, lanes: int) -> tuple[in
     some = images[np.linspace(0, len(images) - 1, min(len(images), lanes)).astype(np.int64)]
     of_levels = [params[..., 1][np.isfinite(params[..., 1])] for params in networks.posterior(some)]
     sigmas = [np.quantile(of_level, 0.05) if len(of_level) else 1.0 for of_level in of_levels]
-    return tuple(int(np.clip(math.ceil(1.0 - math.log2(max(sigma, 1e-6))), 3, 16)) for sigma in sigmas)
+    bits = [math.ceil(1.0 - math.log2(max(sigma, 1e-6))) for sigma in sigmas]
+    return tuple(int(np.clip(each, 3, front.MAX_LATENT_BITS)) for each in bits)
 
 
 def decompress(

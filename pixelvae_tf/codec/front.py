@@ -26,6 +26,8 @@ MAGIC = b"PIXVAEC" + bytes([VERSION])
 ENTRY = np.dtype([("images", "<u4"), ("words", "<u4"), ("crc32", "<u4")])
 MAX_HEADER, MAX_CHUNKS, MAX_IMAGES, MAX_ALL_IMAGES = 2**16, 2**20, 2**20, 2**24
 MAX_LANES = 2**16
+MAX_TOLERANCE = 0.1
+MAX_LATENT_BITS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +122,9 @@ def _read_header(text: bytes) -> tuple[dict, Settings]:
         bits = tuple(map(int, header["latent_bits"]))
         settings = Settings(int(header["lanes"]), float(header["tolerance"]), bits, bool(header["checksums"]))
         shape, fingerprint = list(header["shape"]), header["fingerprint"]
-        good = 1 <= settings.lanes <= MAX_LANES and 0.0 <= settings.tolerance <= 0.1
-        good = good and all(0 <= each <= 16 for each in bits) and isinstance(fingerprint, str) and len(shape) == 3
+        good = 1 <= settings.lanes <= MAX_LANES and 0.0 <= settings.tolerance <= MAX_TOLERANCE
+        good = good and all(0 <= each <= MAX_LATENT_BITS for each in bits)
+        good = good and isinstance(fingerprint, str) and len(shape) == 3
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"input must have a header that this version knows. Received: {error!r:.200}") from error
     if not good:

@@ -98,7 +98,7 @@ class Hierarchy(ElboModel):
     def _context_shape(self, index: int) -> tuple | None:
         """Shape of what level `index`, from 0, gives to what is below it; of the label where there is no level."""
         if index < len(self.levels):
-            return self.levels[index].context_shape(None)
+            return self.levels[index].context_shape()
         return (None, self.config.num_classes) if self.config.num_classes and not index else None
 
     def network_context_shape(self) -> tuple | None:

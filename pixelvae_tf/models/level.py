@@ -5,6 +5,7 @@ Sections 3 (figure 3) and 3.1.
 Legend: B batch, H height, W width, C channels, h, w grid of z, D dimensions of z, K classes.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -44,21 +45,20 @@ class Level(keras.layers.Layer):
     def build(self, features_shape, above_shape=None) -> None:
         """Builds for the features of the level below, [B, H, W, C], and the context that the level above gives."""
         self.encoder.build(features_shape)
-        batch, height, width, channels = self.encoder.compute_output_shape(features_shape)
-        vector = (batch, height * width * channels)
-        self.posterior_head.build(vector if self.config.is_vector else (batch, height, width, channels))
+        _, *features = self.encoder.compute_output_shape(features_shape)
+        self.posterior_head.build((None, math.prod(features)) if self.config.is_vector else (None, *features))
         if self.decoder is not None:
-            self.decoder.build(self._down_shape(batch))
+            self.decoder.build(self._down_shape())
         if self.prior_network is not None:
-            self.prior_network.build((batch, *self.config.shape), above_shape)
+            self.prior_network.build((None, *self.config.shape), above_shape)
 
-    def _down_shape(self, batch) -> tuple:
+    def _down_shape(self) -> tuple:
         *grid, dim = self.config.shape
-        return (batch, *grid, dim + self.num_classes)
+        return (None, *grid, dim + self.num_classes)
 
-    def context_shape(self, batch) -> tuple:
-        """Shape of what `condition` returns."""
-        latents = self._down_shape(batch)
+    def context_shape(self) -> tuple:
+        """Shape of what `condition` returns, (None, ...)."""
+        latents = self._down_shape()
         return latents if self.decoder is None else self.decoder.compute_output_shape(latents)
 
     def encode(self, features: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tfp.distributions.Distribution]:
