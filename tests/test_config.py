@@ -136,7 +136,7 @@ def test_a_model_keeps_a_config_of_its_own():
     """Or a field that is changed for the next model would change what this one says of itself."""
     config = presets.get("digits/vae")
     config.model.levels[0].grid = [1, 1]  # a list may stand for a tuple
-    model = runs.build(config)
+    model = PixelVAE(config.model)
     config.model.levels[0].dim, config.model.num_classes = 99, 10
     assert model.config.levels[0].dim == model.levels[0].config.dim != 99
     assert model.config.num_classes == 0 and model.config.levels[0].grid == (1, 1)
