@@ -136,7 +136,7 @@ def compare(splits: dict[str, data.ImageSet]) -> None:
     """Runs what is missing, and prints the table."""
     options = {"layers": _LAYERS.value, "first_kernel_size": _FIRST.value, "common": _COMMON.value}
     options |= {"steps": _STEPS.value, "every": _EVERY.value, "learning_rate": _LEARNING_RATE.value}
-    outcomes = short_runs.Outcomes(_OUTPUT.value, **options)
+    outcomes = short_runs.Outcomes(_OUTPUT.value, _SEEDS.value, **options)
     for seed in range(_SEEDS.value):
         for kind in KINDS:
             if not outcomes.has(seed, kind=kind):
@@ -144,8 +144,6 @@ def compare(splits: dict[str, data.ImageSet]) -> None:
                 config.train.seed = seed
                 reports = short_runs.train(kind, config, *splits.values(), _STEPS.value, _EVERY.value)
                 outcomes.add(seed, reports, kind=kind)
-    # The file may have further seeds of an interrupted run.
-    outcomes.lines = [line for line in outcomes.lines if line["seed"] < _SEEDS.value]
     bounds, weights = outcomes.bounds(("kind",)), {line["kind"]: line["weights"] for line in outcomes.lines}
     steps = sorted({step for _, step in bounds})
     rows = [["kind", "weights", *map(str, steps), "more than two levels", "KL, z1 and z2 or z"]]

@@ -41,13 +41,14 @@ class Outcomes:
 
     Args:
       path: the file; lines are appended.
+      seeds: how many seeds count, from 0; the file may have further ones of an interrupted run.
       **options: of all runs here; those of other options in the file are passed over.
     """
 
-    def __init__(self, path: str, **options):
+    def __init__(self, path: str, seeds: int, **options):
         self.path, self.options = pathlib.Path(path), options
         lines = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
-        self.lines = [line for line in lines if options.items() <= line.items()]
+        self.lines = [line for line in lines if options.items() <= line.items() and line["seed"] < seeds]
 
     def has(self, seed: int, **key) -> bool:
         """Whether a run is there."""

@@ -131,7 +131,7 @@ def main(_) -> None:
         raise app.UsageError(f"--starts must be of {', '.join(STARTS)}. Received: {', '.join(sorted(unknown))}")
     options = {"size": _SIZE.value, "steps": _STEPS.value, "every": _EVERY.value}
     options["learning_rate"] = _LEARNING_RATE.value
-    outcomes = short_runs.Outcomes(_OUTPUT.value, **options)
+    outcomes = short_runs.Outcomes(_OUTPUT.value, _SEEDS.value, **options)
     for seed in range(_SEEDS.value):
         for start in _STARTS.value:
             for model in MODELS:

@@ -9,7 +9,6 @@ where it is unlikely, a mask to paint and what the model makes of it. Without ar
 the package. The page is served to this machine alone and asks nothing of any other; Ctrl-C ends it.
 """
 
-import signal
 import sys
 import threading
 import webbrowser
@@ -36,9 +35,7 @@ def main(argv: list[str]) -> None:
     console.refuse_arguments(argv)
     # TensorFlow warns of retracing where every signature is traced once.
     logging.set_verbosity(logging.ERROR)
-    # By themselves they end a process without its `finally`s, which remove what was uploaded.
-    for request in set(interruption.requests()) - {signal.SIGINT}:
-        signal.signal(request, lambda number, frame: sys.exit(128 + number))
+    interruption.exit_on_request()  # or what was uploaded would stay
     try:
         _serve()
     except (OSError, ValueError, client.ServerError) as error:

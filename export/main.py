@@ -12,7 +12,6 @@ writes what `PixelVAE.from_preset` reads, from a folder or a hub, with a model c
 import dataclasses
 import pathlib
 import shlex
-import signal
 import sys
 
 from absl import flags, logging
@@ -53,9 +52,7 @@ def main(argv: list[str]) -> None:
     """Parses the flags and exports."""
     console.refuse_arguments(argv)
     logging.set_verbosity(logging.ERROR)  # TensorFlow warns of retracing where every endpoint is traced once
-    # By default these end a process without its `finally` blocks, which remove unfinished files.
-    for request in set(interruption.requests()) - {signal.SIGINT}:
-        signal.signal(request, lambda number, frame: sys.exit(128 + number))
+    interruption.exit_on_request()  # or unfinished files would stay
     console.start_tensorflow()
     try:
         if _PRESET_DIR.value:

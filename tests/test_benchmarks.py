@@ -53,13 +53,14 @@ def test_outcomes_of_other_options_are_passed_over(tmp_path):
         return {"bound_nats": bound, "kl_nats": [1.0], "usage_latents_nats": [2.0], "weights": 7}
 
     for rate, bound in ((1e-3, 10.0), (1e-2, 5.0)):
-        outcomes = short_runs.Outcomes(path, rate=rate)
+        outcomes = short_runs.Outcomes(path, 2, rate=rate)
         assert not outcomes.has(0, model="one")
         for seed in (1, 0):
             outcomes.add(seed, {100: report(bound + 2 * seed)}, model="one")
-    again = short_runs.Outcomes(path, rate=1e-3)
+    again = short_runs.Outcomes(path, 2, rate=1e-3)
     assert again.has(1, model="one") and not again.has(1, model="two") and not again.has(2, model="one")
     assert again.bounds(("model",)) == {("one", 100): [10.0, 12.0]}
+    assert [line["seed"] for line in short_runs.Outcomes(path, 1, rate=1e-3).lines] == [0]  # further seeds do not count
     assert short_runs.mean_and_error([10.0, 12.0]) == "11 ± 1"  # the deviation is 1.41, over the root of two
 
 

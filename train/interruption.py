@@ -1,6 +1,7 @@
 """Stops a run between two steps when it is asked to: by SIGTERM, Ctrl-C, or a terminal that is closed."""
 
 import signal
+import sys
 from typing import Any
 
 
@@ -8,6 +9,12 @@ def requests() -> list[int]:
     """The signals that ask a process to stop; a hangup is none where it is ignored, as by nohup."""
     hears = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # Windows has none
     return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hears else [])]
+
+
+def exit_on_request() -> None:
+    """Lets what asks a process to stop end it by SystemExit: by themselves, signals but Ctrl-C pass over `finally`s."""
+    for request in set(requests()) - {signal.SIGINT}:
+        signal.signal(request, lambda number, frame: sys.exit(128 + number))
 
 
 class Interruption:
