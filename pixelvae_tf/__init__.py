@@ -47,10 +47,16 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-@wrapt.when_imported("keras")
-def _register_classes(keras) -> None:
-    """Lets `keras.models.load_model` know this package's classes, whichever of the two is imported first."""
-    # Where a part of this package imports Keras, what follows registers its classes.
-    parts = ("bounds", "distributions", "layers", "models.pixel_vae", "sampling")
-    if keras.config.backend() == "tensorflow" and not any(f"{__name__}.{part}" in sys.modules for part in parts):
+def _register_classes(imported) -> None:
+    """Lets `keras.models.load_model` know this package's classes, whichever of the two, or what module, comes first."""
+    modules = [module for name, module in sys.modules.copy().items() if name.startswith(f"{__name__}.")]
+    # In the middle of an import they could not be imported. The hook comes again at its end.
+    if any(getattr(module.__spec__, "_initializing", False) for module in modules if module != imported):
+        return
+    if "keras" in sys.modules and sys.modules["keras"].config.backend() == "tensorflow":
         importlib.import_module(f"{__name__}.models.pixel_vae")
+
+
+for _module in (*_MODULES, "sampling", *(f"models.{name}" for name in ("elbo_model", "hierarchy", "level", "weights"))):
+    wrapt.register_post_import_hook(_register_classes, f"{__name__}.{_module}")
+wrapt.register_post_import_hook(_register_classes, "keras")
