@@ -239,9 +239,7 @@ class ElboModel(Freezable, keras.Model):
 
     def compile_from_config(self, config: dict) -> None:
         """Compiles again as `get_compile_config` says."""
-        options = keras.saving.deserialize_keras_object(config)
-        options.pop("upper_kl_warmup_steps", None)  # of earlier versions
-        self.compile(**options)
+        self.compile(**keras.saving.deserialize_keras_object(config))
 
 
 def _parts(x: Any, y: Any = None) -> tuple[Any, Any, Any]:
