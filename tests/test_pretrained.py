@@ -36,7 +36,7 @@ def test_the_names_are_those_of_the_docs():
     mnist = {f"{name}/gated_pixel_vae_no_upsampling" for name in ("binarized_mnist", "dynamically_binarized_mnist")}
     others = {
         f"binarized_mnist/{name}"
-        for name in ("gated_pixel_cnn", "gated_pixel_vae", "gated_pixel_vae_two_orders", "vae")
+        for name in ("gated_pixel_cnn", "gated_pixel_vae", "gated_pixel_vae_two_orders", "vae", "pixel_cnn", "row_lstm")
     }
     assert others | mnist | {DIGITS, "cifar10/hierarchical_tiny_gaussian_prior"} <= set(NAMES)
 
