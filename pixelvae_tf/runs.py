@@ -150,7 +150,7 @@ def read_evaluations(workdir: str | pathlib.Path, weights: str, dtype: str) -> l
             report = json.loads(path.read_text())
             if report["fingerprint"] != weights or report.get("seed"):
                 continue
-            if dtype == report["dtype"]:
+            if dtype == (report["dtype"] if "dtype" in report else read_config(workdir).train.dtype):
                 reports.append(report)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
