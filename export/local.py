@@ -50,8 +50,11 @@ class SavedModel(Local):
         try:
             card = json.loads((self.path / CARD).read_text())
             config = config_lib.from_json(json.dumps(card["config"]))
-            rounds = card["completion_rounds"] if "complete_in_rounds" in card["signatures"] else None
-            super().__init__(config, card["data"].get("classes", ()), int(card["max_batch"]), rounds)
+            chosen = "complete_in_rounds" in card.get("signatures", ())  # earlier versions had no choice of rounds
+            rounds = card["completion_rounds"] if chosen else None
+            # Earlier versions exported no limit.
+            max_batch, classes = int(card.get("max_batch", limits.MAX_BATCH)), card["data"].get("classes", ())
+            super().__init__(config, classes, max_batch, rounds)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{CARD} must have a config that this version knows. Received: {str(self.path)!r}: {error}"

@@ -212,7 +212,21 @@ def from_json(text: str) -> Config:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:  # damaged, or a number of thousands of digits
         raise ValueError(f"config must be a JSON object as written by a run. Received: {error}") from error
+    _update(data)
     return check(Config, data, "config")
+
+
+def _update(data: Any) -> None:
+    """Updates the plain data of a config that an earlier version wrote."""
+    train = data.get("train") if isinstance(data, dict) else None
+    if not isinstance(train, dict):
+        return
+    for name in ("kl_warmup_steps", "free_nats"):
+        if isinstance(train.get(name), int | float):
+            train[name] = [train[name]]
+    if upper := train.pop("upper_kl_warmup_steps", 0):
+        steps = train.setdefault("kl_warmup_steps", [0])
+        steps.append(max(upper, *steps))
 
 
 def differences(first: Config, second: Config) -> list[tuple[str, Any, Any]]:

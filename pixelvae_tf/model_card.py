@@ -117,7 +117,8 @@ def _facts(card: dict) -> list[list[str]]:
         rows.append(["step", f"{card['step']}, {card['weights']} weights (averaged){rounded}"])
     versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
     rows.append(["weights", f"{card['num_weights']:,}, fingerprint {card['fingerprint']}"])
-    rows.append(["computed in", card["dtype"]])
+    if "dtype" in card:  # cards of earlier versions do not say
+        rows.append(["computed in", card["dtype"]])
     if "signatures" in card:
         rows += [
             ["largest batch", str(card["max_batch"])],
@@ -148,7 +149,7 @@ def _evaluation(card: dict) -> list[str]:
 
 
 def _usage(report: dict) -> str:
-    """What the model uses, in one line; empty for a report that does not say."""
+    """What the model uses, in one line; empty for a report of an earlier version."""
     if "usage_preceding_nats" not in report:
         return ""
     parts = [f"{report['usage_preceding_nats']:.1f} for the pixels before each pixel"]

@@ -150,6 +150,7 @@ def read_evaluations(workdir: str | pathlib.Path, weights: str, dtype: str) -> l
             report = json.loads(path.read_text())
             if report["fingerprint"] != weights or report.get("seed"):
                 continue
+            # Without a dtype it is of a version that computed in the run's own.
             if dtype == (report["dtype"] if "dtype" in report else read_config(workdir).train.dtype):
                 reports.append(report)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -178,7 +179,7 @@ def read_images(workdir: str | pathlib.Path) -> dict | None:
     """A run's record of its images: a fingerprint of each split and, if labels come from folders, "classes".
 
     Returns:
-      That; None for a run that has not begun.
+      That; None for a run that has not begun, or of a version that kept nothing.
 
     Raises:
       ValueError: if it cannot be read.

@@ -12,7 +12,6 @@ _GATED = GatedPixelCNNConfig(num_layers=1, filters=2, kernel_size=3, first_kerne
 LATENTS = ModelConfig((3, 4, 2), 5, [LevelConfig(3, (2,))], _GATED)
 EXACT = ModelConfig((3, 4, 2), 5, [], _GATED)
 CLASSES = ModelConfig((3, 4, 2), 5, [], _GATED, num_classes=3)
-CARD = {"name": "plain", "dtype": "float32", "data": {"name": "test"}}
 
 
 class PlainNetworks(Networks):
@@ -27,7 +26,7 @@ class PlainNetworks(Networks):
     def __init__(
         self, config: ModelConfig = LATENTS, noise: float = 0.0, scale: float = 4.0, fingerprint: str = "plain"
     ):
-        card = CARD | {"fingerprint": fingerprint, "max_batch": 8}
+        card = {"fingerprint": fingerprint, "max_batch": 8, "name": "plain", "data": {"name": "test"}}
         super().__init__(types.SimpleNamespace(codec=None), card, config)
         self.noise, self.scale, self.random = noise, scale, np.random.default_rng(0)
 
@@ -71,6 +70,5 @@ def networks_of(model) -> Networks:
         **{name: _Function(function) for name, function in functions.functions(model).items()}
     )
     loaded = types.SimpleNamespace(codec=codec, signatures={"encode": lambda images: model.encode(images)})
-    config = json.loads(to_json(Config(model=model.config)))
-    card = CARD | {"config": config, "fingerprint": "model", "max_batch": 4}
+    card = {"config": json.loads(to_json(Config(model=model.config))), "fingerprint": "model", "max_batch": 4}
     return Networks(loaded, card, model.config)

@@ -1,6 +1,7 @@
 """Configs and presets: data that survives JSON, and errors that name the field."""
 
 import functools
+import json
 
 import pytest
 import tensorflow as tf
@@ -192,3 +193,10 @@ def test_bad_json_is_named(text, message):
 def test_unknown_preset():
     with pytest.raises(ValueError, match="must be one of the presets"):
         presets.get("digits/gan")
+
+
+def test_a_warm_up_of_upper_levels_that_an_earlier_version_wrote_is_kept():
+    written = json.loads(config_lib.to_json(presets.get("digits/hierarchical")))
+    written["train"] |= {"kl_warmup_steps": 100, "upper_kl_warmup_steps": 300, "free_nats": 2.0}
+    train = config_lib.from_json(json.dumps(written)).train
+    assert train.kl_warmup_steps == (100, 300) and train.free_nats == (2.0,)

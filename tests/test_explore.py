@@ -221,7 +221,7 @@ def test_a_mask_is_kept_and_the_rest_completed(models, monkeypatch, tmp_path):
     noise, of_all = explored_model.Noise(5, 0.9), [each[None].repeat(3, axis=0) for each in (image.pixels, mask)]
     grid, script = complete.draw(explored, image, text, 3, noise, 2)
     expected = model.complete(*of_all, [5, 6, 7], 0.9, 2)
-    # Of a model without a choice of rounds, those that it has.
+    # Of an export of an earlier version, the rounds that it has.
     facts = dataclasses.replace(explored.facts, rounds=None)
     earlier = explored_model.ExploredModel(explored.model, facts, "", ("", ""))
     of_export = shown(complete.draw(earlier, image, text, 3, noise, 2)[0])

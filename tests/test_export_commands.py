@@ -283,8 +283,8 @@ def shows_its_inputs(tmp_path_factory):
         tf.saved_model.save(module, str(path), signatures=signatures)
         model = dataclasses.replace(THREE_LEVELS, num_values=256, levels=THREE_LEVELS.levels[-num_levels:])
         (path / card.CARD).parent.mkdir()
-        about = card.make_card(Config(model=model), "best", 3, classes=("cat", "dog", "owl"))
-        (path / card.CARD).write_text(json.dumps({**about, "max_batch": 4, "signatures": []}))
+        about = {**card.make_card(Config(model=model), "best", 3, classes=("cat", "dog", "owl")), "max_batch": 4}
+        (path / card.CARD).write_text(json.dumps(about))
         return path
 
     return functools.cache(save)

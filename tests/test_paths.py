@@ -217,6 +217,7 @@ def test_initial_weights_may_be_spelled_in_other_ways(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     run.mkdir()
+    # As this version writes it, and as earlier ones did.
     for first in ("runs/a", str(tmp_path / "runs" / "a")):
         (run / runs.CONFIG).write_text(runs.config_lib.to_json(small_config(initial_weights=first)))
         for again in ("runs/a", "runs/a/", "./runs/../runs/a", str(tmp_path / "runs" / "a"), "link"):
@@ -230,7 +231,7 @@ def test_other_images_than_the_runs_are_not_evaluated_under_its_name(tmp_path):
     config = small_config()
     config.data, config.model.image_shape = DataConfig("photos", folder=str(photos)), (SIDE, SIDE, 3)
     sets = {split: data.load(config.data, split, (SIDE, SIDE, 3)) for split in ("train", "validation", "test")}
-    workdir.check_evaluated(config, "test", sets["test"], tmp_path)  # no run has begun there
+    workdir.check_evaluated(config, "test", sets["test"], tmp_path)  # an earlier version's run kept no fingerprints
     workdir.write_images({split: sets[split].fingerprint() for split in ("train", "validation")}, tmp_path)
     for split, images in sets.items():
         workdir.check_evaluated(config, split, images, tmp_path)
@@ -262,7 +263,7 @@ def test_the_classes_of_a_run_are_kept(tmp_path):
     workdir.check_classes(data.load(DataConfig(), "test"), stored)  # Labels without names are left to the user.
     made = card.make_card(config, "best", 1, classes=animals.classes)
     assert made["data"]["classes"] == ["cat", "dog"]
-    known = {"versions": {}, "num_weights": 1, "fingerprint": "0" * 16, "dtype": "float32", "name": "x"}
+    known = {"versions": {}, "num_weights": 1, "fingerprint": "0" * 16, "name": "x"}
     assert "| classes | 2: 0 'cat', 1 'dog' |" in model_card.page({**made, **known})
 
 

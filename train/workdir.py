@@ -131,8 +131,8 @@ def checksums(config: config_lib.Config, fingerprints: dict[str, int]) -> dict[s
 def check_evaluated(config: config_lib.Config, split: str, images: data.ImageSet, workdir: str | pathlib.Path) -> None:
     """Checks that the images of a run's own config are still those that it was trained on.
 
-    A folder may have been changed. A run keeps no fingerprint of its test images: of those in a folder, the validation
-    images beside them are compared.
+    A folder may have been changed, or be another's where a path of an earlier version was relative. A run keeps no
+    fingerprint of its test images: of those in a folder, the validation images beside them are compared.
 
     Args:
       config: the run's.

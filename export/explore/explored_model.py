@@ -92,6 +92,7 @@ def facts_of_server(server: client.Model) -> Facts:
     with contextlib.suppress(client.ServerError):  # a model without latents has none of them
         shape = server.signature("decode").inputs["z1"].shape[1:]
         levels = sum(name.startswith("seed_z") for name in server.signature("sample_by_level").inputs)
+        server.signature("complete_in_rounds")  # nor has an export of an earlier version this one
         rounds = COMPLETION_ROUNDS
     number = None if LABEL in sample.inputs else 0
     try:

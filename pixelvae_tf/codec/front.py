@@ -141,11 +141,11 @@ def check_model(layout: Layout, networks: Networks) -> None:
             f"saved_model must be the one that made the file, {model}. Received: {networks.card.get('name')!r} of "
             f"fingerprint {networks.fingerprint!r}"
         )
-    if header.get("dtype") != networks.card["dtype"]:
+    computed = header.get("dtype", ""), networks.card.get("dtype", "")
+    if all(computed) and computed[0] != computed[1]:  # earlier versions do not say
         raise ValueError(
-            "saved_model must compute in the precision that the file was made with, "
-            f"{header.get('dtype')!r:.100}. Received: one that computes in {networks.card['dtype']!r}; pixelvae-export "
-            "--dtype writes another"
+            f"saved_model must compute in the precision that the file was made with, {computed[0]!r:.100}. Received: "
+            f"one that computes in {computed[1]!r}; pixelvae-export --dtype writes another"
         )
     expected = list(config.image_shape), config.num_values, len(networks.latent_shapes)
     if (header["shape"], header.get("values"), len(layout.settings.latent_bits)) != expected:
@@ -175,7 +175,7 @@ def write_front(
     card = networks.card
     header = {
         "fingerprint": networks.fingerprint,
-        "dtype": card["dtype"],
+        "dtype": card.get("dtype", ""),
         "model": card.get("name", ""),
         "data": card.get("data", {}).get("name", ""),
         "shape": list(networks.config.image_shape),

@@ -126,7 +126,8 @@ def _write_shards(
             paths, name = images.splits[split][start : start + how.shard_size], f"{split}-{index:05d}"
             record = records / f"{name}.json"
             part = resumable.read_json(record) if resuming else None
-            if part is not None and prepared.is_whole(output, part):
+            # Records of earlier versions have no names.
+            if part is not None and "kept" in part and prepared.is_whole(output, part):
                 for code in part["hashes"]:
                     hashes.add(code)
                 progress(done + len(paths), total)

@@ -239,7 +239,9 @@ class ElboModel(Freezable, keras.Model):
 
     def compile_from_config(self, config: dict) -> None:
         """Compiles again as `get_compile_config` says."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        options = keras.saving.deserialize_keras_object(config)
+        options.pop("upper_kl_warmup_steps", None)  # of earlier versions
+        self.compile(**options)
 
 
 def _parts(x: Any, y: Any = None) -> tuple[Any, Any, Any]:
