@@ -272,7 +272,9 @@ def test_keras_knows_the_classes_of_a_package_that_comes_after_it():
     assert {"pixelvae_tf>PixelVAE", "pixelvae_tf>GatedBlock"} <= keras.saving.get_custom_objects().keys()
 
 
-@pytest.mark.parametrize("imports", ["pixelvae_tf, keras", "pixelvae_tf.bounds", "pixelvae_tf.models.level"])
+@pytest.mark.parametrize(
+    "imports", ["pixelvae_tf", "pixelvae_tf.layers", "pixelvae_tf.bounds", "pixelvae_tf.models.level"]
+)
 def test_keras_knows_the_classes_of_a_package_that_comes_before_it(imports):
     names = "'pixelvae_tf>PixelVAE', 'pixelvae_tf>GatedBlock'"
     code = f"import {imports}; import keras; print({{{names}}} <= keras.saving.get_custom_objects().keys())"
