@@ -1,12 +1,13 @@
 """Redraws the paper's figures 4, 5 and 2 from runs.
 
-    python benchmarks/figures.py --layers=DIR --samples=RUN,RUN,RUN --completions=RUN --output=FOLDER
+    python benchmarks/figures.py --layers=DIR --samples=RUN,NAME,NAME --completions=RUN --output=FOLDER
 
 Figure 4 is the bound against the number of autoregressive layers, PixelVAE beside PixelCNN; figure 5 its split into
 reconstruction and KL. They take every run below --layers: one data set, one budget, any depth; a VAE is a PixelVAE of
-no such layer. Figure 2 (samples.png) is samples of the runs of --samples side by side. Bounds are those of the whole
-test split with the averaged weights that were best on validation; each is computed once and kept beside its run
-(test.json). completions.png has test images, what is kept of them, and completions.
+no such layer. Figure 2 (samples.png) is samples of the runs and trained weights (by name) of --samples side by side.
+Bounds are those of the whole test split with the averaged weights that were best on validation: that of weights is on
+their card, that of a run is computed once and kept beside it (test.json). completions.png has test images, what is kept
+of them, and completions.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import numpy as np
 from absl import app, flags
 
 _LAYERS = flags.DEFINE_string("layers", None, "A folder of runs that differ in depth, with latents and without.")
-_SAMPLES = flags.DEFINE_list("samples", [], "Runs, for samples side by side.")
+_SAMPLES = flags.DEFINE_list("samples", [], "Runs, and names of trained weights, for samples side by side.")
 _COMPLETIONS = flags.DEFINE_string("completions", None, "A run, for images completed from a part of them.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the PNGs go.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS' data directory, if it is not the runs'.")
@@ -43,7 +44,7 @@ class Point:
     budget: str
 
 
-def read_report(run: pathlib.Path, model, config, step: int) -> dict:
+def read_report(run: pathlib.Path, model, config, step: int, data_dir: str | None = None) -> dict:
     """Evaluates a run, as `runs.load` gives it, on the test split, or reads what was computed before."""
     from pixelvae_tf import data
     from pixelvae_tf.train import evaluation
@@ -51,14 +52,14 @@ def read_report(run: pathlib.Path, model, config, step: int) -> dict:
     path = run / "test.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     if report.get("step") != step:
-        if _DATA_DIR.value:
-            config.data.data_dir = _DATA_DIR.value
+        if data_dir:
+            config.data.data_dir = data_dir
         report = {**evaluation.Evaluator(model)(data.load(config.data, "test", config.model.image_shape)), "step": step}
         path.write_text(json.dumps(report))
     return report
 
 
-def read_point(run: pathlib.Path) -> Point:
+def read_point(run: pathlib.Path, data_dir: str | None = None) -> Point:
     """A run of the figures of layers."""
     from pixelvae_tf import runs
 
@@ -69,7 +70,7 @@ def read_point(run: pathlib.Path) -> Point:
     # The first layer, which leaves the pixel itself out, counts; a VAE has none.
     num_layers = 0 if pixels.network == "independent" else 1 + pixels.num_layers
     budget = f"{config.train.steps:,} steps of {config.train.batch_size} images"
-    return Point(bool(config.model.levels), num_layers, read_report(run, model, config, step), budget)
+    return Point(bool(config.model.levels), num_layers, read_report(run, model, config, step, data_dir), budget)
 
 
 def draw_layers(points: list[Point], output: pathlib.Path) -> None:
@@ -109,22 +110,35 @@ def draw_layers(points: list[Point], output: pathlib.Path) -> None:
     figure.savefig(output / "figure_5.png", dpi=120)
 
 
-def draw_samples(workdirs: list[str], output: pathlib.Path) -> None:
+def load_trained(name: str, data_dir: str | None = None) -> tuple:
+    """The model, its config and its report on the test split, of a run's directory or of trained weights."""
+    from pixelvae_tf import pretrained, runs
+
+    if (run := pathlib.Path(name)).is_dir():
+        model, config, step = runs.load(run)
+        return model, config, read_report(run, model, config, step, data_dir)
+    model, config, card = pretrained.load(name)
+    for report in card["evaluations"]:
+        if report["data"].endswith("/test"):
+            return model, config, report
+    raise SystemExit(f"figures: the card must have a report of the test split. Received: {name}")
+
+
+def draw_samples(names: list[str], output: pathlib.Path, data_dir: str | None = None) -> None:
     """Writes samples.png."""
     import tensorflow as tf
     from matplotlib import pyplot
 
-    from pixelvae_tf import pictures, runs
+    from pixelvae_tf import pictures
 
-    columns = min(len(workdirs), COLUMNS)
-    rows = -(-len(workdirs) // columns)
+    columns = min(len(names), COLUMNS)
+    rows = -(-len(names) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(4 * columns, 4.5 * rows + 0.4), layout="constrained")
     places = np.atleast_1d(axes).ravel()
     for place in places:
         place.set_axis_off()
-    for place, workdir in zip(places, workdirs, strict=False):
-        model, config, step = runs.load(workdir)
-        report = read_report(pathlib.Path(workdir), model, config, step)
+    for place, name in zip(places, names, strict=False):
+        model, config, report = load_trained(name, data_dir)
         classes = config.model.num_classes
         across = classes or GRID  # a column a class
         seeds = tf.range(GRID * across, dtype=tf.int64)
@@ -133,7 +147,7 @@ def draw_samples(workdirs: list[str], output: pathlib.Path) -> None:
         grid = pictures.tile(images, config.model.num_values, columns=across, scale=4)
         place.imshow(grid.squeeze(-1) if grid.shape[-1] == 1 else grid, cmap="gray", vmin=0, vmax=255)
         bound = ("exact" if report["exact"] else "bound") + (", given the class" if classes else "")
-        place.set_title(f"{pathlib.Path(workdir).name}\n{report['bound_nats']:.2f} nats ({bound})", fontsize=10)
+        place.set_title(f"{pathlib.Path(name).name}\n{report['bound_nats']:.2f} nats ({bound})", fontsize=10)
         title = f"samples; {report['data']} ({report['binarization']})"
     figure.suptitle(f"{title}\n", fontsize=10)
     figure.savefig(output / "samples.png", dpi=80)
@@ -176,9 +190,9 @@ def main(argv: list[str]) -> None:
         found = sorted(path.parent for path in pathlib.Path(_LAYERS.value).glob("*/config.json"))
         if not found:
             raise SystemExit(f"figures: layers must be a folder of runs. Received: {_LAYERS.value!r}")
-        draw_layers([read_point(run) for run in found], output)
+        draw_layers([read_point(run, _DATA_DIR.value) for run in found], output)
     if _SAMPLES.value:
-        draw_samples(_SAMPLES.value, output)
+        draw_samples(_SAMPLES.value, output, _DATA_DIR.value)
     if _COMPLETIONS.value:
         draw_completions(_COMPLETIONS.value, output, _DATA_DIR.value)
     print(f"drawn: {output}")

@@ -1,5 +1,7 @@
 """The script that redraws the paper's figures."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,3 +45,20 @@ def test_completions_keep_what_they_are_given(figures, trained_run, tmp_path):
     image, *completions = (picture[:12, column * side : column * side + 24] for column in (0, *range(2, across)))
     # The upper half of the first image is kept.
     assert all((completed == image).all() for completed in completions)
+
+
+def test_samples_of_runs_and_of_trained_weights_stand_side_by_side(figures, trained_run, tmp_path):
+    run = shutil.copytree(trained_run, tmp_path / "run")  # its report is kept there
+    figures.draw_samples([str(run), "digits/gated_pixel_vae"], tmp_path)
+    picture = np.asarray(Image.open(tmp_path / "samples.png").convert("L"), int)
+    for half in np.array_split(picture, 2, axis=1):
+        # Samples are light and dark, the page beside them is white.
+        assert (half < 60).mean() > 0.05 and ((half > 60) & (half < 250)).mean() > 0.05
+
+
+def test_a_name_gives_the_weights_and_the_bound_of_their_card(figures):
+    model, config, report = figures.load_trained("digits/gated_pixel_vae")
+    assert (report["data"], report["num_images"]) == ("digits/test", 400)
+    assert model.config == config.model
+    with pytest.raises(ValueError, match="digits/no_such"):
+        figures.load_trained("digits/no_such")
