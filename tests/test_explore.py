@@ -245,12 +245,13 @@ def test_a_model_without_latents_has_fewer_tabs_and_small_batches(models):
 
 @pytest.mark.parametrize("max_batch", [1, 2, 3, 5])
 def test_a_page_of_a_model_of_small_batches_can_be_made(models, max_batch):
-    """Gradio refuses a slider of one place, and one that starts beyond its end."""
+    """It offers as many images as any, in batches; Gradio refuses a slider that starts beyond its end."""
     explored = copy.copy(models(GRID)[0])
     explored.facts = dataclasses.replace(explored.facts, max_batch=max_batch)
     blocks = page.build(explored, Preparation(explored))
     sliders = [block for block in blocks.blocks.values() if isinstance(block, gradio.Slider)]
     assert sliders and all(slider.minimum <= slider.value <= slider.maximum for slider in sliders)
+    assert explored_model.MOST_IMAGES in [slider.maximum for slider in sliders]
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,11 @@ def test_a_server_tells_what_the_page_has_to_know(models, name):
         ours, theirs = explored.image(origin), served.image(origin)
         np.testing.assert_array_equal(theirs.pixels, ours.pixels)
         np.testing.assert_array_equal(theirs.z1, ours.z1)  # JSON has all digits of a float32
+        more = [
+            dataclasses.replace(origin, seeds=(seed,) * len(origin.seeds)) for seed in range(of_server.max_batch + 1)
+        ]
+        pixels = [[image.pixels for image in model.draw(more)] for model in (served, explored)]
+        np.testing.assert_array_equal(*pixels)
     with pytest.raises(client.ServerError, match="server must be the host:port of one that answers"):
         served.image(origins.Drawn((4,) * (facts.num_levels + 1)))
 

@@ -1,7 +1,7 @@
 """The lines of Python that make what a tab shows, from the same model."""
 
 from pixelvae_tf.export.explore import origins
-from pixelvae_tf.export.explore.explored_model import BATCH, LABEL, ExploredModel
+from pixelvae_tf.export.explore.explored_model import LABEL, MOST_IMAGES, ExploredModel
 from pixelvae_tf.export.explore.markup import SAVED_SCALE
 
 # Leaves the latents of `images` in `z1`.
@@ -37,7 +37,7 @@ def call(model: ExploredModel, name: str, inputs: dict[str, str], output: str = 
 def predict(model: ExploredModel, name: str, inputs: dict[str, str]) -> str:
     """All outputs of a signature by name."""
     written = ", ".join(f"{key!r}: {value}" for key, value in inputs.items())
-    if model.facts.max_batch < BATCH:  # as the page does
+    if model.facts.max_batch < MOST_IMAGES:
         return f"predict_in_batches(model, {name!r}, {{{written}}}, {model.facts.max_batch})"
     return f"model.predict({name!r}, {{{written}}})"
 

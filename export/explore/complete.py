@@ -43,9 +43,7 @@ def build(page: Page) -> None:
             )
             page.choices.add("mask", brush, choices.checked(lambda text: masks.read(text, height, width)))
         with gr.Column(scale=2, min_width=300):
-            number = page.count(
-                "completions", "Completions", 1, min(16, model.facts.max_batch), min(8, model.facts.max_batch)
-            )
+            number = page.count("completions", "Completions", 1, 16, 8)
             seed, temperature = page.seed("filling", "Seed of the first completion"), page.temperature("heat")
             rounds = _rounds(page)
             shown = page.pictures()

@@ -20,6 +20,8 @@ from pixelvae_tf.models.config import COMPLETION_ROUNDS
 
 # Images a call: small enough that a grid appears in parts, and that a newer choice need not wait long.
 BATCH = 16
+# That a tab shows.
+MOST_IMAGES = 64
 # Samples that the KL of units is an average over.
 NUM_MEASURED = 32
 # Images that are kept, so that a click on one costs nothing.

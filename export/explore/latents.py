@@ -81,8 +81,7 @@ class _Tab:
         self.rank = gr.Dropdown(options, value=0, label="Unit to sweep from -3 to 3")
         page.choices.add("unit", self.rank, choices.whole(0, len(self.sliders) - 1))
         self.row = page.pictures()
-        most = min(16, self.model.facts.max_batch)
-        self.steps = page.count("steps", "Images between the image at hand before and this one", 3, most, 8)
+        self.steps = page.count("steps", "Images between the image at hand before and this one", 3, 16, 8)
         self.between = page.pictures()
 
     def _add_hidden(self) -> None:

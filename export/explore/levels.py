@@ -17,7 +17,7 @@ def build(page: Page) -> None:
     with gr.Row():
         redrawn = gr.CheckboxGroup(names, value=names[-1:], label="Noise that is redrawn; the rest is held")
         page.choices.add("redrawn", redrawn, choices.some_of(*names))
-        number = page.count("row", "Images", 2, min(MOST, model.facts.max_batch), min(8, model.facts.max_batch))
+        number = page.count("row", "Images", 2, MOST, 8)
         turn = page.choices.add("turn", gr.Number(1, visible=False, precision=0), choices.whole(1, 10**6))
         again = gr.Button("Redraw", scale=0, min_width=160)
     shown, row = gr.HTML(apply_default_css=False), page.pictures()

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 import gradio as gr
 
 from pixelvae_tf.export.explore import as_python, choices, markup, origins
-from pixelvae_tf.export.explore.explored_model import BATCH, ExploredModel
+from pixelvae_tf.export.explore.explored_model import BATCH, MOST_IMAGES, ExploredModel
 from pixelvae_tf.export.explore.wiring import EACH_IN_TURN, Page, picture
 
 ID, TITLE = "samples", "Samples"
-MOST = 64
 
 
 def build(page: Page) -> None:
@@ -18,7 +17,7 @@ def build(page: Page) -> None:
     model = page.model
     with gr.Row():
         seed = page.seed("seed", "Seed of the first image")
-        number = page.count("number", "Images", 1, min(MOST, model.facts.max_batch), min(16, model.facts.max_batch))
+        number = page.count("number", "Images", 1, MOST_IMAGES, 16)
         temperature = page.temperature("temperature")
         label = page.label("label", each_in_turn=True)
     with gr.Row():

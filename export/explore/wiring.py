@@ -159,9 +159,7 @@ class Page:
         return self.choices.add(name, component, choices_lib.number(low, high))
 
     def count(self, name: str, label: str, low: int, high: int, value: int) -> gr.Slider:
-        """A choice of how many; where the model takes fewer at once, some batches more are asked for."""
-        high = max(high, low + 1)  # a slider of one place cannot be made
-        value = min(max(value, low), high)
+        """A choice of how many; what the model does not take at once is asked for in batches."""
         component = gr.Slider(low, high, value, step=1, label=label)
         return self.choices.add(name, component, choices_lib.whole(low, high))
 

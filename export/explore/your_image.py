@@ -22,9 +22,7 @@ def build(page: Page) -> None:
             label = page.label("class")
             seed = page.seed("measured", "Seed of the first reconstruction, and of the bound")
             degree = page.temperature("warmth")
-            number = page.count(
-                "made", "Reconstructions", 1, min(12, model.facts.max_batch), min(6, model.facts.max_batch)
-            )
+            number = page.count("made", "Reconstructions", 1, 12, 6)
         with gr.Column(scale=2, min_width=300):
             shown = page.pictures()
             numbers = gr.HTML(apply_default_css=False)
