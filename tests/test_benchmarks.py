@@ -1,8 +1,11 @@
 """What the measurements of the docs stand on: counted work, kept outcomes, the end of a training."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import app
 from scripts import ROOT, load_script
 
 from pixelvae_tf import bounds
@@ -77,6 +80,28 @@ def test_outcomes_of_other_options_are_passed_over(tmp_path):
 )
 def test_a_row_of_the_table_ends_at_its_number_or_where_it_stands_still(bounds, paper, finished):
     assert load_script("benchmarks/table1.py").is_finished(bounds, paper) == finished
+
+
+def test_a_mixture_of_distributions_is_one():
+    of_each = np.random.default_rng(0).dirichlet(np.ones(7), size=3)  # three models' probabilities of seven images
+    mixed = np.exp(-load_script("benchmarks/mixture.py").mix(-np.log(of_each)))
+    np.testing.assert_allclose(mixed, of_each.mean(axis=0))
+    assert abs(mixed.sum() - 1) < 1e-12  # rounding of seven numbers
+
+
+def test_only_models_of_the_same_images_are_mixed(tmp_path, capsys):
+    exact = "image,bound_nats\n0,3\n1,5\n"
+    sampled = "image,bound_nats,importance_weighted_nats\n0,80,3\n1,90,5\n"  # the second is the tighter bound
+    for name, table, files in (("a", exact, 1), ("b", sampled, 1), ("c", exact, 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bounds.csv").write_text(table)
+        report = {"data": f"files {files}", "exact": table is exact, "identity": {"data": "a set", "files": files}}
+        (tmp_path / name / "report.json").write_text(json.dumps(report))
+    main = load_script("benchmarks/mixture.py").main
+    main(["mixture", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert "**4.00 ± 1.00**" in capsys.readouterr().out  # of two models that agree
+    with pytest.raises(app.UsageError, match=r"same images. Received: files 1 in .*a, files 2 in .*c"):
+        main(["mixture", str(tmp_path / "a"), str(tmp_path / "c")])
 
 
 @pytest.mark.parametrize("start", ["noise", "ordered", "as it is", "one table", "one for all"])
