@@ -4,8 +4,9 @@
     python benchmarks/mixture.py FOLDER FOLDER ...
 
 Reads the tables that `pixelvae-evaluate --output` wrote of the same images, and prints what the mixture with equal
-weights needs, and how much less that is than what each of its models needs. As each has a lower bound of its log p(x),
-so has the mixture: -log p(x) <= log K - log sum_k exp(-b_k), with the importance-weighted b_k where a table has them.
+weights needs, and how much less that is than what each of its models needs. Models with latents must have importance
+samples: those estimate p(x) without bias, as the mean over models then does, so that its logarithm is on average no
+higher than log p(x). Of negative ELBOs that is not so: the noise in them would pass for a gain.
 """
 
 import json
@@ -17,11 +18,15 @@ from absl import app
 
 
 def read(folder: pathlib.Path) -> tuple[dict, np.ndarray]:
-    """The report of an evaluation, and what each image costs by its tightest bound: [N], nats."""
+    """The report of an evaluation, and what each image costs, exact or importance-weighted: [N], nats."""
     report = json.loads((folder / "report.json").read_text())
+    if not report["exact"] and not report["identity"]["importance_samples"]:
+        raise app.UsageError(
+            "A model with latents must be evaluated with --importance_samples to be mixed. "
+            f"Received: its negative ELBO alone, in {folder}"
+        )
     table = np.genfromtxt(folder / "bounds.csv", delimiter=",", names=True)
-    tightest = "importance_weighted_nats"
-    return report, table[tightest if tightest in table.dtype.names else "bound_nats"]
+    return report, table["bound_nats" if report["exact"] else "importance_weighted_nats"]
 
 
 def mix(nats: np.ndarray) -> np.ndarray:
@@ -55,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     mixed = mix(np.stack(nats))
     print(f"{reports[0]['data']}\n\n| model | importance samples | nats | the mixture's gain |\n|---|---|---|---|")
     for folder, report, own in zip(folders, reports, nats, strict=True):
-        samples = "exact" if report["exact"] else report.get("importance_samples", 0)
+        samples = "exact" if report["exact"] else report["identity"]["importance_samples"]
         print(f"| {folder.name} | {samples} | {_line(own)} | {_line(own - mixed)} |")
     print(f"| the mixture | | **{_line(mixed)}** | |")
 

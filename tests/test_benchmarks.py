@@ -91,17 +91,20 @@ def test_a_mixture_of_distributions_is_one():
 
 def test_only_models_of_the_same_images_are_mixed(tmp_path, capsys):
     exact = "image,bound_nats\n0,3\n1,5\n"
-    sampled = "image,bound_nats,importance_weighted_nats\n0,80,3\n1,90,5\n"  # the second is the tighter bound
-    for name, table, files in (("a", exact, 1), ("b", sampled, 1), ("c", exact, 2)):
+    sampled = "image,bound_nats,importance_weighted_nats\n0,80,3\n1,90,5\n"
+    for name, table, files, samples in (("a", exact, 1, 0), ("b", sampled, 1, 50), ("c", exact, 2, 0), ("d", "", 1, 0)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "bounds.csv").write_text(table)
-        report = {"data": f"files {files}", "exact": table is exact, "identity": {"data": "a set", "files": files}}
+        identity = {"data": "a set", "files": files, "importance_samples": samples}
+        report = {"data": f"files {files}", "exact": table is exact, "identity": identity}
         (tmp_path / name / "report.json").write_text(json.dumps(report))
     main = load_script("benchmarks/mixture.py").main
     main(["mixture", str(tmp_path / "a"), str(tmp_path / "b")])
     assert "**4.00 ± 1.00**" in capsys.readouterr().out  # of two models that agree
     with pytest.raises(app.UsageError, match=r"same images. Received: files 1 in .*a, files 2 in .*c"):
         main(["mixture", str(tmp_path / "a"), str(tmp_path / "c")])
+    with pytest.raises(app.UsageError, match=r"negative ELBO alone, in .*d"):
+        main(["mixture", str(tmp_path / "a"), str(tmp_path / "d")])
 
 
 @pytest.mark.parametrize("start", ["noise", "ordered", "as it is", "one table", "one for all"])
