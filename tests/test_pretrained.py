@@ -35,7 +35,7 @@ def _folder(name):
 def test_the_names_are_those_of_the_docs():
     mnist = {f"{name}/gated_pixel_vae_no_upsampling" for name in ("binarized_mnist", "dynamically_binarized_mnist")}
     table_1 = ("gated_pixel_cnn", "gated_pixel_vae", "vae", "pixel_cnn", "pixel_vae", "row_lstm", "diagonal_bilstm")
-    beside = ("gated_pixel_vae_two_orders", "pixel_vae_diagonal_bilstm")
+    beside = ("diagonal_bilstm_turned", "gated_pixel_vae_two_orders", "pixel_vae_diagonal_bilstm")
     others = {f"binarized_mnist/{name}" for name in (*table_1, *beside)}
     assert others | mnist | {DIGITS, "cifar10/hierarchical_tiny_gaussian_prior"} <= set(NAMES)
 
