@@ -103,6 +103,8 @@ def run_every_command(scripts: pathlib.Path, folder: pathlib.Path) -> None:
     for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (40, 9, 9), np.uint8)):
         Image.fromarray(pixels).save(folder / "photos" / f"{index}.png")
     printed = {name: _run([scripts / name, *arguments], folder) for name, arguments in COMMANDS.items()}
+    again = ["reconstruct", "photos/0.png", f"--saved_model={EXPORTED}", "--output=pairs.png"]
+    _run([scripts / "pixelvae-model", *again], folder)  # of what was exported
     assert "bound_nats" in printed["pixelvae-evaluate"] and "z1_mean" in printed["pixelvae-model"]
     for left in (
         f"{RUN}/best",
