@@ -16,16 +16,18 @@ from collections.abc import Sequence
 import numpy as np
 from absl import app
 
+from pixelvae_tf.train.evaluation_files import REPORT, TABLE
+
 
 def read(folder: pathlib.Path) -> tuple[dict, np.ndarray]:
     """The report of an evaluation, and what each image costs, exact or importance-weighted: [N], nats."""
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((folder / REPORT).read_text())
     if not report["exact"] and not report["identity"]["importance_samples"]:
         raise app.UsageError(
             "A model with latents must be evaluated with --importance_samples to be mixed. "
             f"Received: its negative ELBO alone, in {folder}"
         )
-    table = np.genfromtxt(folder / "bounds.csv", delimiter=",", names=True)
+    table = np.genfromtxt(folder / TABLE, delimiter=",", names=True)
     return report, table["bound_nats" if report["exact"] else "importance_weighted_nats"]
 
 
